@@ -1,0 +1,93 @@
+//! Images as a function sees them: the reference a user writes, and the configuration that decides what
+//! runs.
+
+use serde::{Deserialize, Serialize};
+
+/// The reference that stands for the host's own programs instead of an image.
+pub const HOST: &str = "host";
+
+/// What an image says about its process (OCI image-spec `config.md`), with the user already resolved to
+/// numbers against the image's own /etc/passwd and /etc/group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageConfig {
+    /// First words of the command.
+    #[serde(default)]
+    pub entrypoint: Vec<String>,
+    /// Words after the entrypoint, or the whole command.
+    #[serde(default)]
+    pub cmd: Vec<String>,
+    /// Environment, `NAME=VALUE` each.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Working directory, empty for `/`.
+    #[serde(default)]
+    pub working_dir: String,
+    /// Who the process runs as.
+    #[serde(default)]
+    pub user: User,
+    /// The lowest TCP port that the image exposes, if it exposes one.
+    #[serde(default)]
+    pub exposed_port: Option<u16>,
+    /// The signal that asks it to stop, as a number.
+    #[serde(default)]
+    pub stop_signal: Option<i32>,
+}
+
+/// Numeric identity of a process inside its sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Further groups.
+    #[serde(default)]
+    pub groups: Vec<u32>,
+}
+
+/// A reference in the form under which the store keeps it: with a registry-independent default tag.
+///
+/// `alpine` and `alpine:latest` are one image, as they are to Docker; a digest or a tag is kept as typed.
+#[must_use]
+pub fn with_default_tag(reference: &str) -> String {
+    let last = reference.rsplit('/').next().unwrap_or(reference);
+    if last.contains(':') || last.contains('@') {
+        reference.to_owned()
+    } else {
+        format!("{reference}:latest")
+    }
+}
+
+/// Longest image reference accepted, in bytes.
+pub const REFERENCE_BYTES_MAX: usize = 512;
+
+/// Whether a reference is written with the characters that references are made of.
+#[must_use]
+pub fn is_reference(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._/:@+".contains(c);
+    !text.is_empty()
+        && text.len() <= REFERENCE_BYTES_MAX
+        && text.chars().all(allowed)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_default_to_latest() {
+        assert_eq!(with_default_tag("alpine"), "alpine:latest");
+        assert_eq!(with_default_tag("localhost:5000/a/b"), "localhost:5000/a/b:latest");
+        assert_eq!(with_default_tag("a/b:1"), "a/b:1");
+        assert_eq!(with_default_tag("a@sha256:00"), "a@sha256:00");
+    }
+
+    #[test]
+    fn references_have_no_odd_characters() {
+        assert!(is_reference("ghcr.io/a/b-c_d:1.0@sha256:ab"));
+        for bad in ["", "../x", "/abs", "a b", "a\nb", "é"] {
+            assert!(!is_reference(bad), "{bad}");
+        }
+    }
+}

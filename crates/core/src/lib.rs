@@ -1,0 +1,21 @@
+//! What a function platform is, without the platform: names, specs, limits, scaling rules.
+//!
+//! Nothing here does I/O, reads a clock or holds a lock. Decisions are plain state machines that are
+//! told what happened and when, and answer with what to do; the loops around them live in
+//! `pinnace-server`. Everything is therefore tested by calling it.
+
+#![forbid(unsafe_code)]
+
+pub mod duration;
+pub mod exit;
+pub mod image;
+pub mod limits;
+pub mod name;
+pub mod quantity;
+pub mod spec;
+pub mod supervision;
+pub mod wire;
+
+pub use exit::Exit;
+pub use name::{FunctionRef, NameError};
+pub use spec::FunctionSpec;

@@ -1,0 +1,130 @@
+//! Every limit of the platform, in one place. Units are in the name or in the type.
+//!
+//! A limit that is reached answers with an error that names the limit and, where there is one, the
+//! setting that moves it. What a user may move is a flag of `pinnace up` or a field of the function; its
+//! default stands here.
+
+use std::time::Duration;
+
+/// Bytes of a request's line and headers (contract section 1). Reached: 431.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a JSON body to `/system/...`. Reached: 413.
+pub const API_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Longest time a call may take from its arrival to the first byte of its answer, unless the function
+/// says otherwise. Flag `--timeout`. Reached: 504.
+pub const CALL_DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
+
+/// Longest time without a byte of a body that has begun, in either direction. Reached: the connection is
+/// ended.
+pub const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Longest time a client may take to send a request's head. Reached: the connection is closed.
+pub const REQUEST_HEAD_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Calls to one function that wait for a replica. Reached: 429.
+pub const WAITING_CALLS_PER_FUNCTION_MAX: usize = 4096;
+
+/// Calls under way at once in one function unless it says otherwise. Reached: 429.
+pub const IN_FLIGHT_PER_FUNCTION_MAX: u32 = 16_384;
+
+/// Idle connections that one worker keeps to one replica. Further ones are closed after use.
+pub const IDLE_CONNECTIONS_PER_REPLICA_MAX: usize = 256;
+
+/// How long an unused connection to a replica is kept. Node.js closes its end after 5 s.
+pub const IDLE_CONNECTION_KEPT: Duration = Duration::from_secs(4);
+
+/// Unconnected sockets of its network namespace that a replica hands out in one go.
+pub const SOCKETS_PER_REQUEST_MAX: u32 = 32;
+
+/// How long a new replica may take until it accepts a connection. Reached: it is ended and reported.
+pub const START_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Between SIGTERM and SIGKILL, unless the function's `write_timeout` says otherwise (contract 8.9).
+pub const GRACE_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Longest grace period a function may ask for.
+pub const GRACE_MAX: Duration = Duration::from_secs(300);
+
+/// How long `pinnace up` lets calls under way finish when it is asked to end. Flag `--drain`.
+pub const DRAIN_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Memory of a replica that names no limit, in bytes. Flag `--memory`.
+pub const MEMORY_BYTES_DEFAULT: u64 = 512 << 20;
+
+/// Least memory a replica may be limited to, in bytes: the kernel ends smaller ones before they run.
+pub const MEMORY_BYTES_MIN: u64 = 4 << 20;
+
+/// Processes and threads of a replica. Flag `--pids`.
+pub const PIDS_DEFAULT: u32 = 256;
+
+/// Open files of a replica's process.
+pub const OPEN_FILES_PER_PROCESS: u64 = 4096;
+
+/// Replicas of one function. Reached: 400.
+pub const REPLICAS_PER_FUNCTION_MAX: u32 = 500;
+
+/// Deployed functions. Reached: 507.
+pub const FUNCTIONS_MAX: usize = 100_000;
+
+/// Bytes of a function's environment and command together. Reached: 400.
+pub const ENVIRONMENT_BYTES_MAX: usize = 64 << 10;
+
+/// Entries of each of a function's maps and lists. Reached: 400.
+pub const SPEC_ENTRIES_MAX: usize = 1024;
+
+/// Bytes of one kept log line; the rest of a longer one is dropped and the line marked.
+pub const LOG_LINE_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of one log file before the next begins.
+pub const LOG_FILE_BYTES_MAX: u64 = 8 << 20;
+
+/// Log files kept of one function; the oldest is removed. Flag `--log-files`.
+pub const LOG_FILES_PER_FUNCTION_MAX: usize = 4;
+
+/// Followers of one function's log. Reached: 429.
+pub const LOG_FOLLOWERS_PER_FUNCTION_MAX: usize = 64;
+
+/// Log lines kept in memory for a follower that reads slowly; it is told how many it missed.
+pub const LOG_LINES_BEHIND_MAX: usize = 1024;
+
+/// First wait before a failed replica is replaced; doubled at each further failure.
+pub const RESTART_BACKOFF_MIN: Duration = Duration::from_millis(250);
+
+/// Longest wait before a failed replica is replaced.
+pub const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// A replica that served for so long is healthy: the next failure begins at the first wait again.
+pub const RESTART_BACKOFF_FORGET: Duration = Duration::from_secs(60);
+
+/// Replicas of one function that are started at the same time; the rest follow as these get ready.
+pub const STARTS_PER_FUNCTION_MAX: u32 = 16;
+
+/// Idle time after which a function with the scale-to-zero label ends, unless it says otherwise
+/// (contract section 9).
+pub const ZERO_AFTER_DEFAULT: Duration = Duration::from_secs(15 * 60);
+
+/// Bytes of an uploaded image archive. Flag `--image-bytes-max`. Reached: 413.
+pub const IMAGE_BYTES_MAX: u64 = 16 << 30;
+
+/// Bytes of one image once unpacked; stops archives that inflate without end.
+pub const IMAGE_UNPACKED_BYTES_MAX: u64 = 64 << 30;
+
+/// Entries of one image layer.
+pub const LAYER_ENTRIES_MAX: u64 = 4_000_000;
+
+/// Layers of one image: the kernel's overlay takes at most 500 lower directories.
+pub const LAYERS_MAX: usize = 256;
+
+/// Bytes of an image's manifest, index or configuration.
+pub const IMAGE_JSON_BYTES_MAX: u64 = 4 << 20;
+
+/// Bytes of one message between server, spawner and init.
+pub const CONTROL_MESSAGE_BYTES_MAX: usize = 160 << 10;
+
+/// Commands that wait for the store's writer.
+pub const STORE_QUEUE_MAX: usize = 1024;
+
+/// Events that wait for the loop that keeps replicas as wanted.
+pub const KEEPER_QUEUE_MAX: usize = 65_536;

@@ -1,0 +1,332 @@
+//! A function as it was deployed, checked once and read many times.
+//!
+//! [`FunctionSpec::check`] reports every fault of a deployment at once, in the user's words.
+
+use std::{fmt, time::Duration};
+
+use crate::{
+    duration,
+    image::{HOST, is_reference},
+    limits,
+    name::FunctionRef,
+    quantity,
+    wire::{FunctionDeployment, Map, Resources},
+};
+
+/// Label: least replicas (contract section 9).
+pub const LABEL_SCALE_MIN: &str = "com.openfaas.scale.min";
+/// Label: most replicas.
+pub const LABEL_SCALE_MAX: &str = "com.openfaas.scale.max";
+/// Label: end the function when it is idle.
+pub const LABEL_SCALE_ZERO: &str = "com.openfaas.scale.zero";
+/// Label: how long idle before it ends.
+pub const LABEL_ZERO_DURATION: &str = "com.openfaas.scale.zero-duration";
+/// Label that every function carries in its status: its own name.
+pub const LABEL_FUNCTION: &str = "faas_function";
+/// Annotation of ours: calls one replica serves at a time, 0 for no limit.
+pub const ANNOTATION_CONCURRENCY: &str = "dev.pinnace.concurrency";
+
+/// Most replicas of a function that names no maximum (contract section 9).
+const SCALE_MAX_DEFAULT: u32 = 20;
+
+/// A checked function. The deployment is kept as it was sent; what the platform acts on is beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FunctionSpec {
+    /// Name and namespace.
+    pub id: FunctionRef,
+    /// The deployment, byte for byte what a GET shows again.
+    pub deployment: FunctionDeployment,
+    /// How many replicas it may have.
+    pub scale: Scale,
+    /// Memory limit of a replica in bytes, if it names one.
+    pub memory_bytes: Option<u64>,
+    /// Processor limit of a replica in thousandths, if it names one.
+    pub cpu_millicores: Option<u32>,
+    /// Calls one replica serves at a time; `None` for no limit.
+    pub concurrency: Option<u32>,
+    /// Longest time to the first byte of an answer, if its `exec_timeout` names one.
+    pub deadline: Option<Duration>,
+    /// Between SIGTERM and SIGKILL.
+    pub grace: Duration,
+}
+
+/// How many replicas a function may have, and whether it may have none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// Replicas at deploy, and the floor while it is active. At least 1.
+    pub min: u32,
+    /// The ceiling.
+    pub max: u32,
+    /// Whether idleness ends all replicas; `None` if the function does not say.
+    pub to_zero: Option<bool>,
+    /// How long idle before that.
+    pub zero_after: Duration,
+}
+
+/// Everything that is wrong with a deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults(pub Vec<String>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "validation failed: {}", self.0.join("; "))
+    }
+}
+
+impl std::error::Error for Faults {}
+
+impl FunctionSpec {
+    /// Checks a deployment.
+    ///
+    /// # Errors
+    /// Every fault found, each naming its field.
+    pub fn check(deployment: FunctionDeployment) -> Result<Self, Faults> {
+        let mut faults = Vec::new();
+        let id = check_id(&deployment, &mut faults);
+        check_image(&deployment, &mut faults);
+        check_sizes(&deployment, &mut faults);
+        check_environment(&deployment, &mut faults);
+        let scale = check_scale(deployment.labels.as_ref(), &mut faults);
+        let memory_bytes = check_memory(&deployment, &mut faults);
+        let cpu_millicores = check_cpu(&deployment, &mut faults);
+        let concurrency = check_concurrency(deployment.annotations.as_ref(), &mut faults);
+        let env = |name: &str| deployment.env_vars.as_ref().and_then(|env| env.get(name));
+        let seconds = |name: &str| env(name).and_then(|text| duration::parse_seconds_or_go(text));
+        let deadline = seconds("exec_timeout").filter(|d| !d.is_zero());
+        let grace =
+            seconds("write_timeout").unwrap_or(limits::GRACE_DEFAULT).min(limits::GRACE_MAX);
+        match id {
+            Some(id) if faults.is_empty() => Ok(Self {
+                id,
+                deployment,
+                scale,
+                memory_bytes,
+                cpu_millicores,
+                concurrency,
+                deadline,
+                grace,
+            }),
+            _ => Err(Faults(faults)),
+        }
+    }
+
+    /// The image reference as it was sent.
+    #[must_use]
+    pub fn image(&self) -> &str {
+        &self.deployment.image
+    }
+
+    /// Whether it runs the host's own programs.
+    #[must_use]
+    pub fn is_host(&self) -> bool {
+        self.deployment.image == HOST
+    }
+
+    /// The watchdog's command, if one is given: the deployment's `envProcess`, else `fprocess` of its
+    /// environment.
+    #[must_use]
+    pub fn fprocess(&self) -> Option<&str> {
+        let from_env = || self.env("function_process").or_else(|| self.env("fprocess"));
+        Some(self.deployment.env_process.as_str()).filter(|p| !p.is_empty()).or_else(from_env)
+    }
+
+    /// A variable of the function's environment.
+    #[must_use]
+    pub fn env(&self, name: &str) -> Option<&str> {
+        self.deployment.env_vars.as_ref()?.get(name).map(String::as_str)
+    }
+}
+
+fn check_id(deployment: &FunctionDeployment, faults: &mut Vec<String>) -> Option<FunctionRef> {
+    if deployment.service.is_empty() {
+        faults.push("service: is required".to_owned());
+        return None;
+    }
+    FunctionRef::new(&deployment.service, &deployment.namespace)
+        .map_err(|error| faults.push(format!("service: {error}")))
+        .ok()
+}
+
+fn check_image(deployment: &FunctionDeployment, faults: &mut Vec<String>) {
+    if deployment.image.is_empty() {
+        faults.push("image: is required".to_owned());
+    } else if !is_reference(&deployment.image) {
+        let shown: String = deployment.image.chars().take(80).collect();
+        faults.push(format!("image: {shown:?} is no image reference"));
+    }
+}
+
+fn check_sizes(deployment: &FunctionDeployment, faults: &mut Vec<String>) {
+    let maps = [
+        ("envVars", &deployment.env_vars),
+        ("labels", &deployment.labels),
+        ("annotations", &deployment.annotations),
+    ];
+    let lists = [("constraints", &deployment.constraints), ("secrets", &deployment.secrets)];
+    let sizes = maps.iter().map(|(name, map)| (*name, map.as_ref().map_or(0, Map::len)));
+    let sizes = sizes.chain(lists.iter().map(|(n, l)| (*n, l.as_ref().map_or(0, Vec::len))));
+    for (field, size) in sizes.filter(|(_, size)| *size > limits::SPEC_ENTRIES_MAX) {
+        faults.push(format!("{field}: {size} entries, at most {}", limits::SPEC_ENTRIES_MAX));
+    }
+}
+
+fn check_environment(deployment: &FunctionDeployment, faults: &mut Vec<String>) {
+    let mut bytes = deployment.env_process.len();
+    if deployment.env_process.contains('\0') {
+        faults.push("envProcess: holds a NUL byte".to_owned());
+    }
+    for (name, value) in deployment.env_vars.iter().flatten() {
+        bytes += name.len() + value.len() + 2;
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            let shown: String = name.chars().take(80).collect();
+            faults.push(format!("envVars: {shown:?} cannot be an environment variable"));
+        }
+    }
+    if bytes > limits::ENVIRONMENT_BYTES_MAX {
+        faults.push(format!(
+            "envVars and envProcess: {bytes} bytes, at most {}; put larger values into a secret or a file",
+            limits::ENVIRONMENT_BYTES_MAX
+        ));
+    }
+}
+
+fn check_scale(labels: Option<&Map>, faults: &mut Vec<String>) -> Scale {
+    let label = |name: &str| labels.and_then(|labels| labels.get(name)).map(String::as_str);
+    let mut count = |name: &str, default: u32| match label(name).map(str::parse::<u32>) {
+        None => default,
+        Some(Ok(count)) if (1..=limits::REPLICAS_PER_FUNCTION_MAX).contains(&count) => count,
+        Some(_) => {
+            let most = limits::REPLICAS_PER_FUNCTION_MAX;
+            faults.push(format!("labels: {name} must be a number from 1 to {most}"));
+            default
+        }
+    };
+    let min = count(LABEL_SCALE_MIN, 1);
+    let max = count(LABEL_SCALE_MAX, SCALE_MAX_DEFAULT.max(min));
+    if min > max {
+        faults.push(format!("labels: {LABEL_SCALE_MIN} is above {LABEL_SCALE_MAX}"));
+    }
+    let to_zero = label(LABEL_SCALE_ZERO).map(|text| text.eq_ignore_ascii_case("true"));
+    let zero_after = match label(LABEL_ZERO_DURATION).map(duration::parse_seconds_or_go) {
+        None => limits::ZERO_AFTER_DEFAULT,
+        Some(Some(after)) if !after.is_zero() => after,
+        Some(_) => {
+            faults.push(format!("labels: {LABEL_ZERO_DURATION} must be a duration such as 15m"));
+            limits::ZERO_AFTER_DEFAULT
+        }
+    };
+    Scale { min, max, to_zero, zero_after }
+}
+
+fn check_memory(deployment: &FunctionDeployment, faults: &mut Vec<String>) -> Option<u64> {
+    let asked = |resources: &Option<Resources>| resources.as_ref().and_then(|r| r.memory.clone());
+    let parse = |field: &str, text: String, faults: &mut Vec<String>| {
+        let bytes = quantity::parse_bytes(&text);
+        match bytes {
+            Some(bytes) if bytes >= limits::MEMORY_BYTES_MIN => return Some(bytes),
+            Some(_) => faults.push(format!(
+                "{field}.memory: {text:?} is too little, at least {}Mi",
+                limits::MEMORY_BYTES_MIN >> 20
+            )),
+            None => faults.push(format!("{field}.memory: {text:?} is no quantity such as 128Mi")),
+        }
+        None
+    };
+    if let Some(text) = asked(&deployment.requests).filter(|text| !text.is_empty()) {
+        parse("requests", text, faults);
+    }
+    asked(&deployment.limits)
+        .filter(|text| !text.is_empty())
+        .and_then(|text| parse("limits", text, faults))
+}
+
+fn check_cpu(deployment: &FunctionDeployment, faults: &mut Vec<String>) -> Option<u32> {
+    let mut parse = |field: &str, resources: &Option<Resources>| {
+        let text = resources.as_ref()?.cpu.as_ref().filter(|text| !text.is_empty())?;
+        let millicores = quantity::parse_millicores(text);
+        if millicores.is_none() {
+            faults.push(format!("{field}.cpu: {text:?} is no quantity such as 500m"));
+        }
+        millicores
+    };
+    parse("requests", &deployment.requests);
+    parse("limits", &deployment.limits)
+}
+
+fn check_concurrency(annotations: Option<&Map>, faults: &mut Vec<String>) -> Option<u32> {
+    let text = annotations?.get(ANNOTATION_CONCURRENCY)?;
+    match text.parse::<u32>() {
+        Ok(0) => None,
+        Ok(calls) => Some(calls),
+        Err(_) => {
+            faults.push(format!("annotations: {ANNOTATION_CONCURRENCY} must be a number"));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deployment(json: &str) -> FunctionDeployment {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn faults(json: &str) -> String {
+        FunctionSpec::check(deployment(json)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults() {
+        let spec = FunctionSpec::check(deployment(r#"{"service":"a","image":"b"}"#)).unwrap();
+        assert_eq!(spec.id.to_string(), "a.openfaas-fn");
+        assert_eq!((spec.scale.min, spec.scale.max, spec.scale.to_zero), (1, 20, None));
+        assert_eq!(spec.memory_bytes, None);
+        assert_eq!(spec.grace, limits::GRACE_DEFAULT);
+        assert_eq!(spec.fprocess(), None);
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once() {
+        let said = faults(
+            r#"{"service":"A","image":"","limits":{"memory":"lots","cpu":"x"},
+                "labels":{"com.openfaas.scale.min":"0"}}"#,
+        );
+        for part in ["service:", "image: is required", "limits.memory", "limits.cpu", "scale.min"] {
+            assert!(said.contains(part), "{part} not in: {said}");
+        }
+        assert!(faults("{}").contains("service: is required"));
+    }
+
+    #[test]
+    fn the_environment_is_bounded() {
+        let big = "x".repeat(limits::ENVIRONMENT_BYTES_MAX);
+        let json = format!(r#"{{"service":"a","image":"b","envVars":{{"A":"{big}"}}}}"#);
+        assert!(faults(&json).contains("at most 65536"));
+        assert!(faults(r#"{"service":"a","image":"b","envVars":{"A=B":"1"}}"#).contains("A=B"));
+    }
+
+    #[test]
+    fn settings_come_from_labels_limits_and_environment() {
+        let spec = FunctionSpec::check(deployment(
+            r#"{"service":"a","image":"host","envProcess":"cat",
+                "envVars":{"exec_timeout":"2m","write_timeout":"7"},
+                "limits":{"memory":"64Mi","cpu":"250m"},
+                "annotations":{"dev.pinnace.concurrency":"1"},
+                "labels":{"com.openfaas.scale.zero":"true","com.openfaas.scale.zero-duration":"5m",
+                          "com.openfaas.scale.min":"30"}}"#,
+        ))
+        .unwrap();
+        assert!(spec.is_host());
+        assert_eq!(spec.fprocess(), Some("cat"));
+        assert_eq!(spec.memory_bytes, Some(64 << 20));
+        assert_eq!(spec.cpu_millicores, Some(250));
+        assert_eq!(spec.concurrency, Some(1));
+        assert_eq!(spec.deadline, Some(Duration::from_secs(120)));
+        assert_eq!(spec.grace, Duration::from_secs(7));
+        assert_eq!(spec.scale.to_zero, Some(true));
+        assert_eq!(spec.scale.zero_after, Duration::from_secs(300));
+        assert_eq!((spec.scale.min, spec.scale.max), (30, 30));
+    }
+}

@@ -1,0 +1,14 @@
+//! Linux sandboxes by direct system calls: images, root filesystems, namespaces, cgroups.
+//!
+//! Three processes share the work, and each knows as little as it can:
+//!
+//! - The **server** (another crate) decides what runs. It speaks to the spawner and to each init through
+//!   [`channel::Channel`]s and holds nothing that it could not find again after a crash.
+//! - The **spawner** is single-threaded and small, so that cloning it is cheap and safe. It alone creates
+//!   namespaces. It keeps the server's listening sockets and no replica's state.
+//! - Each replica's **init** is pid 1 of its sandbox. It finishes the set-up from inside, starts the
+//!   function, reaps, forwards signals, and remembers what a new server must know.
+//!
+//! [`protocol`] is what they say to each other.
+
+pub mod protocol;

@@ -1,0 +1,188 @@
+//! What server, spawner and init say to each other.
+//!
+//! Messages are JSON in packets of a `SOCK_SEQPACKET` socket, with descriptors beside them
+//! (`SCM_RIGHTS`). All three programs come from one build and are unpacked together, but a spawner and
+//! inits outlive a server that is replaced by a newer version: fields may be added with a default,
+//! meanings may not change without a new [`VERSION`].
+//!
+//! A replica's directory, made by the server before the start and removed by it after the end:
+//!
+//! | file | written by | holds |
+//! |---|---|---|
+//! | `replica.json` | server, before the start | whose replica this is |
+//! | `fn.sock` | server | the listener of a function with our watchdog |
+//! | `pid` | spawner, before the child goes on | `PID START_TIME` of the init as the host counts |
+//! | `init.sock` | spawner | where a server reaches the init |
+//! | `exit.json` | init, when the function has ended | a `pinnace_core::Exit` |
+
+use std::{path::PathBuf, time::Duration};
+
+use pinnace_core::{Exit, image::User};
+use serde::{Deserialize, Serialize};
+
+/// Version of these messages; part of the spawner's socket name.
+pub const VERSION: u32 = 1;
+
+/// What a sandbox is to be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    /// The replica's id: unique on this host, a DNS label. Names its cgroup.
+    pub id: String,
+    /// The replica's directory on the host, mode 0700.
+    pub dir: PathBuf,
+    /// Host name inside.
+    pub hostname: String,
+    /// The root filesystem.
+    pub root: Root,
+    /// Files and directories of the host that are bound in, read-only.
+    pub binds: Vec<Bind>,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Environment, `NAME=VALUE` each.
+    pub env: Vec<String>,
+    /// Working directory; made if it is missing and the root is writable.
+    pub working_dir: String,
+    /// Who the function runs as, in the sandbox's own ids.
+    pub user: User,
+    /// The signal that asks the function to stop.
+    pub stop_signal: i32,
+    /// Bounds of its resources.
+    pub bounds: Bounds,
+    /// First host id of the range of 65,536 that this sandbox's user namespace maps to its 0.
+    /// `None` where the host cannot (no user namespace as root; own id alone as an ordinary user).
+    pub id_base: Option<u32>,
+    /// Whether the message carries the function's listening socket. The function then has it as
+    /// descriptor [`LISTEN_FD`] and must write one byte to descriptor [`READY_FD`] when it serves.
+    pub listens: bool,
+}
+
+/// Descriptor of the function's listening socket, if [`SandboxSpec::listens`].
+pub const LISTEN_FD: i32 = 3;
+/// Descriptor to which such a function writes a byte once it serves.
+pub const READY_FD: i32 = 4;
+
+/// A root filesystem: an overlay of unpacked layers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Root {
+    /// Directories, lowest first. The server adds a lowest one that holds mount points only.
+    pub layers: Vec<PathBuf>,
+    /// Whether it is read-only; /tmp stays writable.
+    pub read_only: bool,
+    /// Whether the host's /usr is bound in, read-only (image `host`).
+    pub host_usr: bool,
+}
+
+/// A file or directory of the host, read-only inside.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Bind {
+    /// Absolute path on the host.
+    pub source: PathBuf,
+    /// Absolute path inside; resolved within the root, whatever links the image has there.
+    pub target: PathBuf,
+}
+
+/// Bounds of a sandbox's resources. What the host cannot enforce is left out and said by
+/// `host::missing`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Processor time, in thousandths of a processor; `None` for no limit.
+    pub cpu_millicores: Option<u32>,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Open files of a process.
+    pub open_files: u64,
+    /// Bytes that may be written to the root filesystem (tmpfs; counts as memory).
+    pub upper_bytes: u64,
+    /// Bytes that may be written to /tmp (tmpfs; counts as memory).
+    pub tmp_bytes: u64,
+}
+
+/// Server to spawner.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "say")]
+pub enum ToSpawner {
+    /// Make and start a sandbox. Carries the function's listener if it `listens`.
+    Start {
+        /// Comes back in the answer.
+        request: u64,
+        /// What to make.
+        spec: Box<SandboxSpec>,
+    },
+    /// Keep these sockets (carried, one per name) in place of those kept before.
+    Keep {
+        /// Their names, for the server's own use.
+        names: Vec<String>,
+    },
+    /// Send copies of the sockets that are kept.
+    Lend,
+    /// End, which closes the kept sockets. Replicas go on.
+    Quit,
+}
+
+/// Spawner to server.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "say")]
+pub enum FromSpawner {
+    /// The sandbox exists and its init has its orders. Carries the init's pidfd.
+    Started {
+        /// Which request this answers.
+        request: u64,
+        /// The init's process id on the host.
+        pid: i32,
+    },
+    /// The sandbox could not be made; nothing of it is left.
+    Refused {
+        /// Which request this answers.
+        request: u64,
+        /// What failed, on what.
+        reason: String,
+    },
+    /// The sockets are kept.
+    Kept,
+    /// Carries the kept sockets.
+    Lent {
+        /// Their names, in the order of the descriptors.
+        names: Vec<String>,
+    },
+}
+
+/// Server to init. The init serves one server at a time: a new connection replaces the old.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "say")]
+pub enum ToInit {
+    /// Tell where the function stands. Answered by [`FromInit::Attached`], which carries the read ends of
+    /// the function's standard output and standard error; every later change is told unasked.
+    Attach,
+    /// Make unconnected TCP sockets (non-blocking) in the sandbox's network namespace.
+    Sockets {
+        /// How many, at most `SOCKETS_PER_REQUEST_MAX`.
+        count: u32,
+    },
+    /// Ask the function to stop; end everything in the sandbox when it has, or after the grace period.
+    Stop {
+        /// How long it may take.
+        grace: Duration,
+    },
+}
+
+/// Init to server.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "say")]
+pub enum FromInit {
+    /// Answers [`ToInit::Attach`]. Carries two pipe ends: standard output and standard error.
+    Attached {
+        /// Whether the function has said that it serves (see [`READY_FD`]).
+        ready: bool,
+    },
+    /// The function says that it serves.
+    Ready,
+    /// Carries the sockets asked for.
+    Sockets,
+    /// The function has ended; the init follows at once.
+    Exited {
+        /// How.
+        exit: Exit,
+    },
+}

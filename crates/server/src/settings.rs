@@ -1,0 +1,34 @@
+//! What `pinnace up` was told, checked and with every default filled in.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Settings of one server.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where functions and the API are served.
+    pub listen: SocketAddr,
+    /// Where metrics are served.
+    pub metrics_listen: SocketAddr,
+    /// Where everything is kept.
+    pub state_dir: PathBuf,
+    /// Whether `/system` asks for the password.
+    pub auth: bool,
+    /// Whether no password is allowed on an address other hosts reach.
+    pub insecure: bool,
+    /// Directory with the programs `pinnace-spawner`, `pinnace-init` and `pinnace-watchdog`.
+    pub programs: PathBuf,
+    /// How long calls under way may take when the server is asked to end.
+    pub drain: Duration,
+    /// Longest time to a function's first byte, unless it names its own.
+    pub call_deadline: Duration,
+    /// Memory of a replica that names no limit, in bytes.
+    pub memory_bytes: u64,
+    /// Processes and threads of a replica.
+    pub pids: u32,
+    /// Whether functions without the scale-to-zero label end when idle.
+    pub zero_by_default: bool,
+    /// Bytes of an uploaded image archive.
+    pub image_bytes_max: u64,
+    /// Log files kept of one function.
+    pub log_files_max: usize,
+}
