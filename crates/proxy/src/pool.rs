@@ -1,0 +1,211 @@
+//! Connections to one upstream, kept by one worker thread.
+//!
+//! The most recently used idle connection is taken first, so that a pool shrinks to what is needed. A
+//! connection comes back when its answer's body has ended and it can take the next request; anything
+//! else closes it.
+
+use std::{
+    future::Future,
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body::Body;
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+
+use crate::Stream;
+
+/// Idle connections of one worker to one upstream. `B` is the requests' body; its default is empty.
+#[derive(Debug)]
+pub struct Pool<B> {
+    idle: Mutex<Vec<Idle<B>>>,
+    idle_max: usize,
+    kept: Duration,
+}
+
+#[derive(Debug)]
+struct Idle<B> {
+    sender: SendRequest<B>,
+    since: Instant,
+}
+
+/// An answer, and the lease of the connection it comes over.
+#[derive(Debug)]
+pub struct Sent<B> {
+    /// Head and body of the answer.
+    pub response: Response<Incoming>,
+    /// Give it back when the body has ended; dropping it closes the connection.
+    pub lease: Lease<B>,
+}
+
+/// A connection in use.
+#[derive(Debug)]
+pub struct Lease<B> {
+    sender: SendRequest<B>,
+    reused: bool,
+}
+
+/// Why no answer came.
+#[derive(Debug, thiserror::Error)]
+pub enum SendFailure {
+    /// No connection could be made.
+    #[error("no connection: {0}")]
+    Connect(#[source] io::Error),
+    /// The connection failed before an answer began.
+    #[error("the connection failed before an answer began: {0}")]
+    Exchange(#[source] hyper::Error),
+}
+
+impl SendFailure {
+    /// Whether the request's own body was what failed, for example because its sender left.
+    #[must_use]
+    pub fn is_from_request_body(&self) -> bool {
+        matches!(self, Self::Exchange(error) if error.is_user())
+    }
+}
+
+impl<B> Pool<B>
+where
+    B: Body<Data = Bytes> + Default + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// A pool that keeps at most `idle_max` connections, each unused for at most `kept`.
+    #[must_use]
+    pub fn new(idle_max: usize, kept: Duration) -> Self {
+        Self { idle: Mutex::new(Vec::new()), idle_max, kept }
+    }
+
+    /// Sends a request over an idle connection, or over a new one that `connect` makes.
+    ///
+    /// It is sent a second time only where nothing can have happened twice: the connection was reused,
+    /// no byte of an answer came, and either no byte of the request was written, or its method is
+    /// idempotent and it has no body.
+    ///
+    /// # Errors
+    /// No connection could be made, or it failed before an answer began.
+    pub async fn send<C, F>(
+        &self,
+        mut request: Request<B>,
+        connect: C,
+    ) -> Result<Sent<B>, SendFailure>
+    where
+        C: Fn() -> F,
+        F: Future<Output = io::Result<Stream>>,
+    {
+        if let Some(mut lease) = self.take() {
+            let spare = spare_of(&request);
+            match lease.sender.try_send_request(request).await {
+                Ok(response) => return Ok(Sent { response, lease }),
+                Err(mut failed) => match failed.take_message().or(spare) {
+                    Some(unsent) => request = unsent,
+                    None => return Err(SendFailure::Exchange(failed.into_error())),
+                },
+            }
+        }
+        let stream = connect().await.map_err(SendFailure::Connect)?;
+        let mut lease = open(stream).await.map_err(SendFailure::Exchange)?;
+        let response = lease.sender.send_request(request).await.map_err(SendFailure::Exchange)?;
+        Ok(Sent { response, lease })
+    }
+
+    /// Opens a connection ahead of its first use, over a stream that is already there.
+    ///
+    /// # Errors
+    /// The HTTP client refused the stream.
+    pub async fn adopt(&self, stream: Stream) -> Result<(), hyper::Error> {
+        let lease = open(stream).await?;
+        self.put(lease.sender);
+        Ok(())
+    }
+
+    /// Takes a connection back once the answer's body has ended.
+    ///
+    /// Where the upstream answered before it had read the whole request the connection is still busy:
+    /// it is closed, for nobody can say when it would be free.
+    pub fn give_back(&self, lease: Lease<B>) {
+        if lease.sender.is_ready() {
+            self.put(lease.sender);
+        }
+    }
+
+    /// Closes connections that were unused for too long.
+    pub fn sweep(&self, now: Instant) {
+        self.idle().retain(|idle| self.fresh(idle, now));
+    }
+
+    /// Number of idle connections.
+    #[must_use]
+    pub fn idle_count(&self) -> usize {
+        self.idle().len()
+    }
+
+    fn take(&self) -> Option<Lease<B>> {
+        let mut idle = self.idle();
+        // The clock is read only if there is something to judge by it.
+        let now = if idle.is_empty() { return None } else { Instant::now() };
+        while let Some(candidate) = idle.pop() {
+            if self.fresh(&candidate, now) {
+                return Some(Lease { sender: candidate.sender, reused: true });
+            }
+        }
+        None
+    }
+
+    fn put(&self, sender: SendRequest<B>) {
+        let mut idle = self.idle();
+        if idle.len() < self.idle_max {
+            idle.push(Idle { sender, since: Instant::now() });
+        }
+    }
+
+    fn fresh(&self, idle: &Idle<B>, now: Instant) -> bool {
+        idle.sender.is_ready() && now.saturating_duration_since(idle.since) < self.kept
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle<B>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B> Lease<B> {
+    /// Whether the connection had served a request before.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+}
+
+async fn open<B>(stream: Stream) -> Result<Lease<B>, hyper::Error>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // The task ends with its connection; its error is the caller's, who has it from `send_request`.
+    drop(tokio::spawn(connection.with_upgrades()));
+    sender.ready().await?;
+    Ok(Lease { sender, reused: false })
+}
+
+/// A second copy of a request that may be sent twice: idempotent (RFC 9110 section 9.2.2), no body.
+fn spare_of<B: Body + Default>(request: &Request<B>) -> Option<Request<B>> {
+    let idempotent = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+    );
+    if !idempotent || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut spare = Request::new(B::default());
+    spare.method_mut().clone_from(request.method());
+    spare.uri_mut().clone_from(request.uri());
+    spare.headers_mut().clone_from(request.headers());
+    Some(spare)
+}
