@@ -67,6 +67,12 @@ impl Supervisor {
         self.last_failure = None;
     }
 
+    /// Failures since a replica last served long enough.
+    #[must_use]
+    pub fn failures_in_a_row(&self) -> u32 {
+        self.failures_in_a_row
+    }
+
     /// The failure that the present wait is for, and when it ends.
     #[must_use]
     pub fn failing(&self) -> Option<(&Exit, Instant)> {

@@ -1,0 +1,100 @@
+//! The control plane: everything under `/system`, and the platform's own health.
+//!
+//! It runs on a runtime of its own; the workers hand over what is no call of a function.
+
+mod access;
+mod error;
+mod functions;
+mod images;
+mod info;
+mod logs;
+mod scale;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::DefaultBodyLimit,
+    http::{Request, Response, StatusCode},
+    middleware,
+    response::IntoResponse,
+    routing::{get, post},
+};
+use futures_util::future::BoxFuture;
+use hyper::body::Incoming;
+use pinnace_core::limits;
+use pinnace_sandbox::images::ImageStore;
+use tower::ServiceExt;
+
+pub use self::access::Access;
+use crate::{deployments::Deployments, proxy::worker::Control};
+
+/// What the handlers share.
+pub struct Api {
+    /// What is deployed.
+    pub deployments: Deployments,
+    /// Who may use `/system`.
+    pub access: Access,
+    /// Images.
+    pub images: Arc<ImageStore>,
+    /// Bytes of an uploaded image archive.
+    pub image_bytes_max: u64,
+}
+
+/// The control plane as the workers see it.
+pub struct ControlPlane {
+    router: Router,
+    runtime: tokio::runtime::Handle,
+}
+
+impl ControlPlane {
+    /// A control plane that answers on this runtime.
+    #[must_use]
+    pub fn new(api: Arc<Api>, runtime: tokio::runtime::Handle) -> Self {
+        Self { router: router(api), runtime }
+    }
+}
+
+impl Control for ControlPlane {
+    fn answer(&self, request: Request<Incoming>, _: SocketAddr) -> BoxFuture<'static, Response<Body>> {
+        let router = self.router.clone();
+        // A client that leaves does not undo what it asked for: the task goes on without it.
+        let task = self.runtime.spawn(router.oneshot(request.map(Body::new)));
+        Box::pin(async move {
+            match task.await {
+                Ok(Ok(response)) => response,
+                Ok(Err(never)) => match never {},
+                Err(error) => {
+                    tracing::error!(%error, "a request to the API could not be answered");
+                    let text = "the request could not be answered; the server's log says why\n";
+                    (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+                }
+            }
+        })
+    }
+}
+
+fn router(api: Arc<Api>) -> Router {
+    let system = Router::new()
+        .route(
+            "/functions",
+            get(functions::list)
+                .post(functions::create)
+                .put(functions::update)
+                .delete(functions::remove),
+        )
+        .route("/function/{name}", get(functions::describe))
+        .route("/scale-function/{name}", post(scale::scale))
+        .route("/namespaces", get(functions::namespaces))
+        .route("/info", get(info::info))
+        .route("/logs", get(logs::logs))
+        .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES_MAX))
+        .route("/images", get(images::list).post(images::load).delete(images::remove))
+        .layer(middleware::from_fn_with_state(api.clone(), access::check));
+    Router::new()
+        .nest("/system", system)
+        .route("/healthz", get(async || "OK"))
+        .fallback(async || (StatusCode::NOT_FOUND, "404 page not found\n"))
+        .with_state(api)
+}

@@ -1,0 +1,245 @@
+//! What is deployed: the one place where a deploy, an update, a scale or a removal happens.
+//!
+//! Each is checked, made durable, shown in the catalog and told to the provider, in this order. Changes of
+//! one function happen one after the other; changes of different functions share disk flushes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex as StdMutex, PoisonError},
+};
+
+use pinnace_core::{
+    FunctionRef, FunctionSpec, limits,
+    name::NameError,
+    spec::Faults,
+    wire::FunctionDeployment,
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::{
+    catalog::{Catalog, Deployed, Entry},
+    provider::{Provider, Refusal},
+    store::{Store, StoreError, Stored},
+};
+
+/// Locks that functions share by the hash of their names.
+const LOCKS: usize = 64;
+
+/// Deployed functions and what changes them.
+pub struct Deployments {
+    /// The live table.
+    pub catalog: Arc<Catalog>,
+    /// Runs them.
+    pub provider: Arc<dyn Provider>,
+    store: Store,
+    locks: Box<[Mutex<()>]>,
+    hasher: RandomState,
+    slots: StdMutex<BTreeSet<u32>>,
+}
+
+/// Why a change did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The deployment has faults.
+    #[error(transparent)]
+    Faults(#[from] Faults),
+    /// The name cannot be one.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The provider does not do it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It could not be made durable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It names secrets that are not there.
+    #[error("unable to fetch secrets: {0:?} is not there; this version keeps no secrets yet")]
+    NoSecret(String),
+    /// A function of this name is deployed.
+    #[error("function {0} exists already; update it with PUT, or remove it first")]
+    Exists(FunctionRef),
+    /// No such function.
+    #[error("function {0} is not deployed")]
+    Unknown(FunctionRef),
+    /// As many functions are deployed as may be.
+    #[error("{} functions are deployed, the most there may be (FUNCTIONS_MAX)", limits::FUNCTIONS_MAX)]
+    TooMany,
+    /// More replicas than may be.
+    #[error("function {id} may have at most {max} replicas (label com.openfaas.scale.max), not {asked}")]
+    Replicas {
+        /// The function.
+        id: FunctionRef,
+        /// The most it may have.
+        max: u32,
+        /// What was asked for.
+        asked: u64,
+    },
+}
+
+impl Deployments {
+    /// Takes over what the store holds. Nothing runs before [`Deployments::restored`] is done with.
+    #[must_use]
+    pub fn new(catalog: Arc<Catalog>, provider: Arc<dyn Provider>, store: Store) -> Self {
+        Self {
+            catalog,
+            provider,
+            store,
+            locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
+            hasher: RandomState::new(),
+            slots: StdMutex::default(),
+        }
+    }
+
+    /// Shows the functions of an earlier run in the catalog. A function whose deployment this version
+    /// refuses is left out and said; it stays in the store.
+    pub fn restore(&self, functions: BTreeMap<FunctionRef, Stored>) -> Vec<(Arc<Entry>, Stored)> {
+        let mut restored = Vec::new();
+        for (id, stored) in functions {
+            self.slots().insert(stored.slot);
+            match FunctionSpec::check(stored.deployment.clone()) {
+                Ok(spec) => restored.push((self.entry(spec, &stored), stored)),
+                Err(error) => tracing::error!(function = %id, %error, "left out"),
+            }
+        }
+        self.catalog.insert_all(restored.iter().map(|(entry, _)| entry.clone()));
+        restored
+    }
+
+    /// Deploys a new function.
+    ///
+    /// # Errors
+    /// It is faulty, cannot run here, exists already, or cannot be made durable.
+    pub async fn create(&self, deployment: FunctionDeployment) -> Result<(), ChangeError> {
+        let spec = self.check(deployment)?;
+        let _turn = self.turn(&spec.id).await;
+        if self.catalog.get(&spec.id).is_some() {
+            return Err(ChangeError::Exists(spec.id));
+        }
+        if self.catalog.len() >= limits::FUNCTIONS_MAX {
+            return Err(ChangeError::TooMany);
+        }
+        let slot = self.take_slot();
+        let stored = Stored {
+            deployment: spec.deployment.clone(),
+            revision: 1,
+            replicas: spec.scale.min,
+            created_at: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
+            slot,
+        };
+        if let Err(error) = self.store.put(spec.id.clone(), stored.clone()).await {
+            self.slots().remove(&slot);
+            return Err(error.into());
+        }
+        let entry = self.entry(spec, &stored);
+        self.catalog.insert_all([entry.clone()]);
+        self.provider.apply(&entry, entry.deployed(), stored.replicas);
+        Ok(())
+    }
+
+    /// Deploys a function anew.
+    ///
+    /// # Errors
+    /// It is faulty, cannot run here, does not exist, or cannot be made durable.
+    pub async fn update(&self, deployment: FunctionDeployment) -> Result<(), ChangeError> {
+        let spec = self.check(deployment)?;
+        let _turn = self.turn(&spec.id).await;
+        let entry = self.known(&spec.id)?;
+        let before = entry.deployed();
+        let (min, max) = (spec.scale.min, spec.scale.max);
+        let stored = Stored {
+            deployment: spec.deployment.clone(),
+            revision: before.revision + 1,
+            replicas: entry.standing().wanted.clamp(min, max),
+            created_at: entry.created_at.clone(),
+            slot: before.slot,
+        };
+        let revision = stored.revision;
+        let wanted = stored.replicas;
+        self.store.put(spec.id.clone(), stored).await?;
+        let deployed = Arc::new(Deployed { spec, revision, slot: before.slot });
+        let mut standing = crate::catalog::Standing::unknown(wanted);
+        standing.message = format!("revision {revision} is being started");
+        entry.set_deployed(deployed.clone());
+        entry.set_standing(standing);
+        self.provider.apply(&entry, deployed, wanted);
+        Ok(())
+    }
+
+    /// Removes a function; its replicas drain.
+    ///
+    /// # Errors
+    /// It does not exist, or its removal cannot be made durable.
+    pub async fn remove(&self, id: &FunctionRef) -> Result<(), ChangeError> {
+        let _turn = self.turn(id).await;
+        let entry = self.known(id)?;
+        self.store.remove(id.clone()).await?;
+        self.catalog.remove(id);
+        self.provider.remove(id);
+        self.slots().remove(&entry.deployed().slot);
+        Ok(())
+    }
+
+    /// Sets how many replicas a function has.
+    ///
+    /// # Errors
+    /// It does not exist, may not have so many, or the wish cannot be made durable.
+    pub async fn scale(&self, id: &FunctionRef, replicas: u64) -> Result<(), ChangeError> {
+        let _turn = self.turn(id).await;
+        let entry = self.known(id)?;
+        let max = entry.deployed().spec.scale.max;
+        let wanted = u32::try_from(replicas).ok().filter(|wanted| *wanted <= max);
+        let Some(wanted) = wanted else {
+            return Err(ChangeError::Replicas { id: id.clone(), max, asked: replicas });
+        };
+        self.store.scale(id.clone(), wanted).await?;
+        let mut standing = crate::catalog::Standing::clone(&entry.standing());
+        standing.wanted = wanted;
+        entry.set_standing(standing);
+        self.provider.want(id, wanted);
+        Ok(())
+    }
+
+    fn check(&self, deployment: FunctionDeployment) -> Result<FunctionSpec, ChangeError> {
+        let spec = FunctionSpec::check(deployment)?;
+        if let Some(secret) = spec.deployment.secrets.iter().flatten().next() {
+            return Err(ChangeError::NoSecret(secret.clone()));
+        }
+        self.provider.check(&spec)?;
+        Ok(spec)
+    }
+
+    fn entry(&self, spec: FunctionSpec, stored: &Stored) -> Arc<Entry> {
+        let deployed = Deployed { spec, revision: stored.revision, slot: stored.slot };
+        let created_at = stored.created_at.clone();
+        let workers = self.catalog.workers();
+        Arc::new(Entry::new(Arc::new(deployed), stored.replicas, created_at, workers))
+    }
+
+    fn known(&self, id: &FunctionRef) -> Result<Arc<Entry>, ChangeError> {
+        self.catalog.get(id).ok_or_else(|| ChangeError::Unknown(id.clone()))
+    }
+
+    async fn turn(&self, id: &FunctionRef) -> MutexGuard<'_, ()> {
+        let lock = self.hasher.hash_one(id) as usize % LOCKS;
+        self.locks[lock].lock().await
+    }
+
+    fn take_slot(&self) -> u32 {
+        let mut slots = self.slots();
+        let mut free = 0;
+        for used in slots.iter() {
+            if *used != free {
+                break;
+            }
+            free += 1;
+        }
+        slots.insert(free);
+        free
+    }
+
+    fn slots(&self) -> std::sync::MutexGuard<'_, BTreeSet<u32>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

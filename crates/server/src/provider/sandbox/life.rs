@@ -1,0 +1,243 @@
+//! The life of one replica, from the first word of its init to the last trace of it, as one task.
+//!
+//! A replica that this server starts and one that an earlier server left differ only in where their init
+//! comes from; from the connection to it on they are the same.
+
+use std::{fs, io, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+
+use pinnace_core::{Exit, FunctionRef, limits};
+use pinnace_sandbox::{
+    channel::Channel,
+    protocol::{FromInit, SandboxSpec, ToInit},
+};
+use rustix::process::{Signal, pidfd_send_signal};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{
+    Ground,
+    endpoint::{NamespaceConnector, UnixConnector},
+    link::Link,
+    record::Door,
+};
+use crate::{
+    logs::Source,
+    provider::keeper::{Event, Reports},
+    replica::Endpoint,
+};
+
+/// Longest an init may take to answer its server.
+const INIT_ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// How much longer than the function's grace period its init may take to end.
+const INIT_END_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of an `exit.json`.
+const EXIT_BYTES_MAX: u64 = 4096;
+
+/// Sockets of its namespace are asked for when fewer than this are left.
+const SOCKETS_LOW: usize = 8;
+
+/// A replica and what it needs to live.
+pub struct Life {
+    /// Its id.
+    pub id: String,
+    /// Whose it is.
+    pub function: FunctionRef,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// How it is reached.
+    pub door: Door,
+    /// What it needs of the provider.
+    pub ground: Arc<Ground>,
+    /// Where it reports.
+    pub reports: Reports,
+    /// Where it hears that it is to stop, and how much time it has.
+    pub stops: mpsc::Receiver<Duration>,
+}
+
+/// What a replica is waiting for, and until when.
+struct Watch {
+    /// Set once it was asked to stop.
+    stopping: bool,
+    /// When patience ends: with a start that takes too long, or a stop.
+    patience: Option<Instant>,
+}
+
+impl Life {
+    /// Has the sandbox made, and lives in it until its end.
+    pub async fn start(mut self, spec: SandboxSpec, listener: Option<OwnedFd>) {
+        let exit = match self.ground.spawner.start(spec, listener).await {
+            Ok(started) => self.live(started.pidfd).await,
+            Err(reason) => Exit::CannotStart { reason },
+        };
+        self.end(exit).await;
+    }
+
+    /// Takes over a sandbox that an earlier server left.
+    pub async fn adopt(mut self, pidfd: OwnedFd) {
+        let exit = self.live(pidfd).await;
+        self.end(exit).await;
+    }
+
+    async fn live(&mut self, pidfd: OwnedFd) -> Exit {
+        let result = async {
+            let pidfd = AsyncFd::new(pidfd)?;
+            let link = Link::new(Channel::connect(&self.dir.join("init.sock"))?)?;
+            let exit = self.attend(&link, &pidfd).await;
+            if exit.is_err() {
+                // Without a word with its init nothing is known of the replica: it must not go on unseen.
+                drop(pidfd_send_signal(pidfd.get_ref(), Signal::KILL));
+            }
+            drop(timeout(INIT_END_MAX, pidfd.readable()).await);
+            exit
+        };
+        match result.await {
+            Ok(exit) => exit,
+            // An init that could not set its sandbox up has written down why.
+            Err(error) => self.written_exit().unwrap_or_else(|| {
+                tracing::warn!(replica = %self.id, %error, "its init cannot be reached");
+                Exit::Lost
+            }),
+        }
+    }
+
+    /// Listens to the init until the replica's end.
+    async fn attend(&mut self, link: &Link, pidfd: &AsyncFd<OwnedFd>) -> io::Result<Exit> {
+        link.send(&ToInit::Attach, &[]).await?;
+        let attached = timeout(INIT_ANSWER_MAX, link.recv::<FromInit>()).await??;
+        let Some((FromInit::Attached { ready }, pipes)) = attached else {
+            return Err(io::Error::other("it does not say how its function stands"));
+        };
+        self.keep_output(pipes).await;
+
+        let (wants, mut wanted) = mpsc::channel(1);
+        let sockets = match self.door {
+            Door::Port(port) => Some(Arc::new(NamespaceConnector::new(port, SOCKETS_LOW, wants))),
+            Door::Socket => None,
+        };
+        let mut watch = Watch {
+            stopping: false,
+            patience: (!ready).then(|| Instant::now() + limits::START_TIME_MAX),
+        };
+        if sockets.is_some() {
+            ask_for_sockets(link).await?;
+        }
+        if ready {
+            self.report_ready(sockets.as_ref()).await?;
+        }
+        loop {
+            tokio::select! {
+                received = link.recv::<FromInit>() => match received? {
+                    Some((FromInit::Ready, _)) => {
+                        if !watch.stopping {
+                            watch.patience = None;
+                            self.report_ready(sockets.as_ref()).await?;
+                        }
+                    }
+                    Some((FromInit::Sockets, fds)) => {
+                        if let Some(sockets) = &sockets {
+                            sockets.stock(fds);
+                        }
+                    }
+                    Some((FromInit::Exited { exit }, _)) => return Ok(told(exit, watch.stopping)),
+                    Some((FromInit::Attached { .. }, _)) => {}
+                    None => return Ok(self.silent_end(watch.stopping)),
+                },
+                Some(()) = wanted.recv() => ask_for_sockets(link).await?,
+                Some(grace) = self.stops.recv() => {
+                    link.send(&ToInit::Stop { grace }, &[]).await?;
+                    watch = Watch {
+                        stopping: true,
+                        patience: Some(Instant::now() + grace + INIT_END_MAX),
+                    };
+                }
+                ended = pidfd.readable() => {
+                    ended?.retain_ready();
+                    return Ok(self.silent_end(watch.stopping));
+                }
+                () = wait(watch.patience) => {
+                    drop(pidfd_send_signal(pidfd.get_ref(), Signal::KILL));
+                    return Ok(self.out_of_patience(watch.stopping));
+                }
+            }
+        }
+    }
+
+    async fn keep_output(&self, pipes: Vec<OwnedFd>) {
+        for (pipe, source) in pipes.into_iter().zip([Source::Stdout, Source::Stderr]) {
+            self.ground.logs.attach(&self.function, &self.id, source, pipe).await;
+        }
+    }
+
+    async fn report_ready(&self, sockets: Option<&Arc<NamespaceConnector>>) -> io::Result<()> {
+        let endpoint = match sockets {
+            Some(sockets) => Endpoint::Via(sockets.clone()),
+            None => Endpoint::Via(Arc::new(UnixConnector::open(&self.dir)?)),
+        };
+        self.reports.send(Event::Ready(endpoint)).await;
+        Ok(())
+    }
+
+    /// The init is gone without having said so.
+    fn silent_end(&self, stopping: bool) -> Exit {
+        told(self.written_exit().unwrap_or(Exit::Lost), stopping)
+    }
+
+    fn out_of_patience(&self, stopping: bool) -> Exit {
+        if stopping {
+            return Exit::Stopped;
+        }
+        let place = match self.door {
+            Door::Port(port) => format!("port {port}"),
+            Door::Socket => "its socket (its `upstream_url`, in mode http)".to_owned(),
+        };
+        Exit::NeverListened { place, waited: limits::START_TIME_MAX }
+    }
+
+    fn written_exit(&self) -> Option<Exit> {
+        let path = self.dir.join("exit.json");
+        if fs::metadata(&path).ok()?.len() > EXIT_BYTES_MAX {
+            return None;
+        }
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    /// Clears away what is left, then says that it is gone.
+    async fn end(self, exit: Exit) {
+        let Self { id, dir, ground, reports, .. } = self;
+        ground.forget(&id);
+        let groups = ground.cgroups.clone();
+        let cleared = tokio::task::spawn_blocking({
+            let id = id.clone();
+            move || {
+                groups.kill_all(&id)?;
+                groups.remove(&id)?;
+                fs::remove_dir_all(dir)
+            }
+        });
+        if let Ok(Err(error)) = cleared.await {
+            tracing::warn!(replica = %id, %error, "something of an ended replica stays until the next start");
+        }
+        reports.send(Event::Gone(exit)).await;
+    }
+}
+
+/// An end that the platform asked for is no failure, whatever the function made of it.
+fn told(exit: Exit, stopping: bool) -> Exit {
+    if stopping { Exit::Stopped } else { exit }
+}
+
+async fn ask_for_sockets(link: &Link) -> io::Result<()> {
+    link.send(&ToInit::Sockets { count: limits::SOCKETS_PER_REQUEST_MAX }, &[]).await
+}
+
+async fn wait(patience: Option<Instant>) {
+    match patience {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

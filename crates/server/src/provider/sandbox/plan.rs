@@ -1,0 +1,244 @@
+//! From a function and its image to what a sandbox is told: which program, which environment, which bounds.
+//!
+//! An image whose command is a watchdog, or serves HTTP by itself, runs as it is. Where a function names a
+//! command for a watchdog (`fprocess`) and the image has none, ours is bound in and runs it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use pinnace_core::{
+    FunctionSpec,
+    image::{ImageConfig, User},
+    limits,
+};
+use pinnace_sandbox::protocol::{Bind, Bounds, LISTEN_FD, READY_FD};
+
+use super::record::Door;
+use crate::provider::Refusal;
+
+/// Where our watchdog is bound in. Not under /usr: image `host` has that read-only from the host.
+const WATCHDOG: &str = "/.pinnace/fwatchdog";
+
+/// Where a function listens that says nothing else (contract section 8).
+const PORT: u16 = 8080;
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+const SIGTERM: i32 = 15;
+
+/// Who programs of image `host` run as.
+const NOBODY: u32 = 65534;
+
+/// What an image offers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Offer {
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// Whether its command is a watchdog.
+    pub has_watchdog: bool,
+    /// Whether it is the host's own programs.
+    pub is_host: bool,
+}
+
+/// Bounds that apply where a function names none.
+#[derive(Clone, Copy, Debug)]
+pub struct Defaults {
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub pids: u32,
+}
+
+/// What to run, and how to reach it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Environment, `NAME=VALUE` each.
+    pub env: Vec<String>,
+    /// Working directory.
+    pub working_dir: String,
+    /// Who it runs as.
+    pub user: User,
+    /// The signal that asks it to stop.
+    pub stop_signal: i32,
+    /// How it is reached.
+    pub door: Door,
+}
+
+impl Plan {
+    /// Decides what to run.
+    ///
+    /// # Errors
+    /// There is nothing to run.
+    pub fn new(spec: &FunctionSpec, offer: &Offer) -> Result<Self, Refusal> {
+        let ImageConfig { entrypoint, cmd, .. } = &offer.config;
+        let own: Vec<String> = entrypoint.iter().chain(cmd).cloned().collect();
+        let brings_watchdog = spec.fprocess().is_some() && !offer.has_watchdog;
+        let (command, door) = if brings_watchdog {
+            (vec![WATCHDOG.to_owned()], Door::Socket)
+        } else if own.is_empty() {
+            return Err(nothing_to_run(spec, offer));
+        } else {
+            (own, Door::Port(port(spec, offer)))
+        };
+        let user = if offer.is_host {
+            User { uid: NOBODY, gid: NOBODY, groups: Vec::new() }
+        } else {
+            offer.config.user.clone()
+        };
+        Ok(Self {
+            command,
+            env: environment(spec, offer, door),
+            working_dir: Some(offer.config.working_dir.clone())
+                .filter(|dir| !dir.is_empty())
+                .unwrap_or_else(|| "/".to_owned()),
+            user,
+            stop_signal: offer.config.stop_signal.unwrap_or(SIGTERM),
+            door,
+        })
+    }
+
+    /// What is bound in for it. `programs` is where our programs lie on the host.
+    #[must_use]
+    pub fn binds(&self, programs: &Path) -> Vec<Bind> {
+        let watchdog =
+            || Bind { source: programs.join("pinnace-watchdog"), target: WATCHDOG.into() };
+        (self.door == Door::Socket).then(watchdog).into_iter().collect()
+    }
+}
+
+/// The bounds of a replica.
+#[must_use]
+pub fn bounds(spec: &FunctionSpec, defaults: Defaults) -> Bounds {
+    let memory_bytes = spec.memory_bytes.unwrap_or(defaults.memory_bytes);
+    Bounds {
+        memory_bytes,
+        cpu_millicores: spec.cpu_millicores,
+        pids: defaults.pids,
+        open_files: limits::OPEN_FILES_PER_PROCESS,
+        // Files on a tmpfs count as memory: half of it stays for the program however full they are.
+        upper_bytes: memory_bytes / 4,
+        tmp_bytes: memory_bytes / 4,
+    }
+}
+
+fn nothing_to_run(spec: &FunctionSpec, offer: &Offer) -> Refusal {
+    Refusal::Unfit(if offer.is_host {
+        format!(
+            "function {} has no command: image host runs the command in fprocess (`--fprocess`)",
+            spec.id
+        )
+    } else {
+        format!(
+            "function {} has no command: its image {} names none, so give one as fprocess (`--fprocess`)",
+            spec.id,
+            spec.image()
+        )
+    })
+}
+
+fn port(spec: &FunctionSpec, offer: &Offer) -> u16 {
+    if offer.has_watchdog {
+        return spec.env("port").and_then(|port| port.parse().ok()).unwrap_or(PORT);
+    }
+    offer.config.exposed_port.unwrap_or(PORT)
+}
+
+/// The image's variables, then the platform's, then the function's own.
+fn environment(spec: &FunctionSpec, offer: &Offer, door: Door) -> Vec<String> {
+    let mut env = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
+    let image = offer.config.env.iter().filter_map(|pair| pair.split_once('='));
+    env.extend(image.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    env.insert("OPENFAAS_NAME".to_owned(), spec.id.name().to_owned());
+    env.insert("OPENFAAS_NAMESPACE".to_owned(), spec.id.namespace().to_owned());
+    if door == Door::Socket {
+        // A failing command shows in this mode, and in no other of those that run one per call.
+        env.insert("mode".to_owned(), "serializing".to_owned());
+    }
+    if !spec.deployment.env_process.is_empty() {
+        env.insert("fprocess".to_owned(), spec.deployment.env_process.clone());
+    }
+    env.extend(spec.deployment.env_vars.clone().unwrap_or_default());
+    if door == Door::Socket {
+        env.insert("PINNACE_LISTEN_FD".to_owned(), LISTEN_FD.to_string());
+        env.insert("PINNACE_READY_FD".to_owned(), READY_FD.to_string());
+    }
+    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: &str) -> FunctionSpec {
+        FunctionSpec::check(serde_json::from_str(json).unwrap()).unwrap()
+    }
+
+    fn offer(command: &[&str]) -> Offer {
+        let entrypoint = command.iter().map(|word| (*word).to_owned()).collect();
+        Offer { config: ImageConfig { entrypoint, ..Default::default() }, ..Default::default() }
+    }
+
+    fn has(plan: &Plan, pair: &str) -> bool {
+        plan.env.iter().any(|have| have == pair)
+    }
+
+    #[test]
+    fn an_image_that_serves_runs_as_it_is() {
+        let mut image = offer(&["/app", "-v"]);
+        image.config.env = vec!["A=image".into(), "PATH=/bin".into(), "B=image".into()];
+        image.config.exposed_port = Some(3000);
+        let plan =
+            Plan::new(&spec(r#"{"service":"a","image":"i","envVars":{"A":"mine"}}"#), &image);
+        let plan = plan.unwrap();
+        assert_eq!(plan.command, ["/app", "-v"]);
+        assert_eq!(plan.door, Door::Port(3000));
+        assert!(plan.binds(Path::new("/p")).is_empty());
+        assert!(has(&plan, "A=mine") && has(&plan, "B=image") && has(&plan, "PATH=/bin"));
+        assert!(has(&plan, "OPENFAAS_NAME=a") && has(&plan, "OPENFAAS_NAMESPACE=openfaas-fn"));
+        assert_eq!((plan.stop_signal, plan.working_dir.as_str()), (SIGTERM, "/"));
+    }
+
+    #[test]
+    fn a_watchdog_of_its_own_is_used() {
+        let mut image = offer(&["fwatchdog"]);
+        image.has_watchdog = true;
+        let plan = Plan::new(&spec(r#"{"service":"a","image":"i","envProcess":"cat"}"#), &image);
+        let plan = plan.unwrap();
+        assert_eq!((plan.command[0].as_str(), plan.door), ("fwatchdog", Door::Port(8080)));
+        assert!(has(&plan, "fprocess=cat"));
+        assert!(!plan.env.iter().any(|pair| pair.starts_with("mode=")));
+    }
+
+    #[test]
+    fn a_command_without_a_watchdog_gets_ours() {
+        let host = Offer { is_host: true, ..Default::default() };
+        let plan = Plan::new(&spec(r#"{"service":"a","image":"host","envProcess":"cat"}"#), &host);
+        let plan = plan.unwrap();
+        assert_eq!((plan.command.as_slice(), plan.door), (&[WATCHDOG.to_owned()][..], Door::Socket));
+        assert_eq!(plan.binds(Path::new("/p"))[0].source, Path::new("/p/pinnace-watchdog"));
+        assert!(has(&plan, "mode=serializing") && has(&plan, "PINNACE_LISTEN_FD=3"));
+        assert_eq!(plan.user.uid, NOBODY);
+        let streaming = spec(
+            r#"{"service":"a","image":"i","envVars":{"fprocess":"cat","mode":"streaming"}}"#,
+        );
+        assert!(has(&Plan::new(&streaming, &offer(&["/app"])).unwrap(), "mode=streaming"));
+    }
+
+    #[test]
+    fn nothing_to_run_is_said() {
+        let refused = Plan::new(&spec(r#"{"service":"a","image":"i"}"#), &offer(&[])).unwrap_err();
+        assert!(refused.to_string().contains("give one as fprocess"), "{refused}");
+        let host = Offer { is_host: true, ..Default::default() };
+        let refused = Plan::new(&spec(r#"{"service":"a","image":"host"}"#), &host).unwrap_err();
+        assert!(refused.to_string().contains("image host runs the command"), "{refused}");
+    }
+
+    #[test]
+    fn half_the_memory_stays_for_the_program() {
+        let defaults = Defaults { memory_bytes: 512 << 20, pids: 256 };
+        let bounds = bounds(&spec(r#"{"service":"a","image":"i"}"#), defaults);
+        assert_eq!(bounds.memory_bytes, 512 << 20);
+        assert_eq!(bounds.upper_bytes + bounds.tmp_bytes, 256 << 20);
+    }
+}

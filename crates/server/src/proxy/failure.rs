@@ -1,0 +1,167 @@
+//! Errors that the platform itself answers on the way of an invocation: the one place where they become
+//! statuses and sentences (contract section 6.2).
+//!
+//! Each names the function and, where a limit was reached, the limit and the setting that moves it.
+//! `X-OpenFaaS-Internal` marks those that a queue worker may try again; a definite 404 has none.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use pinnace_core::limits;
+
+/// Marks an answer that the platform made (contract section 3).
+pub const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
+
+/// Why a call got no answer from its function.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The path names no function.
+    #[error("Provide function name in the request path")]
+    NameMissing,
+    /// No such function is deployed.
+    #[error("error finding function {0}: it is not deployed; `pinnace list` shows what is")]
+    Unknown(String),
+    /// CONNECT or TRACE.
+    #[error("functions cannot be called with method {0}")]
+    Method(String),
+    /// The path or query cannot be sent on.
+    #[error("the path or query cannot be sent to function {0}: it holds bytes that a URL may not")]
+    Target(String),
+    /// As many calls are under way as one function may have.
+    #[error(
+        "function {0} has {max} calls under way, the most it may have (IN_FLIGHT_PER_FUNCTION_MAX); try again later",
+        max = limits::IN_FLIGHT_PER_FUNCTION_MAX
+    )]
+    Full(String),
+    /// As many calls wait as may.
+    #[error(
+        "function {0} has {max} calls waiting for a replica, the most it may have \
+         (WAITING_CALLS_PER_FUNCTION_MAX); raise its replicas or its concurrency",
+        max = limits::WAITING_CALLS_PER_FUNCTION_MAX
+    )]
+    QueueFull(String),
+    /// Its replicas fail.
+    #[error("function {name} is failing: {why}; the next replica is tried in {} s", retry_after.as_secs())]
+    Failing {
+        /// The function.
+        name: String,
+        /// What its replicas do.
+        why: String,
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// No replica became free in time.
+    #[error(
+        "no replica of function {name} was free within {} s: this is the gateway's deadline \
+         (`--timeout`, or `exec_timeout` in the function's environment)", after.as_secs_f32()
+    )]
+    NotReadyInTime {
+        /// The function.
+        name: String,
+        /// The deadline.
+        after: Duration,
+    },
+    /// A replica was there but sent no answer in time.
+    #[error(
+        "function {name} sent no answer within {} s: this is the gateway's deadline \
+         (`--timeout`, or `exec_timeout` in the function's environment)", after.as_secs_f32()
+    )]
+    NoAnswerInTime {
+        /// The function.
+        name: String,
+        /// The deadline.
+        after: Duration,
+    },
+    /// A replica did not accept a connection.
+    #[error("Can't reach service for: {name}. ({why})")]
+    Unreachable {
+        /// The function.
+        name: String,
+        /// What the connection said.
+        why: String,
+    },
+    /// A replica broke off before its answer began.
+    #[error("function {name} broke off before it answered: {why}")]
+    BrokeOff {
+        /// The function.
+        name: String,
+        /// What the connection said.
+        why: String,
+    },
+    /// The caller's body broke off.
+    #[error("the request's body for function {0} broke off or came too slowly")]
+    RequestBody(String),
+}
+
+impl Failure {
+    /// The status that the caller gets.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NameMissing | Self::Target(_) => StatusCode::BAD_REQUEST,
+            Self::Unknown(_) => StatusCode::NOT_FOUND,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Full(_) | Self::QueueFull(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Failing { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReadyInTime { .. } | Self::NoAnswerInTime { .. } => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            Self::Unreachable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BrokeOff { .. } => StatusCode::BAD_GATEWAY,
+            Self::RequestBody(_) => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn response(&self) -> Response<Full<Bytes>> {
+        let status = self.status();
+        let mut response = Response::new(Full::from(self.to_string()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.insert(header::CONTENT_TYPE, text);
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let may_pass = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
+        if may_pass || matches!(self, Self::NameMissing) {
+            headers.insert(INTERNAL, HeaderValue::from_static("proxy"));
+        }
+        if let Self::Failing { retry_after, .. } = self {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_marked_and_a_definite_404_is_not() {
+        let name = || "env.openfaas-fn".to_owned();
+        let marked = |failure: Failure| failure.response().headers().contains_key(INTERNAL);
+        assert!(marked(Failure::Full(name())));
+        assert!(marked(Failure::Unreachable { name: name(), why: "refused".into() }));
+        assert!(marked(Failure::NoAnswerInTime { name: name(), after: Duration::from_secs(60) }));
+        assert!(!marked(Failure::Unknown(name())));
+        assert!(!marked(Failure::RequestBody(name())));
+    }
+
+    #[test]
+    fn limits_name_themselves_and_their_setting() {
+        let after = Duration::from_secs(60);
+        let said = Failure::NoAnswerInTime { name: "env".into(), after }.to_string();
+        assert!(said.contains("60 s") && said.contains("--timeout"), "{said}");
+        assert!(Failure::QueueFull("env".into()).to_string().contains("4096"));
+    }
+
+    #[test]
+    fn a_failing_function_says_when_to_come_back() {
+        let retry_after = Duration::from_millis(250);
+        let failing = Failure::Failing { name: "a".into(), why: "it crashed".into(), retry_after };
+        assert_eq!(failing.response().headers()["retry-after"], "1");
+    }
+}

@@ -1,0 +1,153 @@
+//! A running copy of a function, as the way of an invocation sees it: where to send, and how much fits.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Instant,
+};
+
+use futures_util::future::BoxFuture;
+use pinnace_core::limits;
+use pinnace_proxy::{Pool, Relay, Stream, relay::Unwatched};
+use tokio::{net::TcpStream, sync::Notify};
+
+/// Bodies of requests on their way to a replica.
+pub type RequestBody = Relay<Unwatched>;
+
+/// A replica that serves.
+pub struct Replica {
+    /// Its id, unique on this host.
+    pub id: String,
+    /// The deploy it belongs to.
+    pub revision: u64,
+    /// When it first accepted a connection.
+    pub ready_at: Instant,
+    endpoint: Endpoint,
+    pools: Box<[Pool<RequestBody>]>,
+    in_flight: AtomicU32,
+    in_flight_max: u32,
+    draining: AtomicBool,
+    drained: Notify,
+}
+
+/// Where a replica is reached.
+#[derive(Clone)]
+pub enum Endpoint {
+    /// At an address that this process can connect to.
+    Tcp(SocketAddr),
+    /// By whatever way its provider has: a unix socket, a socket of its network namespace.
+    Via(Arc<dyn Connector>),
+}
+
+/// Makes connections to one replica.
+pub trait Connector: Send + Sync {
+    /// A new connection.
+    fn connect(&self) -> BoxFuture<'_, io::Result<Stream>>;
+}
+
+impl Replica {
+    /// A replica that has just accepted its first connection.
+    #[must_use]
+    pub fn new(
+        id: String,
+        revision: u64,
+        endpoint: Endpoint,
+        concurrency: Option<u32>,
+        workers: usize,
+    ) -> Self {
+        // A replica that takes one call at a time must not have its one place held by a connection that
+        // another worker keeps idle.
+        let idle_max =
+            if concurrency == Some(1) { 0 } else { limits::IDLE_CONNECTIONS_PER_REPLICA_MAX };
+        let pool = |_| Pool::new(idle_max, limits::IDLE_CONNECTION_KEPT);
+        Self {
+            id,
+            revision,
+            ready_at: crate::clock::now(),
+            endpoint,
+            pools: (0..workers.max(1)).map(pool).collect(),
+            in_flight: AtomicU32::new(0),
+            in_flight_max: concurrency.unwrap_or(u32::MAX),
+            draining: AtomicBool::new(false),
+            drained: Notify::new(),
+        }
+    }
+
+    /// The idle connections of one worker.
+    #[must_use]
+    pub fn pool(&self, worker: usize) -> &Pool<RequestBody> {
+        &self.pools[worker]
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// It does not accept one.
+    pub async fn connect(&self) -> io::Result<Stream> {
+        match &self.endpoint {
+            Endpoint::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Endpoint::Via(connector) => connector.connect().await,
+        }
+    }
+
+    /// Calls under way.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Takes a place for a call, if one is free.
+    #[must_use]
+    pub fn reserve(&self) -> bool {
+        let fits = |count: u32| (count < self.in_flight_max).then_some(count + 1);
+        if self.in_flight.fetch_update(Ordering::SeqCst, Ordering::Relaxed, fits).is_err() {
+            return false;
+        }
+        // Someone who found this replica before it began to drain must not slip in behind the drain:
+        // both sides write first and look at the other's word second.
+        let open = !self.draining.load(Ordering::SeqCst);
+        if !open {
+            self.release();
+        }
+        open
+    }
+
+    /// Gives a place back.
+    pub fn release(&self) {
+        let left = self.in_flight.fetch_sub(1, Ordering::SeqCst) - 1;
+        if left == 0 && self.draining.load(Ordering::SeqCst) {
+            self.drained.notify_waiters();
+        }
+    }
+
+    /// Takes no further calls, and waits until none is under way.
+    pub async fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        loop {
+            let drained = self.drained.notified();
+            if self.in_flight.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    /// Closes connections that one worker left unused for too long.
+    pub fn sweep(&self, worker: usize, now: Instant) {
+        self.pools[worker].sweep(now);
+    }
+}
+
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Replica({} of revision {})", self.id, self.revision)
+    }
+}

@@ -1,0 +1,194 @@
+//! The state directory: what lies where, and that one server uses it at a time.
+//!
+//! | path | holds | survives `down` |
+//! |---|---|---|
+//! | `lock` | nothing; its lock says that a server runs | – |
+//! | `basic-auth-password` | the password of user `admin` | yes |
+//! | `functions.db` | what is deployed | yes |
+//! | `images/` | the image store | yes |
+//! | `logs/NAMESPACE/NAME/` | what functions printed | yes |
+//! | `bin/HASH/` | our programs, as unpacked from the binary | yes |
+//! | `root/` | layers that come from no image | yes |
+//! | `run/` | sockets and records of what runs | no |
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{FlockOperation, fcntl_lock},
+    process::{Flock, FlockType, fcntl_getlk},
+};
+
+/// A state directory that this process uses alone.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    /// A process lock: children do not inherit it, and it ends with the process. Closing any descriptor
+    /// of the file would end it too, so this is the only one.
+    _lock: File,
+}
+
+/// Why a state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDirError {
+    /// Another server runs on it.
+    #[error(
+        "the state directory {} is in use by process {pid}: stop that server (`pinnace down`), \
+         or choose another directory (`--state-dir`)", path.display()
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// The other server.
+        pid: i32,
+    },
+    /// A file or directory in it cannot be used.
+    #[error("the state directory cannot be used: {}: {error}", path.display())]
+    Io {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl StateDir {
+    /// Makes the directory if it is missing, and locks it.
+    ///
+    /// # Errors
+    /// Another server uses it, or it cannot be made.
+    pub fn open(path: &Path) -> Result<Self, StateDirError> {
+        let io = |at: &Path| {
+            let path = at.to_owned();
+            move |error| StateDirError::Io { path, error }
+        };
+        let private = |dir: &Path| DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        private(path).map_err(io(path))?;
+        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(io(path))?;
+        let path = fs::canonicalize(path).map_err(io(path))?;
+        let lock_path = path.join("lock");
+        let lock = open_lock(&lock_path).map_err(io(&lock_path))?;
+        if fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let pid = holder(&lock).unwrap_or(0);
+            return Err(StateDirError::InUse { path, pid });
+        }
+        let state = Self { path, _lock: lock };
+        for dir in [state.run(), state.replicas(), state.run().join("mnt")] {
+            private(&dir).map_err(io(&dir))?;
+        }
+        Ok(state)
+    }
+
+    /// The server that uses this directory, if one does.
+    ///
+    /// # Errors
+    /// The lock cannot be read.
+    pub fn server(path: &Path) -> io::Result<Option<i32>> {
+        match open_lock(&path.join("lock")) {
+            Ok(lock) => Ok(holder(&lock)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Sockets and records of what runs.
+    #[must_use]
+    pub fn run(&self) -> PathBuf {
+        self.path.join("run")
+    }
+
+    /// The replicas' directories.
+    #[must_use]
+    pub fn replicas(&self) -> PathBuf {
+        self.run().join("replicas")
+    }
+
+    /// The password, made now if there is none yet. True if it was.
+    ///
+    /// # Errors
+    /// It cannot be read or kept.
+    pub fn password(&self) -> io::Result<(String, bool)> {
+        let path = self.path.join("basic-auth-password");
+        let in_file = |error: io::Error| {
+            io::Error::new(error.kind(), format!("the password in {}: {error}", path.display()))
+        };
+        match fs::read_to_string(&path) {
+            Ok(text) if !text.trim().is_empty() => return Ok((text.trim().to_owned(), false)),
+            Ok(_) => return Err(in_file(io::Error::other("the file is empty; remove it"))),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(in_file(error)),
+            Err(_) => {}
+        }
+        let password = random_password().map_err(in_file)?;
+        let making = self.path.join("basic-auth-password.new");
+        let write = || {
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            let mut file = options.open(&making)?;
+            file.write_all(password.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&making, &path)
+        };
+        write().map_err(in_file)?;
+        Ok((password, true))
+    }
+
+    /// A name for this directory that is unique on the host and a DNS label: for control groups.
+    #[must_use]
+    pub fn name(path: &Path) -> String {
+        use sha2::{Digest, Sha256};
+        let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
+        digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Length of a password that we make, in characters of six bits.
+const PASSWORD_CHARS: usize = 40;
+
+fn random_password() -> io::Result<String> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bytes = [0; PASSWORD_CHARS];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 63)])).collect())
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn holder(lock: &File) -> Option<i32> {
+    let asked = Flock::from(FlockType::WriteLock);
+    fcntl_getlk(lock, &asked).ok()??.pid.map(|pid| pid.as_raw_nonzero().get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_is_made_once_and_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&dir.path().join("a/b")).unwrap();
+        let (first, made) = state.password().unwrap();
+        assert!(made && first.len() == PASSWORD_CHARS);
+        assert_eq!(state.password().unwrap(), (first, false));
+        let file = state.path().join("basic-auth-password");
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn names_are_labels_and_differ() {
+        let name = StateDir::name(Path::new("/var/lib/pinnace"));
+        pinnace_core::name::check_label("group", &name).unwrap();
+        assert_ne!(name, StateDir::name(Path::new("/var/lib/other")));
+    }
+}
