@@ -128,3 +128,22 @@ pub const STORE_QUEUE_MAX: usize = 1024;
 
 /// Events that wait for the loop that keeps replicas as wanted.
 pub const KEEPER_QUEUE_MAX: usize = 65_536;
+
+/// Descriptors beside one message between server, spawner and init (the kernel allows 253).
+pub const CONTROL_MESSAGE_FDS_MAX: usize = 128;
+
+/// Files and directories of the host that one sandbox has bound in. Reached: the start is refused.
+pub const BINDS_PER_SANDBOX_MAX: usize = 64;
+
+/// Sockets that the spawner keeps for the server. Reached: `Keep` is an error.
+pub const KEPT_SOCKETS_MAX: usize = 64;
+
+/// How long the spawner waits for a server that does not read its answers. Reached: the connection is
+/// closed.
+pub const CONTROL_SEND_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long an init whose function has ended waits for a server to fetch the function's last output.
+pub const LAST_WORDS_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How long a removed cgroup may stay busy while the kernel lets go of its processes.
+pub const CGROUP_REMOVE_TIME_MAX: Duration = Duration::from_secs(2);

@@ -11,4 +11,17 @@
 //!
 //! [`protocol`] is what they say to each other.
 
+pub mod adoption;
+pub mod cgroup;
+pub mod channel;
+mod custody;
+pub mod host_root;
+pub mod init;
+mod patience;
 pub mod protocol;
+mod rootfs;
+mod seccomp;
+mod slot;
+pub mod spawner;
+mod start;
+mod sys;

@@ -1,0 +1,141 @@
+//! Version 1: one hierarchy per controller, and perhaps a unified one beside them that controls nothing
+//! but tracks and kills (a hybrid host).
+
+use std::{
+    fs, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Controllers, Group, Mount, Usage, at, make_directory, open, read_number, value_of, write,
+};
+use crate::protocol::Bounds;
+
+/// The hierarchies that matter, by controller.
+#[derive(Debug)]
+pub(super) struct Hierarchies {
+    memory: Option<PathBuf>,
+    cpu: Option<PathBuf>,
+    cpuacct: Option<PathBuf>,
+    pids: Option<PathBuf>,
+    freezer: Option<PathBuf>,
+    unified: Option<PathBuf>,
+}
+
+impl Hierarchies {
+    pub(super) fn new(mounts: &[Mount], unified: Option<PathBuf>) -> Self {
+        let of = |controller: &str| {
+            let has = |m: &&Mount| m.version == 1 && m.options.iter().any(|o| o == controller);
+            mounts.iter().find(has).map(|m| m.path.clone())
+        };
+        Self {
+            memory: of("memory"),
+            cpu: of("cpu"),
+            cpuacct: of("cpuacct"),
+            pids: of("pids"),
+            freezer: of("freezer"),
+            unified,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.controllers() == Controllers::default()
+    }
+
+    pub(super) fn controllers(&self) -> Controllers {
+        Controllers {
+            memory: self.memory.is_some(),
+            cpu: self.cpu.is_some(),
+            pids: self.pids.is_some(),
+        }
+    }
+
+    /// Every hierarchy once, those of version 1 first.
+    fn roots(&self) -> Vec<&Path> {
+        let all =
+            [&self.memory, &self.cpu, &self.cpuacct, &self.pids, &self.freezer, &self.unified];
+        let mut roots: Vec<&Path> = Vec::new();
+        for root in all.into_iter().flatten() {
+            if !roots.contains(&root.as_path()) {
+                roots.push(root);
+            }
+        }
+        roots
+    }
+
+    pub(super) fn bases(&self, name: &str) -> Vec<PathBuf> {
+        self.roots().into_iter().map(|root| base(root, name)).collect()
+    }
+
+    pub(super) fn prepare(&self, name: &str) -> io::Result<()> {
+        for root in self.roots() {
+            make_directory(&root.join("pinnace"))?;
+            make_directory(&base(root, name))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn create(&self, name: &str, id: &str, bounds: &Bounds) -> io::Result<Group> {
+        let mut group = Group { directory: None, procs: Vec::new(), oom_events: None };
+        for root in self.roots() {
+            let leaf = base(root, name).join(id);
+            fs::create_dir(&leaf).map_err(|error| at(&leaf, "make cgroup", error))?;
+            let is = |controller: &Option<PathBuf>| controller.as_deref() == Some(root);
+            if is(&self.memory) {
+                limit_memory(&leaf, bounds.memory_bytes)?;
+                group.oom_events = Some(open(&leaf.join("memory.oom_control"), false)?);
+            }
+            if is(&self.cpu) {
+                limit_cpu(&leaf, bounds.cpu_millicores)?;
+            }
+            if is(&self.pids) {
+                // The init is one of them.
+                write(&leaf.join("pids.max"), &bounds.pids.saturating_add(1).to_string())?;
+            }
+            if is(&self.unified) {
+                group.directory = Some(OwnedFd::from(
+                    fs::File::open(&leaf).map_err(|error| at(&leaf, "open", error))?,
+                ));
+            } else {
+                group.procs.push(open(&leaf.join("cgroup.procs"), true)?);
+            }
+        }
+        Ok(group)
+    }
+
+    pub(super) fn usage(&self, name: &str, id: &str) -> Option<Usage> {
+        let leaf = |root: &Option<PathBuf>| root.as_ref().map(|root| base(root, name).join(id));
+        let cpu = leaf(&self.cpuacct).and_then(|leaf| read_number(&leaf.join("cpuacct.usage")));
+        let memory = leaf(&self.memory).and_then(|leaf| {
+            let used = read_number(&leaf.join("memory.usage_in_bytes"))?;
+            let stat = fs::read_to_string(leaf.join("memory.stat")).unwrap_or_default();
+            Some(used.saturating_sub(value_of(&stat, "total_inactive_file").unwrap_or(0)))
+        });
+        if cpu.is_none() && memory.is_none() {
+            return None;
+        }
+        Some(Usage { cpu_ns: cpu.unwrap_or(0), memory_bytes: memory.unwrap_or(0) })
+    }
+}
+
+fn base(root: &Path, name: &str) -> PathBuf {
+    root.join("pinnace").join(name)
+}
+
+fn limit_memory(leaf: &Path, bytes: u64) -> io::Result<()> {
+    write(&leaf.join("memory.limit_in_bytes"), &bytes.to_string())?;
+    // Memory and swap together: as much as memory alone, so that nothing swaps. The file is there only
+    // where the kernel accounts for swap.
+    let with_swap = leaf.join("memory.memsw.limit_in_bytes");
+    if with_swap.exists() {
+        write(&with_swap, &bytes.to_string())?;
+    }
+    Ok(())
+}
+
+fn limit_cpu(leaf: &Path, millicores: Option<u32>) -> io::Result<()> {
+    let Some(millicores) = millicores else { return Ok(()) };
+    write(&leaf.join("cpu.cfs_period_us"), &super::CPU_PERIOD_US.to_string())?;
+    write(&leaf.join("cpu.cfs_quota_us"), &super::cpu_quota_us(millicores).to_string())
+}

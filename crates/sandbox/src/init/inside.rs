@@ -1,0 +1,206 @@
+//! Making a sandbox from inside: its root, what is mounted in it, its name, its network device.
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{FileType, Mode, OFlags, fstat},
+    io::Errno,
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+        fsconfig_set_string, fsmount, fsopen, open_tree, unmount,
+    },
+    process::{Resource, Rlimit, chdir, fchdir, getrlimit, pivot_root, setrlimit, umask},
+};
+
+use super::{
+    Doing as _, SetupError,
+    orders::{Gifts, Orders},
+    targets::{self, Targets},
+};
+use crate::{protocol::SandboxSpec, sys};
+
+/// Paths of /proc that tell about or act on the whole host: hidden.
+const HIDDEN: [&str; 8] =
+    ["acpi", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug", "scsi"];
+
+/// Paths of /proc that act on the whole host when they are written to.
+const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
+
+/// Group of terminals, in every distribution.
+const TTY_GROUP: &str = "5";
+
+/// Everything between getting orders and starting the function.
+pub(super) fn make(orders: &Orders, gifts: &mut Gifts) -> Result<(), SetupError> {
+    let spec = &orders.spec;
+    // A group of its own, so that signals to the spawner's do not come here. Fails only for one who
+    // has it already.
+    let _ = rustix::process::setsid();
+    umask(Mode::from_raw_mode(0o022));
+    sys::set_hostname(&spec.hostname).doing(|| format!("set host name {}", spec.hostname))?;
+    sys::loopback_up().doing(|| "take the loopback device up")?;
+
+    // These two need the host's own still in sight: the kernel shows no more than was visible before.
+    let hardened = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let proc = filesystem("proc", &[], hardened).doing(|| "mount a /proc")?;
+    let read_only = hardened | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let sys = filesystem("sysfs", &[], read_only).ok();
+
+    let targets = enter(gifts)?;
+    targets.attach(&proc, Path::new("/proc"))?;
+    devices(orders, gifts, &targets)?;
+    temporary(spec, &targets)?;
+    hide(&proc, &targets)?;
+    if let Some(sys) = sys {
+        targets.attach(&sys, Path::new("/sys"))?;
+        if let Ok(firmware) = targets::resolve(sys.as_fd(), Path::new("firmware"), OFlags::PATH) {
+            cover(&firmware, &targets).doing(|| "hide /sys/firmware")?;
+        }
+    }
+    for (target, mount) in gifts.mounts.drain(..) {
+        targets.attach(&mount, &target)?;
+    }
+    names(spec, &targets)?;
+    if !spec.working_dir.is_empty() {
+        targets.ensure_directory(Path::new(&spec.working_dir))?;
+    }
+    if spec.root.read_only {
+        sys::mount_setattr(targets.root(), false, libc::MOUNT_ATTR_RDONLY, None)
+            .doing(|| "make the root filesystem read-only")?;
+    }
+    limits(spec)
+}
+
+/// Attaches the new root over the working directory and leaves the old one.
+fn enter(gifts: &mut Gifts) -> Result<Targets, SetupError> {
+    let root = gifts.root.take().ok_or(Errno::BADF).doing(|| "find the root filesystem")?;
+    targets::attach_here(&root).doing(|| "attach the root filesystem")?;
+    fchdir(&root).doing(|| "enter the root filesystem")?;
+    // With both the same, the old root comes to lie over the new one, from where it is taken off.
+    pivot_root(".", ".").doing(|| "pivot to the root filesystem")?;
+    unmount(".", UnmountFlags::DETACH).doing(|| "leave the host's filesystem")?;
+    chdir("/").doing(|| "enter the new root")?;
+    Ok(Targets::new(root))
+}
+
+fn devices(orders: &Orders, gifts: &mut Gifts, targets: &Targets) -> Result<(), SetupError> {
+    let tree = gifts.devices.take().ok_or(Errno::BADF).doing(|| "find the devices")?;
+    targets.attach(&tree, Path::new("/dev"))?;
+    let place = |name: &str| {
+        targets::resolve(tree.as_fd(), Path::new(name), OFlags::PATH)
+            .doing(|| format!("find /dev/{name}"))
+    };
+    let nosuid_noexec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mut options = vec![("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
+    if !orders.single_id {
+        options.push(("gid", TTY_GROUP));
+    }
+    let terminals =
+        filesystem("devpts", &options, nosuid_noexec).doing(|| "make terminals for /dev/pts")?;
+    targets::attach(&terminals, place("pts")?.as_fd()).doing(|| "mount /dev/pts")?;
+    let size = orders.spec.bounds.tmp_bytes.max(1).to_string();
+    let shared = filesystem(
+        "tmpfs",
+        &[("size", &size), ("mode", "1777")],
+        nosuid_noexec | MountAttrFlags::MOUNT_ATTR_NODEV,
+    )
+    .doing(|| "make a tmpfs for /dev/shm")?;
+    targets::attach(&shared, place("shm")?.as_fd()).doing(|| "mount /dev/shm")
+}
+
+fn temporary(spec: &SandboxSpec, targets: &Targets) -> Result<(), SetupError> {
+    let size = spec.bounds.tmp_bytes.max(1).to_string();
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let tmp = filesystem("tmpfs", &[("size", &size), ("mode", "1777")], flags)
+        .doing(|| "make a tmpfs for /tmp")?;
+    targets.attach(&tmp, Path::new("/tmp"))
+}
+
+/// Hides and write-protects what of /proc concerns the host.
+fn hide(proc: &OwnedFd, targets: &Targets) -> Result<(), SetupError> {
+    let place = |name: &str| targets::resolve(proc.as_fd(), Path::new(name), OFlags::PATH);
+    for name in HIDDEN {
+        match place(name) {
+            Ok(found) => cover(&found, targets).doing(|| format!("hide /proc/{name}"))?,
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(error).doing(|| format!("find /proc/{name}")),
+        }
+    }
+    for name in READ_ONLY {
+        let Ok(found) = place(name) else { continue };
+        let protect = || -> std::io::Result<()> {
+            let copy = clone_of(&found)?;
+            let flags = libc::MOUNT_ATTR_RDONLY
+                | libc::MOUNT_ATTR_NOSUID
+                | libc::MOUNT_ATTR_NODEV
+                | libc::MOUNT_ATTR_NOEXEC;
+            sys::mount_setattr(copy.as_fd(), false, flags, None)?;
+            Ok(targets::attach(&copy, found.as_fd())?)
+        };
+        protect().doing(|| format!("write-protect /proc/{name}"))?;
+    }
+    Ok(())
+}
+
+/// Covers a directory with an empty one, anything else with /dev/null.
+fn cover(found: &OwnedFd, targets: &Targets) -> rustix::io::Result<()> {
+    let over = if FileType::from_raw_mode(fstat(found)?.st_mode).is_dir() {
+        let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        filesystem("tmpfs", &[("size", "1"), ("nr_inodes", "1")], flags)?
+    } else {
+        clone_of(&targets.open(Path::new("/dev/null"))?)?
+    };
+    targets::attach(&over, found.as_fd())
+}
+
+/// The files that tell a program who and where it is.
+fn names(spec: &SandboxSpec, targets: &Targets) -> Result<(), SetupError> {
+    let name = &spec.hostname;
+    let hosts = format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost {name}\n");
+    targets.write_file(Path::new("/etc/hosts"), &hosts)?;
+    targets.write_file(Path::new("/etc/hostname"), &format!("{name}\n"))?;
+    targets.write_file(Path::new("/etc/resolv.conf"), "# This sandbox has no network.\n")
+}
+
+/// Resource limits, which the function inherits. The hard limit of this process cannot be raised.
+fn limits(spec: &SandboxSpec) -> Result<(), SetupError> {
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let files = Some(spec.bounds.open_files.min(most));
+    setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files })
+        .doing(|| "limit open files")?;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .doing(|| "forbid core dumps")
+}
+
+/// A new filesystem, mounted nowhere yet. Options with an empty value are flags.
+fn filesystem(
+    kind: &str,
+    options: &[(&str, &str)],
+    flags: MountAttrFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        if value.is_empty() {
+            rustix::mount::fsconfig_set_flag(&context, *key)?;
+        } else {
+            fsconfig_set_string(&context, *key, *value)?;
+        }
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
+}
+
+/// A detached copy of what is mounted at a place.
+fn clone_of(place: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(place, "", flags)
+}

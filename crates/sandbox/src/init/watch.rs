@@ -1,0 +1,293 @@
+//! The long part of an init's life: one loop over the function, the signals and the server.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use pinnace_core::{Exit, limits};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{AddressFamily, SocketFlags, SocketType, socket_with},
+    process::{WaitOptions, WaitStatus, wait},
+};
+
+use super::{launch::Started, orders::Gifts, record};
+use crate::{
+    cgroup,
+    channel::{Channel, Listener},
+    protocol::{FromInit, SandboxSpec, ToInit},
+    sys::{self, Signals},
+};
+
+/// An init at work.
+#[derive(Debug)]
+pub(super) struct Watch {
+    function: Started,
+    stop_signal: i32,
+    memory_bytes: u64,
+    control: Listener,
+    exit_file: OwnedFd,
+    oom_events: Option<OwnedFd>,
+    oom_kills_before: u64,
+    signals: Signals,
+    server: Option<Server>,
+    ready: bool,
+    /// When a function that was asked to stop is ended.
+    kill_at: Option<Instant>,
+    stopping: bool,
+    /// Set once the function has ended.
+    ended: Option<Ended>,
+}
+
+#[derive(Debug)]
+struct Server {
+    channel: Channel,
+    /// Whether it has the log pipes.
+    attached: bool,
+}
+
+#[derive(Debug)]
+struct Ended {
+    exit: Exit,
+    /// How long its last output is kept for a server that is not there.
+    leave_at: Instant,
+}
+
+/// Whether the connection to the server is still good.
+type Still = io::Result<()>;
+
+impl Watch {
+    pub(super) fn new(
+        spec: &SandboxSpec,
+        function: Started,
+        control: Listener,
+        exit_file: OwnedFd,
+        gifts: Gifts,
+        signals: Signals,
+    ) -> Self {
+        Self {
+            function,
+            stop_signal: spec.stop_signal,
+            memory_bytes: spec.bounds.memory_bytes,
+            control,
+            exit_file,
+            oom_kills_before: gifts.oom_events.as_ref().map_or(0, cgroup::oom_kills),
+            oom_events: gifts.oom_events,
+            signals,
+            server: None,
+            ready: false,
+            kill_at: None,
+            stopping: false,
+            ended: None,
+        }
+    }
+
+    /// Until the end of the sandbox. Returns this process's exit code.
+    pub(super) fn run(&mut self) -> i32 {
+        // Children that ended before their signal was collected left none.
+        self.reap();
+        loop {
+            if self.may_leave() {
+                return 0;
+            }
+            let Ok(turn) = self.wait() else { return 1 };
+            if turn.signal {
+                self.take_signals();
+            }
+            if turn.ready {
+                self.function_is_ready();
+            }
+            if turn.connection {
+                // One that has hung up meanwhile is no matter.
+                self.server = self.control.accept().ok().map(Server::new).or(self.server.take());
+            } else if turn.message {
+                self.hear();
+            }
+            if self.kill_at.is_some_and(|at| at <= Instant::now()) {
+                self.kill_at = None;
+                sys::kill_everyone();
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<Turn> {
+        let mut fds: Vec<(fn(&mut Turn), BorrowedFd<'_>)> = vec![
+            (|turn| turn.signal = true, self.signals.as_fd()),
+            (|turn| turn.connection = true, self.control.as_fd()),
+        ];
+        if let Some(server) = &self.server {
+            fds.push((|turn| turn.message = true, server.channel.as_fd()));
+        }
+        if let Some(ready) = &self.function.ready {
+            fds.push((|turn| turn.ready = true, ready.as_fd()));
+        }
+        let mut polled: Vec<PollFd<'_>> =
+            fds.iter().map(|(_, fd)| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        let deadline = self.kill_at.or(self.ended.as_ref().map(|ended| ended.leave_at));
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut polled, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut turn = Turn::default();
+        for ((mark, _), polled) in fds.iter().zip(&polled) {
+            if !polled.revents().is_empty() {
+                mark(&mut turn);
+            }
+        }
+        Ok(turn)
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(caught) = self.signals.next() {
+            // The function has no business asking its own init to stop: it can just end.
+            if caught.signal == libc::SIGTERM && caught.sender == 0 {
+                self.stop(limits::GRACE_DEFAULT);
+            }
+        }
+        self.reap();
+    }
+
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            if pid == self.function.pid && self.ended.is_none() {
+                self.function_has_ended(status);
+            }
+        }
+    }
+
+    fn function_has_ended(&mut self, status: WaitStatus) {
+        let exit = self.exit_of(status);
+        record(&self.exit_file, &exit);
+        sys::kill_everyone();
+        self.kill_at = None;
+        let leave_at = Instant::now() + limits::LAST_WORDS_WAIT_MAX;
+        self.ended = Some(Ended { exit, leave_at });
+    }
+
+    fn exit_of(&self, status: WaitStatus) -> Exit {
+        let starved = self
+            .oom_events
+            .as_ref()
+            .is_some_and(|events| cgroup::oom_kills(events) > self.oom_kills_before);
+        match (status.exit_status(), status.terminating_signal()) {
+            _ if self.stopping => Exit::Stopped,
+            (Some(0), _) => Exit::Code { code: 0 },
+            // Also when the kernel chose a child: what is left says so with an exit code.
+            _ if starved => Exit::OutOfMemory { limit_bytes: self.memory_bytes },
+            (Some(code), _) => Exit::Code { code },
+            (None, signal) => Exit::Signal { signal: signal.unwrap_or(0) },
+        }
+    }
+
+    /// Whether all is done: the function has ended and a server knows, or none came to hear its last
+    /// words in time.
+    fn may_leave(&mut self) -> bool {
+        let Some(ended) = &self.ended else { return false };
+        if let Some(server) = self.server.as_ref().filter(|server| server.attached) {
+            // If it does not hear it, it finds exit.json.
+            let _ = server.channel.try_send(&FromInit::Exited { exit: ended.exit.clone() }, &[]);
+            return true;
+        }
+        let said = |pipe: &OwnedFd| rustix::io::ioctl_fionread(pipe).is_ok_and(|bytes| bytes > 0);
+        let unheard = said(&self.function.stdout) || said(&self.function.stderr);
+        let awaited = unheard || self.server.is_some();
+        !awaited || ended.leave_at <= Instant::now()
+    }
+
+    fn function_is_ready(&mut self) {
+        let Some(pipe) = self.function.ready.take() else { return };
+        // Closed without a byte: it never will be.
+        if matches!(rustix::io::read(&pipe, &mut [0; 1]), Ok(1)) {
+            self.ready = true;
+            self.tell_server(|server| server.channel.try_send(&FromInit::Ready, &[]));
+        }
+    }
+
+    /// Tells the server something if it is attached. One that does not read is dropped, since an init
+    /// waits for nobody.
+    fn tell_server(&mut self, tell: impl FnOnce(&Server) -> Still) {
+        if let Some(server) = &self.server
+            && server.attached
+            && tell(server).is_err()
+        {
+            self.server = None;
+        }
+    }
+
+    fn hear(&mut self) {
+        let Some(server) = &self.server else { return };
+        let still = match server.channel.try_recv::<ToInit>() {
+            Ok(Some((message, _))) => self.answer(message),
+            Ok(None) => Err(io::ErrorKind::ConnectionReset.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        };
+        if still.is_err() {
+            self.server = None;
+        }
+    }
+
+    fn answer(&mut self, message: ToInit) -> Still {
+        match message {
+            ToInit::Attach => self.attach(),
+            ToInit::Sockets { count } => self.lend_sockets(count),
+            ToInit::Stop { grace } => {
+                self.stop(grace);
+                Ok(())
+            }
+        }
+    }
+
+    fn attach(&mut self) -> Still {
+        let Some(server) = &mut self.server else { return Ok(()) };
+        let pipes = [self.function.stdout.as_fd(), self.function.stderr.as_fd()];
+        server.channel.try_send(&FromInit::Attached { ready: self.ready }, &pipes)?;
+        server.attached = true;
+        Ok(())
+    }
+
+    fn lend_sockets(&mut self, count: u32) -> Still {
+        if count > limits::SOCKETS_PER_REQUEST_MAX {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let sockets = (0..count)
+            .map(|_| socket_with(AddressFamily::INET, SocketType::STREAM, flags, None))
+            .collect::<rustix::io::Result<Vec<OwnedFd>>>()?;
+        let Some(server) = &self.server else { return Ok(()) };
+        let fds: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
+        server.channel.try_send(&FromInit::Sockets, &fds)
+    }
+
+    fn stop(&mut self, grace: Duration) {
+        if self.ended.is_some() {
+            return;
+        }
+        let kill_at = Instant::now() + grace.min(limits::GRACE_MAX);
+        self.kill_at = Some(self.kill_at.map_or(kill_at, |before| before.min(kill_at)));
+        if !self.stopping {
+            self.stopping = true;
+            // It may have ended just now, which is what was wished for.
+            let _ = sys::send_signal(self.function.pid, self.stop_signal);
+        }
+    }
+}
+
+impl Server {
+    fn new(channel: Channel) -> Self {
+        Self { channel, attached: false }
+    }
+}
+
+/// What happened while waiting.
+#[derive(Debug, Default)]
+struct Turn {
+    signal: bool,
+    connection: bool,
+    message: bool,
+    ready: bool,
+}

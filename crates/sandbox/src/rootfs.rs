@@ -1,0 +1,220 @@
+//! Root filesystems and other mounts, made by the spawner and handed to an init as detached mounts.
+//!
+//! All mounting happens in the spawner's own mount namespace, below one tmpfs (the [`Scaffold`]), in
+//! the forms that kernels since 5.15 have: layers are idmapped and attached there, the overlay is
+//! mounted over them by short relative paths (the kernel takes one page of options), a detached copy of
+//! it is taken, and the scaffolding comes off. Nothing of it ever shows on the host.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::fs::{DirBuilderExt as _, chown, symlink},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::CWD,
+    mount::{
+        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
+        mount_bind, mount_change, move_mount, open_tree, unmount,
+    },
+    process::{chdir, fchdir},
+};
+
+use crate::{protocol::Root, sys};
+
+/// The spawner's private place to mount on.
+#[derive(Debug)]
+pub struct Scaffold {
+    /// An empty directory; an init's working directory until it has its root, and the spawner's too.
+    empty: OwnedFd,
+    /// Where a root is put together.
+    work: PathBuf,
+    /// The tree that becomes /dev.
+    devices: PathBuf,
+    /// Whether this is an ordinary user's: overlays then keep their marks in `user.` attributes.
+    ordinary_user: bool,
+}
+
+/// What failed while mounting, on what.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing}: {error}")]
+pub struct MountError {
+    doing: String,
+    #[source]
+    error: io::Error,
+}
+
+/// Device nodes that every sandbox has, as they are on the host.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Links in /dev.
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Least room for what is written to the root filesystem, in bytes: mount points and names are.
+const UPPER_BYTES_MIN: u64 = 1 << 20;
+
+const NOSUID_NODEV: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+
+impl Scaffold {
+    /// Puts the scaffold on an empty directory. The caller has a mount namespace of its own, which this
+    /// cuts off from the host's: nothing mounted here is seen there.
+    ///
+    /// # Errors
+    /// With what failed.
+    pub fn new(directory: &Path, ordinary_user: bool) -> Result<Self, MountError> {
+        let inward = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        mount_change("/", inward).doing(|| "keep mounts from showing on the host".into())?;
+        let doing = || format!("prepare {} for mounts", directory.display());
+        mount("tmpfs", directory, "tmpfs", NOSUID_NODEV, Some(c"size=1m,mode=0755"))
+            .doing(doing)?;
+        let (empty, work) = (directory.join("empty"), directory.join("work"));
+        let devices = directory.join("devices");
+        for made in [&empty, &work, &devices] {
+            fs::DirBuilder::new().mode(0o755).create(made).doing(doing)?;
+        }
+        device_tree(&devices)?;
+        let empty = OwnedFd::from(fs::File::open(&empty).doing(doing)?);
+        let scaffold = Self { empty, work, devices, ordinary_user };
+        scaffold.go_home()?;
+        Ok(scaffold)
+    }
+
+    /// Back to the empty directory, which an init inherits as its working directory.
+    fn go_home(&self) -> Result<(), MountError> {
+        fchdir(&self.empty).doing(|| "go to the scaffold's empty directory".into())
+    }
+
+    /// A detached root filesystem: the layers, lowest first, under a new tmpfs of `upper_bytes`.
+    ///
+    /// With `ids` (a user namespace) the layers' owners are mapped into it, and `owner` is the host's id
+    /// of its root.
+    ///
+    /// # Errors
+    /// With the layer it is about. Nothing stays mounted.
+    pub fn root(
+        &self,
+        root: &Root,
+        upper_bytes: u64,
+        ids: Option<(BorrowedFd<'_>, u32)>,
+    ) -> Result<OwnedFd, MountError> {
+        let size = if root.read_only { UPPER_BYTES_MIN } else { upper_bytes.max(UPPER_BYTES_MIN) };
+        let options = format!("size={size},mode=0755");
+        mount("tmpfs", &self.work, "tmpfs", NOSUID_NODEV, Some(cstring(options).as_c_str()))
+            .doing(|| "make a tmpfs for what is written to a root filesystem".into())?;
+        let made = self.overlay(root, ids);
+        self.go_home()?;
+        let taken_down = unmount(&self.work, UnmountFlags::DETACH)
+            .doing(|| "take the scaffolding of a root filesystem down".into());
+        made.and_then(|made| taken_down.map(|()| made))
+    }
+
+    fn overlay(
+        &self,
+        root: &Root,
+        ids: Option<(BorrowedFd<'_>, u32)>,
+    ) -> Result<OwnedFd, MountError> {
+        chdir(&self.work).doing(|| "enter the scaffold".into())?;
+        let doing = || "prepare the overlay".to_owned();
+        for directory in ["upper", "work", "merged"] {
+            fs::create_dir(directory).doing(doing)?;
+        }
+        if let Some((_, owner)) = ids {
+            chown("upper", Some(owner), Some(owner)).doing(doing)?;
+        }
+        for (number, layer) in root.layers.iter().enumerate() {
+            let mount = bare_copy(layer)?;
+            if let Some((namespace, _)) = ids {
+                sys::mount_setattr(mount.as_fd(), false, 0, Some(namespace))
+                    .doing(|| format!("map the owners of {}", layer.display()))?;
+            }
+            let place = number.to_string();
+            fs::create_dir(&place).doing(doing)?;
+            move_mount(&mount, "", CWD, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                .doing(|| format!("attach {}", layer.display()))?;
+        }
+        let lower: Vec<String> = (0..root.layers.len()).rev().map(|n| n.to_string()).collect();
+        let marks = if self.ordinary_user { ",userxattr" } else { "" };
+        let options = format!("lowerdir={},upperdir=upper,workdir=work{marks}", lower.join(":"));
+        mount("overlay", "merged", "overlay", NOSUID_NODEV, Some(cstring(options).as_c_str()))
+            .doing(|| format!("mount an overlay of {} layers", lower.len()))?;
+        bare_copy(Path::new("merged"))
+    }
+
+    /// A detached copy of the tree that becomes /dev.
+    ///
+    /// # Errors
+    /// Those of open_tree(2).
+    pub fn devices(&self) -> Result<OwnedFd, MountError> {
+        copy(&self.devices, true)
+    }
+
+    /// A detached, read-only copy of what a path of the host shows, with all that is mounted below.
+    ///
+    /// # Errors
+    /// With the path.
+    pub fn bind(&self, source: &Path) -> Result<OwnedFd, MountError> {
+        let mount = copy(source, true)?;
+        let flags = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+        sys::mount_setattr(mount.as_fd(), true, flags, None)
+            .doing(|| format!("bind {} read-only", source.display()))?;
+        Ok(mount)
+    }
+}
+
+/// The tree that becomes /dev, read-only but for what an init mounts on `pts` and `shm`. Nodes are
+/// bound, not made, since an ordinary user can make none.
+fn device_tree(place: &Path) -> Result<(), MountError> {
+    let doing = || "prepare devices".to_owned();
+    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+    mount("tmpfs", place, "tmpfs", flags, Some(c"size=64k,mode=0755")).doing(doing)?;
+    for name in DEVICES {
+        let node = place.join(name);
+        fs::File::create(&node).and_then(|mut file| file.flush()).doing(doing)?;
+        let host = Path::new("/dev").join(name);
+        mount_bind(&host, &node).doing(|| format!("bind {}", host.display()))?;
+    }
+    for (name, target) in DEVICE_LINKS {
+        symlink(target, place.join(name)).doing(doing)?;
+    }
+    for name in ["pts", "shm"] {
+        fs::DirBuilder::new().mode(0o755).create(place.join(name)).doing(doing)?;
+    }
+    let tree = open_tree(CWD, place, OpenTreeFlags::OPEN_TREE_CLOEXEC).doing(doing)?;
+    let flags = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+    sys::mount_setattr(tree.as_fd(), true, flags, None).doing(doing)
+}
+
+fn bare_copy(source: &Path) -> Result<OwnedFd, MountError> {
+    copy(source, false)
+}
+
+fn copy(source: &Path, with_all_below: bool) -> Result<OwnedFd, MountError> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, with_all_below);
+    open_tree(CWD, source, flags).doing(|| format!("take a mount of {}", source.display()))
+}
+
+fn cstring(text: String) -> std::ffi::CString {
+    std::ffi::CString::new(text).unwrap_or_default()
+}
+
+/// Adds what was being done to an error.
+trait Doing<T> {
+    fn doing(self, doing: impl FnOnce() -> String) -> Result<T, MountError>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
+    fn doing(self, doing: impl FnOnce() -> String) -> Result<T, MountError> {
+        self.map_err(|error| MountError { doing: doing(), error: error.into() })
+    }
+}

@@ -1,0 +1,274 @@
+//! The spawner: the one process that makes namespaces, and that keeps the server's sockets.
+//!
+//! It has one thread and one loop, serves one server at a time (a new connection replaces the old), and
+//! outlives servers: when one goes away it waits for the next. It holds no replica's state; a replica
+//! whose start it does not finish is taken back, and one that runs does not need it.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, Write as _},
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use pinnace_core::limits;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::{SealFlags, fcntl_add_seals},
+};
+
+use crate::{
+    cgroup::Cgroups,
+    channel::{Channel, Listener},
+    custody::Custody,
+    protocol::{FromSpawner, SandboxSpec, ToSpawner},
+    rootfs::Scaffold,
+    seccomp, start,
+    sys::{self, Disposition, SingleThreaded},
+};
+
+/// What a spawner is told on its command line, in this order.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Path of its control socket.
+    pub socket: PathBuf,
+    /// The init's program.
+    pub init: PathBuf,
+    /// An empty directory to mount on.
+    pub scaffold: PathBuf,
+    /// Name of this Pinnace's control groups: a DNS label.
+    pub cgroup_name: String,
+}
+
+impl Config {
+    /// The arguments that say this.
+    #[must_use]
+    pub fn to_args(&self) -> [OsString; 4] {
+        [
+            self.socket.clone().into(),
+            self.init.clone().into(),
+            self.scaffold.clone().into(),
+            self.cgroup_name.clone().into(),
+        ]
+    }
+
+    /// Reads what [`Self::to_args`] made; `None` if it is something else.
+    #[must_use]
+    pub fn from_args(args: impl Iterator<Item = OsString>) -> Option<Self> {
+        let [socket, init, scaffold, cgroup_name] = args.collect::<Vec<_>>().try_into().ok()?;
+        Some(Self {
+            socket: socket.into(),
+            init: init.into(),
+            scaffold: scaffold.into(),
+            cgroup_name: cgroup_name.into_string().ok()?,
+        })
+    }
+}
+
+/// A spawner at work.
+#[derive(Debug)]
+struct Spawner {
+    listener: Listener,
+    server: Option<Channel>,
+    custody: Custody,
+    tools: Tools,
+}
+
+/// What making sandboxes needs; the same for all of them.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    pub(crate) proof: SingleThreaded,
+    pub(crate) scaffold: Scaffold,
+    pub(crate) cgroups: Cgroups,
+    pub(crate) init: OwnedFd,
+    pub(crate) seccomp: OwnedFd,
+    pub(crate) null: OwnedFd,
+    pub(crate) ordinary_user: bool,
+}
+
+/// Runs a spawner; the whole of its program. Returns only to report an error, or when told to quit.
+///
+/// # Errors
+/// If it cannot be set up, with what is in the way.
+pub fn main(args: impl Iterator<Item = OsString>) -> io::Result<()> {
+    let usage = "usage: pinnace-spawner SOCKET INIT_PROGRAM EMPTY_DIRECTORY CGROUP_NAME";
+    let config = Config::from_args(args).ok_or_else(|| io::Error::other(usage))?;
+    // Fails only for the leader of a group, which has no need of it.
+    let _ = rustix::process::setsid();
+    // Ignored SIGCHLD has the kernel reap the inits, whose ends the server watches.
+    for signal in [libc::SIGPIPE, libc::SIGCHLD, libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        sys::set_disposition(signal, Disposition::Ignore);
+    }
+    Spawner::new(&config)?.serve()
+}
+
+impl Spawner {
+    fn new(config: &Config) -> io::Result<Self> {
+        // First of all, so that a second spawner changes nothing.
+        let listener = listen(&config.socket)?;
+        let tools = Tools::new(config)?;
+        Ok(Self { listener, server: None, custody: Custody::default(), tools })
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            let (connection, message) = self.wait()?;
+            if connection {
+                self.meet();
+            } else if message && self.hear().is_quit() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether a server connects, and whether the present one has said something.
+    fn wait(&self) -> io::Result<(bool, bool)> {
+        let mut polled = vec![PollFd::new(&self.listener, PollFlags::IN)];
+        polled.extend(self.server.as_ref().map(|server| PollFd::new(server, PollFlags::IN)));
+        match poll(&mut polled, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let happened = |index: usize| polled.get(index).is_some_and(|p| !p.revents().is_empty());
+        Ok((happened(0), happened(1)))
+    }
+
+    fn meet(&mut self) {
+        let own = rustix::process::geteuid().as_raw();
+        let Ok(server) = self.listener.accept() else { return };
+        let known = server.peer_uid().is_ok_and(|uid| uid == own);
+        if known && server.set_send_time_max(limits::CONTROL_SEND_TIME_MAX).is_ok() {
+            self.server = Some(server);
+        }
+    }
+
+    fn hear(&mut self) -> Next {
+        let Some(server) = self.server.take() else { return Next::GoOn };
+        let answered = match server.try_recv::<ToSpawner>() {
+            Ok(Some((ToSpawner::Quit, _))) => return Next::Quit,
+            Ok(Some((message, fds))) => self.answer(&server, message, fds),
+            Ok(None) => return Next::GoOn,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        };
+        // A server that speaks another language or does not listen is left; its sandboxes go on.
+        self.server = answered.is_ok().then_some(server);
+        Next::GoOn
+    }
+
+    fn answer(
+        &mut self,
+        server: &Channel,
+        message: ToSpawner,
+        fds: Vec<OwnedFd>,
+    ) -> io::Result<()> {
+        match message {
+            ToSpawner::Start { request, spec } => self.start(server, request, *spec, fds),
+            ToSpawner::Keep { names } => {
+                if self.custody.keep(names, fds) {
+                    server.send(&FromSpawner::Kept, &[])
+                } else {
+                    Err(io::ErrorKind::InvalidData.into())
+                }
+            }
+            ToSpawner::Lend => {
+                let (names, sockets) = self.custody.lend();
+                server.send(&FromSpawner::Lent { names }, &sockets)
+            }
+            ToSpawner::Quit => Ok(()),
+        }
+    }
+
+    fn start(
+        &self,
+        server: &Channel,
+        request: u64,
+        spec: SandboxSpec,
+        fds: Vec<OwnedFd>,
+    ) -> io::Result<()> {
+        match start::start(&self.tools, spec, fds) {
+            Ok((pid, pidfd)) => {
+                server.send(&FromSpawner::Started { request, pid }, &[pidfd.as_fd()])
+            }
+            Err(reason) => server.send(&FromSpawner::Refused { request, reason }, &[]),
+        }
+    }
+}
+
+enum Next {
+    GoOn,
+    Quit,
+}
+
+impl Next {
+    fn is_quit(&self) -> bool {
+        matches!(self, Self::Quit)
+    }
+}
+
+impl Tools {
+    fn new(config: &Config) -> io::Result<Self> {
+        let proof = SingleThreaded::prove()?;
+        let ordinary_user = !rustix::process::geteuid().is_root();
+        let cgroups = Cgroups::detect(&config.cgroup_name);
+        cgroups.prepare()?;
+        let init = fs::read(&config.init).map_err(|error| about(&config.init, error))?;
+        let init = sealed(c"pinnace-init", &init)?;
+        let programs = seccomp::programs().map_err(io::Error::other)?;
+        let seccomp = sealed(c"pinnace-seccomp", &seccomp::to_bytes(&programs))?;
+        let null = fs::File::options().read(true).write(true).open("/dev/null")?.into();
+        if ordinary_user {
+            enter_user_namespace(&proof)?;
+        } else {
+            sys::unshare(&proof, libc::CLONE_NEWNS)?;
+        }
+        let scaffold = Scaffold::new(&config.scaffold, ordinary_user).map_err(io::Error::other)?;
+        Ok(Self { proof, scaffold, cgroups, init, seccomp, null, ordinary_user })
+    }
+}
+
+/// An ordinary user becomes root of a user namespace that holds his own id alone, so that all that
+/// follows is the same as for root.
+fn enter_user_namespace(proof: &SingleThreaded) -> io::Result<()> {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    sys::unshare(proof, libc::CLONE_NEWUSER | libc::CLONE_NEWNS).map_err(|error| {
+        let text = format!(
+            "an ordinary user may make no user namespace here ({error}); run as root, or allow it \
+             (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, \
+             kernel.apparmor_restrict_unprivileged_userns)"
+        );
+        io::Error::new(error.kind(), text)
+    })?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("0 {} 1", uid.as_raw()))?;
+    fs::write("/proc/self/gid_map", format!("0 {} 1", gid.as_raw()))
+}
+
+/// Takes the socket over from a spawner that has died; refuses where one lives.
+fn listen(socket: &Path) -> io::Result<Listener> {
+    match Channel::connect(socket) {
+        Ok(_) => {
+            let text = "another spawner serves there";
+            return Err(about(socket, io::Error::new(io::ErrorKind::AddrInUse, text)));
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(socket).map_err(|error| about(socket, error))?;
+        }
+        Err(_) => {}
+    }
+    Channel::listen(socket).map_err(|error| about(socket, error))
+}
+
+/// A file in memory that nobody can change any more.
+fn sealed(name: &std::ffi::CStr, content: &[u8]) -> io::Result<OwnedFd> {
+    let file = sys::executable_memfd(name)?;
+    fs::File::from(file.try_clone()?).write_all(content)?;
+    let all = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    fcntl_add_seals(&file, all)?;
+    Ok(file)
+}
+
+fn about(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
