@@ -4,7 +4,6 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use pinnace_sandbox::images::{LoadError, StoreError as ImageError};
 
 use crate::{deployments::ChangeError, provider::Refusal};
 

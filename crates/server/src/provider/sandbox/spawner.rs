@@ -17,6 +17,7 @@ use pinnace_core::limits;
 use pinnace_sandbox::{
     channel::Channel,
     protocol::{FromSpawner, SandboxSpec, ToSpawner, VERSION},
+    spawner::Config,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -150,11 +151,14 @@ async fn start(paths: &SpawnerPaths) -> io::Result<Link> {
         .append(true)
         .open(paths.run.join("spawner.log"))?;
     let socket = socket_path(&paths.run);
+    let config = Config {
+        socket: socket.clone(),
+        init: paths.programs.join("pinnace-init"),
+        scaffold: paths.run.join("mnt"),
+        cgroup_name: paths.cgroup.clone(),
+    };
     let mut child = tokio::process::Command::new(&program)
-        .arg(&socket)
-        .arg(paths.programs.join("pinnace-init"))
-        .arg(paths.run.join("mnt"))
-        .arg(&paths.cgroup)
+        .args(config.to_args())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

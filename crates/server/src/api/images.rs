@@ -1,0 +1,233 @@
+//! `/system/images`: what is in the image store. Not in OpenFaaS, which leaves images to a registry.
+//!
+//! An archive is unpacked while it arrives; nothing of it is held in memory. A client that accepts
+//! newline-delimited JSON is told how far it is; one that does not gets one answer at the end.
+
+use std::{
+    io::{self, Read},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Query, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::{Buf, Bytes};
+use futures_util::StreamExt;
+use pinnace_core::{
+    image::with_default_tag,
+    wire::{ImageSummary, LoadEvent},
+};
+use pinnace_sandbox::images::{ArchiveKind, Cause, LoadError, LoadOptions, StoreError};
+use serde::Deserialize;
+use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{Api, error::ApiError};
+
+/// Events that wait for a slow client.
+const EVENTS_MAX: usize = 64;
+
+/// Pieces of an archive that wait to be unpacked.
+const PIECES_MAX: usize = 16;
+
+/// Least time between two events that say the same step.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+const NDJSON: &str = "application/x-ndjson";
+
+/// Which image is meant, and how the archive is to be read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    reference: String,
+    kind: String,
+}
+
+/// GET `/system/images`.
+pub async fn list(State(api): State<Arc<Api>>) -> Result<Json<Vec<ImageSummary>>, ApiError> {
+    let images = api.images.clone();
+    let mut listed = blocking(move || images.list()).await??;
+    for image in &mut listed {
+        image.functions = users(&api, &image.reference);
+    }
+    Ok(Json(listed))
+}
+
+/// DELETE `/system/images?reference=…`.
+pub async fn remove(
+    State(api): State<Arc<Api>>,
+    Query(asked): Query<Asked>,
+) -> Result<StatusCode, ApiError> {
+    let users = users(&api, &with_default_tag(&asked.reference));
+    if !users.is_empty() {
+        let (image, users) = (asked.reference, users.join(", "));
+        let text = format!("image {image} is used by {users}: remove these first");
+        return Err(ApiError::new(StatusCode::CONFLICT, text));
+    }
+    let images = api.images.clone();
+    blocking(move || images.remove(&asked.reference)).await??;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// POST `/system/images?reference=…&kind=archive|rootdir`.
+pub async fn load(
+    State(api): State<Arc<Api>>,
+    Query(asked): Query<Asked>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let options = options(&api, asked)?;
+    refuse_if_too_large(&headers, options.bytes_max)?;
+    let archive = Arrival::of(body);
+    let streamed = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains(NDJSON)));
+    if streamed {
+        return Ok(load_with_events(api, archive, options));
+    }
+    let images = api.images.clone();
+    let loaded = blocking(move || images.load(archive, &options, &mut |_| {})).await??;
+    Ok(Json(loaded).into_response())
+}
+
+fn load_with_events(api: Arc<Api>, archive: Arrival, options: LoadOptions) -> Response {
+    let (events, received) = mpsc::channel(EVENTS_MAX);
+    spawn_blocking(move || {
+        let mut said = (String::new(), Instant::now());
+        let loaded = api.images.load(archive, &options, &mut |progress| {
+            if progress.step != said.0 || said.1.elapsed() >= PROGRESS_EVERY {
+                said = (progress.step.to_string(), Instant::now());
+                let step = progress.step.into_owned();
+                // A client that reads slowly misses some; the next one says more.
+                drop(events.try_send(LoadEvent::Progress { bytes: progress.bytes, step }));
+            }
+        });
+        // A client that has left does not undo the load.
+        match loaded {
+            Ok(images) => {
+                for image in images {
+                    drop(events.blocking_send(LoadEvent::Loaded { image }));
+                }
+            }
+            Err(error) => {
+                drop(events.blocking_send(LoadEvent::Failed { error: error.to_string() }));
+            }
+        }
+    });
+    let lines = ReceiverStream::new(received).map(|event| {
+        let mut line = serde_json::to_vec(&event)?;
+        line.push(b'\n');
+        Ok::<_, serde_json::Error>(Bytes::from(line))
+    });
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON))];
+    (kind, Body::from_stream(lines)).into_response()
+}
+
+fn options(api: &Api, asked: Asked) -> Result<LoadOptions, ApiError> {
+    let kind = match asked.kind.as_str() {
+        "" | "archive" => ArchiveKind::Image,
+        "rootdir" => ArchiveKind::RootDir,
+        other => {
+            let text = format!("kind {other:?} is none of archive and rootdir");
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, text));
+        }
+    };
+    let reference = Some(asked.reference).filter(|reference| !reference.is_empty());
+    Ok(LoadOptions { kind, reference, bytes_max: api.image_bytes_max, ..LoadOptions::default() })
+}
+
+fn refuse_if_too_large(headers: &HeaderMap, bytes_max: u64) -> Result<(), ApiError> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    match length.and_then(|length| length.parse::<u64>().ok()) {
+        Some(length) if length > bytes_max => Err(ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the archive has {length} bytes, at most {bytes_max} (`--image-bytes-max`)"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn users(api: &Api, reference: &str) -> Vec<String> {
+    let mut users: Vec<String> = api
+        .deployments
+        .catalog
+        .all()
+        .iter()
+        .filter(|entry| with_default_tag(entry.deployed().spec.image()) == reference)
+        .map(|entry| entry.id.to_string())
+        .collect();
+    users.sort();
+    users
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "the image store failed");
+        let text = "the image store failed; the server's log says why";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+    })
+}
+
+/// An archive as it arrives, for a thread that may wait for it.
+struct Arrival {
+    pieces: mpsc::Receiver<Result<Bytes, axum::Error>>,
+    piece: Bytes,
+}
+
+impl Arrival {
+    fn of(body: Body) -> Self {
+        let (sender, pieces) = mpsc::channel(PIECES_MAX);
+        tokio::spawn(async move {
+            let mut body = body.into_data_stream();
+            while let Some(piece) = body.next().await {
+                if sender.send(piece).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { pieces, piece: Bytes::new() }
+    }
+}
+
+impl Read for Arrival {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(Ok(piece)) => self.piece = piece,
+                Some(Err(error)) => return Err(io::Error::other(error)),
+                None => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.piece.len());
+        self.piece.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
+    }
+}
+
+impl From<LoadError> for ApiError {
+    fn from(error: LoadError) -> Self {
+        let status = match error.cause() {
+            Cause::Archive | Cause::Stream => StatusCode::BAD_REQUEST,
+            Cause::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Cause::Host => StatusCode::INSUFFICIENT_STORAGE,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let status = match error {
+            StoreError::BadReference(_) => StatusCode::BAD_REQUEST,
+            StoreError::NoImage(_) => StatusCode::NOT_FOUND,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}

@@ -1,0 +1,82 @@
+//! Ending everything that runs for a state directory, whether its server is there or not.
+
+use std::{
+    io,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use pinnace_sandbox::{cgroup::Cgroups, sweep};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::unix::AsyncFd;
+
+use crate::{provider::sandbox::quit, state_dir::StateDir};
+
+/// How long a server may take to end when it is asked to.
+const SERVER_END_MAX: Duration = Duration::from_secs(120);
+
+/// What was ended.
+#[derive(Debug)]
+pub struct Down {
+    /// The server that ran, by process id.
+    pub server: Option<i32>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Ends the server of a state directory, or what a dead one left.
+///
+/// # Errors
+/// The server does not end, or something of it stays.
+pub fn down(state_dir: &Path) -> anyhow::Result<Down> {
+    let started = Instant::now();
+    if !state_dir.exists() {
+        return Ok(Down { server: None, took: started.elapsed() });
+    }
+    let path = std::fs::canonicalize(state_dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let server = StateDir::server(&path)?;
+        if let Some(pid) = server {
+            end_server(pid).await?;
+        }
+        clear(&path).await?;
+        Ok(Down { server, took: started.elapsed() })
+    })
+}
+
+/// Clears away everything that runs for a state directory without a server.
+///
+/// # Errors
+/// Something stays.
+pub(crate) async fn clear(state_dir: &Path) -> io::Result<()> {
+    let run = state_dir.join("run");
+    quit(&run).await?;
+    let cgroups = Cgroups::detect(&StateDir::name(state_dir));
+    let replicas = run.join("replicas");
+    tokio::task::spawn_blocking(move || {
+        if replicas.exists() {
+            sweep::sweep(&replicas, &cgroups, &Default::default())?;
+        }
+        cgroups.remove_base();
+        match std::fs::remove_dir_all(&run) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    })
+    .await?
+}
+
+async fn end_server(pid: i32) -> anyhow::Result<()> {
+    let number = Pid::from_raw(pid).ok_or_else(|| anyhow::anyhow!("the lock names no process"))?;
+    let pidfd = pidfd_open(number, PidfdFlags::NONBLOCK)?;
+    pidfd_send_signal(&pidfd, Signal::TERM)?;
+    let pidfd = AsyncFd::new(pidfd)?;
+    if tokio::time::timeout(SERVER_END_MAX, pidfd.readable()).await.is_err() {
+        anyhow::bail!(
+            "the server, process {pid}, has not ended within {} s; its log says what it waits for",
+            SERVER_END_MAX.as_secs()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,273 @@
+//! From settings to a running server, and back to nothing.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, atomic::AtomicUsize},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::Context;
+use pinnace_core::FunctionRef;
+use pinnace_sandbox::{cgroup::Cgroups, host::Host, host_root, images::{ImageStore, Ownership}};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, watch},
+};
+
+use crate::{
+    api::{Access, Api, ControlPlane},
+    catalog::Catalog,
+    deployments::Deployments,
+    descriptors,
+    listeners::Listeners,
+    logs::LogBook,
+    metrics,
+    provider::{
+        keeper::KeeperSettings,
+        sandbox::{SandboxParts, SandboxProvider, Spawner, SpawnerPaths},
+    },
+    proxy::{
+        call::Calls,
+        worker::{Shared, Worker},
+    },
+    settings::Settings,
+    state_dir::StateDir,
+    store::{Store, Stored},
+};
+
+/// Threads of the control plane.
+const CONTROL_THREADS: usize = 2;
+
+/// How much longer than the drain the end of all replicas may take.
+const END_MAX: Duration = Duration::from_secs(30);
+
+/// Runs the server until SIGINT or SIGTERM, then drains, stops what it started, and returns.
+///
+/// # Errors
+/// It cannot start: the state directory is in use, the address is taken, the host lacks what it needs.
+pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("the control plane has no threads")?;
+    let ended = runtime.block_on(serve(settings));
+    // What still runs has had its time: threads that wait for a client are not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(settings: &Settings) -> anyhow::Result<()> {
+    let state = StateDir::open(&settings.state_dir)?;
+    let mut signals = Signals::new()?;
+    let started = Started::new(settings, &state).await?;
+    started.announce(settings, &state)?;
+    signals.next().await;
+    tracing::info!(drain = ?settings.drain, "ending: calls under way may finish; a second signal skips that");
+    tokio::select! {
+        () = started.end(settings.drain) => {}
+        () = signals.next() => tracing::warn!("ending at once"),
+    }
+    crate::down::clear(state.path()).await?;
+    Ok(())
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// A running server.
+struct Started {
+    provider: Arc<SandboxProvider>,
+    workers: Vec<JoinHandle<()>>,
+    ending: watch::Sender<bool>,
+    address: std::net::SocketAddr,
+    missing: Vec<String>,
+}
+
+impl Started {
+    async fn new(settings: &Settings, state: &StateDir) -> anyhow::Result<Self> {
+        let shares = descriptors::share_out();
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        tracing::info!(
+            descriptors = shares.limit,
+            client_connections_max = shares.clients,
+            workers,
+            "limits"
+        );
+        let host = Host::probe();
+        let images = open_images(state, &host)?;
+        let (store, functions) = Store::open(&state.path().join("functions.db"))?;
+        let logs = LogBook::start(&state.path().join("logs"), settings.log_files_max)
+            .context("the logs have no thread")?;
+        let paths = SpawnerPaths {
+            programs: settings.programs.clone(),
+            run: state.run(),
+            cgroup: StateDir::name(state.path()),
+        };
+        let (spawner, mut kept) = Spawner::find_or_start(paths).await?;
+        let http = Listeners::take_or_bind(&mut kept, "http", settings.listen, workers)?;
+        let metrics =
+            Listeners::take_or_bind(&mut kept, "metrics", settings.metrics_listen, 1)?;
+        let mut copies = http.copies()?;
+        copies.extend(metrics.copies()?);
+        let spawner = spawner.serve(copies).await?;
+
+        let cgroups = Arc::new(Cgroups::detect(&StateDir::name(state.path())));
+        cgroups.prepare().context("control groups cannot be made")?;
+        let missing = host.missing();
+        let parts = SandboxParts {
+            spawner,
+            logs,
+            cgroups,
+            host,
+            host_root: host_root::prepare(&state.path().join("root"))?,
+            images: images.clone(),
+            replicas: state.replicas(),
+            programs: settings.programs.clone(),
+            memory_bytes: settings.memory_bytes,
+            pids: settings.pids,
+        };
+        let keeper = KeeperSettings {
+            workers,
+            zero_by_default: settings.zero_by_default,
+            call_deadline: settings.call_deadline,
+        };
+        let provider = Arc::new(SandboxProvider::start(parts, keeper));
+        let catalog = Arc::new(Catalog::new(workers));
+        let deployments = Deployments::new(catalog.clone(), provider.clone(), store);
+        restore(&deployments, &provider, functions, settings.zero_by_default)?;
+
+        let access = if settings.auth { Access::Password(state.password()?.0) } else { Access::Open };
+        let image_bytes_max = settings.image_bytes_max;
+        let api = Arc::new(Api { deployments, access, images, image_bytes_max });
+        let (ending, is_ending) = watch::channel(false);
+        serve_metrics(metrics, catalog.clone())?;
+        let shared = Arc::new(Shared {
+            control: Arc::new(ControlPlane::new(api, tokio::runtime::Handle::current())),
+            live: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            connections_max: (shares.clients / workers).max(1),
+            ending: is_ending,
+        });
+        let address = http.address();
+        let calls = |worker| Calls {
+            catalog: catalog.clone(),
+            activate: provider.clone(),
+            deadline: settings.call_deadline,
+            worker,
+        };
+        let workers = start_workers(http, &shared, calls)?;
+        Ok(Self { provider, workers, ending, address, missing })
+    }
+
+    /// Says on standard output where the server is, and on the log what the host cannot do.
+    fn announce(&self, settings: &Settings, state: &StateDir) -> anyhow::Result<()> {
+        for missing in &self.missing {
+            tracing::warn!("this host {missing}");
+        }
+        println!("Pinnace {} is up at http://{}", env!("CARGO_PKG_VERSION"), self.address);
+        println!("State is kept in {}", state.path().display());
+        if settings.auth {
+            let file = state.path().join("basic-auth-password");
+            println!("User admin, password in {}", file.display());
+        } else {
+            println!("No password is asked for");
+        }
+        Ok(())
+    }
+
+    /// Lets calls under way finish, then ends every replica.
+    async fn end(self, drain: Duration) {
+        let Self { provider, workers, ending, .. } = self;
+        drop(ending.send(true));
+        let workers = tokio::task::spawn_blocking(move || {
+            for worker in workers {
+                drop(worker.join());
+            }
+        });
+        if tokio::time::timeout(drain, workers).await.is_err() {
+            tracing::warn!(?drain, "calls were still under way when the drain ended (`--drain`)");
+        }
+        if tokio::time::timeout(END_MAX, provider.end_all()).await.is_err() {
+            tracing::warn!("replicas that did not end are killed");
+        }
+    }
+}
+
+fn open_images(state: &StateDir, host: &Host) -> anyhow::Result<Arc<ImageStore>> {
+    let ownership = if host.is_root() { Ownership::Real } else { Ownership::Squashed };
+    Ok(Arc::new(ImageStore::open(&state.path().join("images"), ownership)?))
+}
+
+/// Takes over what earlier servers left: functions from the store, replicas from their directories.
+fn restore(
+    deployments: &Deployments,
+    provider: &SandboxProvider,
+    functions: BTreeMap<FunctionRef, Stored>,
+    zero_by_default: bool,
+) -> anyhow::Result<()> {
+    let mut leftovers = provider.find_leftovers().context("replicas cannot be looked for")?;
+    for (entry, stored) in deployments.restore(functions) {
+        let left = leftovers.remove(&entry.id).unwrap_or_default();
+        let running = u32::try_from(left.len()).unwrap_or(u32::MAX);
+        let scale = entry.deployed().spec.scale.clone();
+        // A function that may be at zero stays there until it is called.
+        let at_least =
+            if scale.to_zero.unwrap_or(zero_by_default) { 0 } else { stored.replicas };
+        let wanted = running.clamp(at_least, scale.max.max(at_least));
+        provider.restore(&entry, wanted, left);
+    }
+    provider.discard(leftovers.into_values().flatten())?;
+    Ok(())
+}
+
+fn serve_metrics(listeners: Listeners, catalog: Arc<Catalog>) -> anyhow::Result<()> {
+    for socket in listeners.sockets {
+        let listener = tokio::net::TcpListener::from_std(socket)?;
+        let router = metrics::router(catalog.clone());
+        tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                tracing::error!(%error, "metrics are no longer served");
+            }
+        });
+    }
+    Ok(())
+}
+
+fn start_workers(
+    http: Listeners,
+    shared: &Arc<Shared>,
+    calls: impl Fn(usize) -> Calls,
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let (outboxes, inboxes): (Vec<_>, Vec<_>) =
+        http.sockets.iter().map(|_| mpsc::unbounded_channel()).unzip();
+    let workers = http.sockets.into_iter().zip(inboxes).enumerate();
+    workers
+        .map(|(number, (listener, inbox))| {
+            let (outboxes, shared) = (outboxes.clone(), shared.clone());
+            let worker = Worker { calls: calls(number), listener, inbox, outboxes, shared };
+            worker.start().context("a worker cannot start")
+        })
+        .collect()
+}
