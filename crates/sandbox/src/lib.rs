@@ -11,4 +11,5 @@
 //!
 //! [`protocol`] is what they say to each other.
 
+pub mod images;
 pub mod protocol;
