@@ -147,3 +147,43 @@ pub const LAST_WORDS_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// How long a removed cgroup may stay busy while the kernel lets go of its processes.
 pub const CGROUP_REMOVE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Files in an uploaded image archive (not in its layers).
+pub const ARCHIVE_ENTRIES_MAX: usize = 32_768;
+
+/// Bytes of a file's name in an uploaded image archive; the formats need 80.
+pub const ARCHIVE_NAME_BYTES_MAX: usize = 512;
+
+/// Images, and names of images, in one archive.
+pub const ARCHIVE_IMAGES_MAX: usize = 1024;
+
+/// Bytes of an extension header of a tar: a long name, or PAX records with extended attributes.
+pub const TAR_EXTENSION_BYTES_MAX: u64 = 1 << 20;
+
+/// Pieces of a sparse file in a tar.
+pub const TAR_SPARSE_PIECES_MAX: usize = 65_536;
+
+/// Bytes of a path or of a link's target in an image layer: the kernel's own limit.
+pub const LAYER_PATH_BYTES_MAX: usize = 4095;
+
+/// Directories above a file of an image layer.
+pub const LAYER_DEPTH_MAX: usize = 256;
+
+/// Symbolic links followed for one path of an image: the kernel's own limit.
+pub const LAYER_LINKS_FOLLOWED_MAX: usize = 40;
+
+/// Bytes of the paths of those directories of a layer that an ordinary user's store must lock when the
+/// layer is complete (their mode keeps their owner out).
+pub const LAYER_LOCKED_PATH_BYTES_MAX: usize = 64 << 20;
+
+/// Depth of image indexes within image indexes.
+pub const IMAGE_INDEX_DEPTH_MAX: usize = 4;
+
+/// Bytes of an image's /etc/passwd or /etc/group.
+pub const IMAGE_USER_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Further groups of the user that an image names.
+pub const IMAGE_USER_GROUPS_MAX: usize = 256;
+
+/// User and group ids of a sandbox, counted from 0. Files and users of an image must be below.
+pub const SANDBOX_IDS: u32 = 65_536;

@@ -16,6 +16,7 @@ pub mod cgroup;
 pub mod channel;
 mod custody;
 pub mod host_root;
+pub mod images;
 pub mod init;
 mod patience;
 pub mod protocol;
