@@ -8,9 +8,8 @@ use std::{
 
 use pinnace_sandbox::{cgroup::Cgroups, sweep};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tokio::io::unix::AsyncFd;
 
-use crate::{provider::sandbox::quit, state_dir::StateDir};
+use crate::{provider::sandbox::quit, state_dir::StateDir, watched::watched};
 
 /// How long a server may take to end when it is asked to.
 const SERVER_END_MAX: Duration = Duration::from_secs(120);
@@ -56,7 +55,10 @@ pub(crate) async fn clear(state_dir: &Path) -> io::Result<()> {
     let replicas = run.join("replicas");
     tokio::task::spawn_blocking(move || {
         if replicas.exists() {
-            sweep::sweep(&replicas, &cgroups, &Default::default())?;
+            let swept = sweep::sweep(&replicas, &cgroups, &Default::default())?;
+            if let Some((id, error)) = swept.left.into_iter().next() {
+                return Err(io::Error::other(format!("replica {id} cannot be cleared away: {error}")));
+            }
         }
         cgroups.remove_base();
         match std::fs::remove_dir_all(&run) {
@@ -71,7 +73,7 @@ async fn end_server(pid: i32) -> anyhow::Result<()> {
     let number = Pid::from_raw(pid).ok_or_else(|| anyhow::anyhow!("the lock names no process"))?;
     let pidfd = pidfd_open(number, PidfdFlags::NONBLOCK)?;
     pidfd_send_signal(&pidfd, Signal::TERM)?;
-    let pidfd = AsyncFd::new(pidfd)?;
+    let pidfd = watched(pidfd)?;
     if tokio::time::timeout(SERVER_END_MAX, pidfd.readable()).await.is_err() {
         anyhow::bail!(
             "the server, process {pid}, has not ended within {} s; its log says what it waits for",

@@ -23,6 +23,7 @@ pub mod settings;
 pub mod state_dir;
 pub mod stats;
 pub mod store;
+mod watched;
 
 pub use down::{Down, down};
 pub use serve::run;

@@ -146,6 +146,15 @@ impl Replica {
     }
 }
 
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "Tcp({address})"),
+            Self::Via(_) => write!(f, "Via(its provider)"),
+        }
+    }
+}
+
 impl fmt::Debug for Replica {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Replica({} of revision {})", self.id, self.revision)

@@ -200,7 +200,7 @@ impl Started {
     /// Lets calls under way finish, then ends every replica.
     async fn end(self, drain: Duration) {
         let Self { provider, workers, ending, .. } = self;
-        drop(ending.send(true));
+        let _ = ending.send(true);
         let workers = tokio::task::spawn_blocking(move || {
             for worker in workers {
                 drop(worker.join());

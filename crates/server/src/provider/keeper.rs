@@ -192,7 +192,7 @@ impl Work {
                 _ = tick.tick() => self.end_idle(),
             }
             if self.ending.is_some() && self.functions.is_empty() {
-                drop(self.ending.take().map(|done| done.send(())));
+                let _ = self.ending.take().map(|done| done.send(()));
             }
         }
     }

@@ -93,7 +93,7 @@ fn traceparent() -> HeaderValue {
     let mut text = String::with_capacity(55);
     let (trace, span) = (Uuid::new_v4(), Uuid::new_v4().as_u64_pair().0);
     // Writing to a string cannot fail.
-    drop(write!(text, "00-{}-{span:016x}-00", trace.as_simple()));
+    let _ = write!(text, "00-{}-{span:016x}-00", trace.as_simple());
     HeaderValue::from_str(&text).expect("a trace is made of hexadecimal digits and hyphens")
 }
 

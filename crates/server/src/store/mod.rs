@@ -141,11 +141,17 @@ fn write_all(mut connection: Connection, mut queue: mpsc::Receiver<Queued>) {
         while let Ok(next) = queue.try_recv() {
             batch.push(next);
         }
-        let result = commit(&mut connection, &batch)
-            .map_err(|error| StoreError::Database(format!("refused a change: {error}")));
+        // One change that is refused must not take the others with it: then each goes alone.
+        let together = commit(&mut connection, &batch).is_ok();
         for queued in batch {
+            let result = if together {
+                Ok(())
+            } else {
+                commit(&mut connection, std::slice::from_ref(&queued))
+                    .map_err(|error| StoreError::Database(format!("refused a change: {error}")))
+            };
             // A caller that left has no use for the answer; the change stands all the same.
-            drop(queued.done.send(result.clone()));
+            let _ = queued.done.send(result);
         }
     }
 }
@@ -198,10 +204,10 @@ fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
 mod tests {
     use super::*;
 
-    fn stored(image: &str, revision: u64) -> Stored {
+    fn stored(image: &str, revision: u64, slot: u32) -> Stored {
         let deployment = FunctionDeployment { image: image.into(), ..Default::default() };
         let created_at = "2026-01-01T00:00:00Z".to_owned();
-        Stored { deployment, revision, replicas: 1, created_at, slot: 7 }
+        Stored { deployment, revision, replicas: 1, created_at, slot }
     }
 
     #[tokio::test]
@@ -212,9 +218,9 @@ mod tests {
         {
             let (store, functions) = Store::open(&path).unwrap();
             assert!(functions.is_empty());
-            store.put(id("a"), stored("x", 1)).await.unwrap();
-            store.put(id("b"), stored("y", 1)).await.unwrap();
-            store.put(id("a"), stored("z", 2)).await.unwrap();
+            store.put(id("a"), stored("x", 1, 7)).await.unwrap();
+            store.put(id("b"), stored("y", 1, 8)).await.unwrap();
+            store.put(id("a"), stored("z", 2, 7)).await.unwrap();
             store.scale(id("a"), 0).await.unwrap();
             store.remove(id("b")).await.unwrap();
         }
@@ -222,6 +228,19 @@ mod tests {
         let kept = &functions[&id("a")];
         assert_eq!(functions.len(), 1);
         assert_eq!((kept.deployment.image.as_str(), kept.revision, kept.replicas), ("z", 2, 0));
+    }
+
+    #[tokio::test]
+    async fn a_refused_change_takes_no_other_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&dir.path().join("functions.db")).unwrap();
+        let id = |name| FunctionRef::new(name, "").unwrap();
+        let (a, b, c) = tokio::join!(
+            store.put(id("a"), stored("x", 1, 7)),
+            store.put(id("b"), stored("x", 1, 7)),
+            store.put(id("c"), stored("x", 1, 8)),
+        );
+        assert_eq!((a.is_ok(), b.is_ok(), c.is_ok()), (true, false, true));
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::{fs, io, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use pinnace_core::{Exit, FunctionRef, limits};
 use pinnace_sandbox::{
+    adoption::kill,
     channel::Channel,
     protocol::{FromInit, SandboxSpec, ToInit},
 };
-use rustix::process::{Signal, pidfd_send_signal};
 use tokio::{
     io::unix::AsyncFd,
     sync::mpsc,
@@ -27,6 +27,7 @@ use crate::{
     logs::Source,
     provider::keeper::{Event, Reports},
     replica::Endpoint,
+    watched::watched,
 };
 
 /// Longest an init may take to answer its server.
@@ -85,12 +86,12 @@ impl Life {
 
     async fn live(&mut self, pidfd: OwnedFd) -> Exit {
         let result = async {
-            let pidfd = AsyncFd::new(pidfd)?;
+            let pidfd = watched(pidfd)?;
             let link = Link::new(Channel::connect(&self.dir.join("init.sock"))?)?;
             let exit = self.attend(&link, &pidfd).await;
             if exit.is_err() {
                 // Without a word with its init nothing is known of the replica: it must not go on unseen.
-                drop(pidfd_send_signal(pidfd.get_ref(), Signal::KILL));
+                let _ = kill(pidfd.get_ref());
             }
             drop(timeout(INIT_END_MAX, pidfd.readable()).await);
             exit
@@ -160,7 +161,7 @@ impl Life {
                     return Ok(self.silent_end(watch.stopping));
                 }
                 () = wait(watch.patience) => {
-                    drop(pidfd_send_signal(pidfd.get_ref(), Signal::KILL));
+                    let _ = kill(pidfd.get_ref());
                     return Ok(self.out_of_patience(watch.stopping));
                 }
             }

@@ -9,6 +9,8 @@ use pinnace_sandbox::channel::Channel;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::unix::AsyncFd;
 
+use crate::watched::watched;
+
 /// One end of a conversation with the spawner or an init.
 #[derive(Debug)]
 pub struct Link {
@@ -24,7 +26,7 @@ impl Link {
     /// # Errors
     /// The runtime cannot wait on it.
     pub fn new(channel: Channel) -> io::Result<Self> {
-        Ok(Self { channel: AsyncFd::new(channel)? })
+        Ok(Self { channel: watched(channel)? })
     }
 
     /// Sends a message, with descriptors if it carries some.

@@ -245,7 +245,7 @@ impl Runtime for Sandboxes {
             return;
         };
         // Full: it has been asked already.
-        drop(stop.try_send(grace));
+        let _ = stop.try_send(grace);
     }
 }
 
@@ -289,7 +289,11 @@ impl Sandboxes {
     }
 
     fn sweep(&self, live: &std::collections::BTreeSet<String>) -> io::Result<()> {
-        sweep::sweep(&self.replicas, &self.ground.cgroups, live)
+        let swept = sweep::sweep(&self.replicas, &self.ground.cgroups, live)?;
+        for (replica, error) in swept.left {
+            tracing::warn!(%replica, %error, "remains of an earlier replica cannot be cleared away");
+        }
+        Ok(())
     }
 }
 
