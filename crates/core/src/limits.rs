@@ -147,3 +147,9 @@ pub const LAST_WORDS_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// How long a removed cgroup may stay busy while the kernel lets go of its processes.
 pub const CGROUP_REMOVE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How long a new spawner may take until it listens.
+pub const SPAWNER_START_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long an init may take until it answers: it finishes its sandbox first.
+pub const ATTACH_TIME_MAX: Duration = Duration::from_secs(10);

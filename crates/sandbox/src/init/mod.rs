@@ -7,7 +7,7 @@
 
 use std::{
     fs::File,
-    io::{self, Write as _},
+    io::Write as _,
     os::fd::{AsFd, OwnedFd},
 };
 
@@ -30,25 +30,6 @@ pub mod orders;
 mod targets;
 mod watch;
 
-/// Why a sandbox could not be made. Each names the step and the object.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {doing}: {error}")]
-pub(crate) struct SetupError {
-    doing: String,
-    error: io::Error,
-}
-
-/// Adds what was being done to an error.
-pub(crate) trait Doing<T> {
-    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T, SetupError>;
-}
-
-impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
-    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T, SetupError> {
-        self.map_err(|error| SetupError { doing: doing().into(), error: error.into() })
-    }
-}
-
 /// Runs an init; the whole of its program.
 pub fn main() -> ! {
     // Cleared by exec, so it must be set here again: nobody inside may look into this process.
@@ -67,7 +48,7 @@ fn serve(channel: Channel) -> i32 {
     let Ok(Some((orders, gifts))) = Orders::receive(&channel) else { return 1 };
     drop(channel);
     let exit_file = gifts.exit_file.as_ref().and_then(|fd| fd.try_clone().ok());
-    let exit = match start(orders, gifts) {
+    let exit = match start(&orders, gifts) {
         Ok(mut watch) => return watch.run(),
         Err(reason) => Exit::CannotStart { reason },
     };
@@ -78,15 +59,15 @@ fn serve(channel: Channel) -> i32 {
 }
 
 /// From parked to a running function.
-fn start(orders: Orders, mut gifts: Gifts) -> Result<Watch, String> {
+fn start(orders: &Orders, mut gifts: Gifts) -> Result<Watch, String> {
     let missing = |what: &str| format!("the spawner sent no {what}");
     let control = gifts.control.take().ok_or_else(|| missing("control socket"))?;
     let exit_file = gifts.exit_file.take().ok_or_else(|| missing("exit file"))?;
     // From here on, so that a wish to stop is not lost while the function starts.
     let signals = Signals::collect(&[libc::SIGCHLD, libc::SIGTERM])
         .map_err(|error| format!("cannot collect signals: {error}"))?;
-    inside::make(&orders, &mut gifts).map_err(|error| error.to_string())?;
-    let started: Started = launch::start(&orders, &mut gifts)?;
+    inside::make(orders, &mut gifts).map_err(|error| error.to_string())?;
+    let started: Started = launch::start(orders, &mut gifts)?;
     let control = Listener::from(control);
     Ok(Watch::new(&orders.spec, started, control, exit_file, gifts, signals))
 }
