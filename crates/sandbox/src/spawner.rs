@@ -88,6 +88,9 @@ pub(crate) struct Tools {
     pub(crate) ordinary_user: bool,
 }
 
+/// The first descriptor after the standard ones.
+const FIRST_STRAY_FD: i32 = 3;
+
 /// Runs a spawner; the whole of its program. Returns only to report an error, or when told to quit.
 ///
 /// # Errors
@@ -95,6 +98,7 @@ pub(crate) struct Tools {
 pub fn main(args: impl Iterator<Item = OsString>) -> io::Result<()> {
     let usage = "usage: pinnace-spawner SOCKET INIT_PROGRAM EMPTY_DIRECTORY CGROUP_NAME";
     let config = Config::from_args(args).ok_or_else(|| io::Error::other(usage))?;
+    sys::close_strays(FIRST_STRAY_FD)?;
     // Fails only for the leader of a group, which has no need of it.
     let _ = rustix::process::setsid();
     // Ignored SIGCHLD has the kernel reap the inits, whose ends the server watches.

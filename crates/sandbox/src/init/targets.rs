@@ -65,7 +65,10 @@ impl Targets {
             parent = match self.open(&so_far) {
                 Err(Errno::NOENT) => {
                     let name = so_far.file_name().unwrap_or_default();
-                    mkdirat(&parent, name, Mode::from_raw_mode(0o755)).doing(doing)?;
+                    match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+                        Err(Errno::EXIST) => return Err(dangling(&so_far)).doing(doing),
+                        other => other.doing(doing)?,
+                    }
                     self.open(&so_far).doing(doing)?
                 }
                 other => other.doing(doing)?,
@@ -104,6 +107,11 @@ impl Targets {
         create(directory.as_fd(), Path::new(path.file_name().unwrap_or_default())).doing(doing)?;
         self.open(path).doing(doing)
     }
+}
+
+/// What is there, but cannot be opened as there is nothing at its end.
+fn dangling(path: &Path) -> io::Error {
+    io::Error::other(format!("{} is a link to nowhere in the image", path.display()))
 }
 
 /// Attaches a detached mount to an opened place.

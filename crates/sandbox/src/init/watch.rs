@@ -13,7 +13,7 @@ use rustix::{
     process::{WaitOptions, WaitStatus, wait},
 };
 
-use super::{launch::Started, orders::Gifts, record};
+use super::{launch::Started, record};
 use crate::{
     cgroup,
     channel::{Channel, Listener},
@@ -62,9 +62,7 @@ impl Watch {
     pub(super) fn new(
         spec: &SandboxSpec,
         function: Started,
-        control: Listener,
-        exit_file: OwnedFd,
-        gifts: Gifts,
+        (control, exit_file, oom_events): (Listener, OwnedFd, Option<OwnedFd>),
         signals: Signals,
     ) -> Self {
         Self {
@@ -73,8 +71,8 @@ impl Watch {
             memory_bytes: spec.bounds.memory_bytes,
             control,
             exit_file,
-            oom_kills_before: gifts.oom_events.as_ref().map_or(0, cgroup::oom_kills),
-            oom_events: gifts.oom_events,
+            oom_kills_before: oom_events.as_ref().map_or(0, cgroup::oom_kills),
+            oom_events,
             signals,
             server: None,
             ready: false,

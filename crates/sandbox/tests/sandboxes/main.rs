@@ -3,5 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bounds;
+mod fences;
 mod host;
 mod life;
