@@ -187,3 +187,9 @@ pub const IMAGE_USER_GROUPS_MAX: usize = 256;
 
 /// User and group ids of a sandbox, counted from 0. Files and users of an image must be below.
 pub const SANDBOX_IDS: u32 = 65_536;
+
+/// How long a new spawner may take until it listens.
+pub const SPAWNER_START_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long an init may take until it answers: it finishes its sandbox first.
+pub const ATTACH_TIME_MAX: Duration = Duration::from_secs(10);

@@ -14,6 +14,8 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
+use crate::failed::Doing as _;
+
 /// The layers, ready for use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostRoot {
@@ -104,7 +106,9 @@ fn build(
     fill: impl FnOnce(&Path) -> io::Result<()>,
 ) -> io::Result<PathBuf> {
     create_directories(dir)?;
-    let making = dir.join(format!("{name}.{}.making", std::process::id()));
+    let making = dir.join(format!("{name}.making"));
+    // There is one only if a server was killed just here.
+    let _ = fs::remove_dir_all(&making);
     let made = (|| {
         create_directories(&making)?;
         fill(&making)?;
@@ -112,7 +116,7 @@ fn build(
         if place.is_dir() {
             return Ok(place);
         }
-        fs::rename(&making, &place).map_err(|error| about(&place, error))?;
+        fs::rename(&making, &place).doing(|| format!("make {}", place.display()))?;
         Ok(place)
     })();
     let _ = fs::remove_dir_all(&making);
@@ -123,7 +127,9 @@ fn host_layer(root: &Path) -> io::Result<()> {
     for path in SYSTEM_DIRECTORIES {
         let inside = root.join(path.trim_start_matches('/'));
         match fs::read_link(path) {
-            Ok(target) => symlink(target, &inside).map_err(|error| about(&inside, error))?,
+            Ok(target) => {
+                symlink(target, &inside).doing(|| format!("make {}", inside.display()))?;
+            }
             Err(_) if Path::new(path).is_dir() => create_directories(&inside)?,
             Err(_) => {}
         }
@@ -131,8 +137,7 @@ fn host_layer(root: &Path) -> io::Result<()> {
     create_directories(&root.join("usr"))?;
     create_directories(&root.join("etc"))?;
     for (path, content) in MADE_UP {
-        let path = root.join(path);
-        fs::write(&path, content).map_err(|error| about(&path, error))?;
+        write_file(&root.join(path), content.as_bytes(), 0o644)?;
     }
     let mut left = COPIED_ENTRIES_MAX;
     for path in COPIED {
@@ -144,12 +149,12 @@ fn host_layer(root: &Path) -> io::Result<()> {
 }
 
 /// Copies what is there; what cannot be read by this user, or is no file, link or directory, is left
-/// out. Links that lead out of what is copied are followed once, since their targets are not there.
+/// out.
 fn copy(from: &Path, to: &Path, left: &mut usize) -> io::Result<()> {
     let Ok(found) = fs::symlink_metadata(from) else { return Ok(()) };
     if *left == 0 {
         let text = format!("has more than {COPIED_ENTRIES_MAX} entries with all below it");
-        return Err(about(from, io::Error::other(text)));
+        return Err(io::Error::other(format!("{} {text}", from.display())));
     }
     *left -= 1;
     if found.is_dir() {
@@ -161,7 +166,7 @@ fn copy(from: &Path, to: &Path, left: &mut usize) -> io::Result<()> {
     } else if found.is_symlink() {
         copy_link(from, to)?;
     } else if found.is_file() && found.len() <= COPIED_FILE_BYTES_MAX {
-        copy_file(from, to)?;
+        copy_file(from, found.permissions().mode(), to)?;
     }
     Ok(())
 }
@@ -169,27 +174,29 @@ fn copy(from: &Path, to: &Path, left: &mut usize) -> io::Result<()> {
 fn copy_link(from: &Path, to: &Path) -> io::Result<()> {
     let target = fs::read_link(from)?;
     let leads_to = fs::canonicalize(from).unwrap_or_default();
-    let stays = leads_to.starts_with("/usr") || COPIED.iter().any(|c| leads_to.starts_with(c));
-    if stays {
-        return symlink(target, to).map_err(|error| about(to, error));
+    // A sandbox has nothing at the end of other links.
+    if leads_to.starts_with("/usr") || COPIED.iter().any(|copied| leads_to.starts_with(copied)) {
+        symlink(target, to).doing(|| format!("make {}", to.display()))?;
     }
-    // A link to nowhere, or out of what a sandbox sees: its content, if it is a file of that kind.
-    match fs::metadata(from) {
-        Ok(found) if found.is_file() && leads_to.starts_with("/etc/ssl") => copy_file(from, to),
-        _ => Ok(()),
+    Ok(())
+}
+
+fn copy_file(from: &Path, mode: u32, to: &Path) -> io::Result<()> {
+    // What only root may read is not for functions.
+    if mode & 0o004 == 0 {
+        return Ok(());
+    }
+    match fs::read(from) {
+        Ok(content) => write_file(to, &content, 0o644 | (mode & 0o111)),
+        Err(_) => Ok(()),
     }
 }
 
-fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
-    // What only root may read is not for functions.
-    let Ok(found) = fs::metadata(from) else { return Ok(()) };
-    if found.permissions().mode() & 0o004 == 0 {
-        return Ok(());
-    }
-    let Ok(content) = fs::read(from) else { return Ok(()) };
-    fs::write(to, content).map_err(|error| about(to, error))?;
-    let mode = 0o644 | (found.permissions().mode() & 0o111);
-    fs::set_permissions(to, fs::Permissions::from_mode(mode)).map_err(|error| about(to, error))
+/// A file that anybody may read, whatever this process's umask is.
+fn write_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let doing = || format!("make {}", path.display());
+    fs::write(path, content).doing(doing)?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode)).doing(doing)?)
 }
 
 /// Directories that anybody may enter, whatever this process's umask is.
@@ -200,8 +207,9 @@ fn create_directories(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         create_directories(parent)?;
     }
-    fs::create_dir(path).map_err(|error| about(path, error))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(|error| about(path, error))
+    fs::create_dir(path).doing(|| format!("make {}", path.display()))?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+        .doing(|| format!("make {}", path.display()))?)
 }
 
 /// A short name for everything below a directory: paths, links and contents.
@@ -231,10 +239,6 @@ fn digest(root: &Path) -> io::Result<String> {
         }
     }
     Ok(hash.finalize().iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn about(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -14,7 +14,9 @@
 pub mod adoption;
 pub mod cgroup;
 pub mod channel;
+pub mod client;
 mod custody;
+pub mod failed;
 pub mod host_root;
 pub mod images;
 pub mod init;
@@ -25,4 +27,5 @@ mod seccomp;
 mod slot;
 pub mod spawner;
 mod start;
+pub mod sweep;
 mod sys;

@@ -7,7 +7,7 @@
 
 use std::{
     fs,
-    io::{self, Write as _},
+    io::Write as _,
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::fs::{DirBuilderExt as _, chown, symlink},
@@ -24,7 +24,11 @@ use rustix::{
     process::{chdir, fchdir},
 };
 
-use crate::{protocol::Root, sys};
+use crate::{
+    failed::{Doing as _, Failed},
+    protocol::Root,
+    sys,
+};
 
 /// The spawner's private place to mount on.
 #[derive(Debug)]
@@ -37,15 +41,6 @@ pub struct Scaffold {
     devices: PathBuf,
     /// Whether this is an ordinary user's: overlays then keep their marks in `user.` attributes.
     ordinary_user: bool,
-}
-
-/// What failed while mounting, on what.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {doing}: {error}")]
-pub struct MountError {
-    doing: String,
-    #[source]
-    error: io::Error,
 }
 
 /// Device nodes that every sandbox has, as they are on the host.
@@ -71,9 +66,9 @@ impl Scaffold {
     ///
     /// # Errors
     /// With what failed.
-    pub fn new(directory: &Path, ordinary_user: bool) -> Result<Self, MountError> {
+    pub fn new(directory: &Path, ordinary_user: bool) -> Result<Self, Failed> {
         let inward = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        mount_change("/", inward).doing(|| "keep mounts from showing on the host".into())?;
+        mount_change("/", inward).doing(|| "keep mounts from showing on the host")?;
         let doing = || format!("prepare {} for mounts", directory.display());
         mount("tmpfs", directory, "tmpfs", NOSUID_NODEV, Some(c"size=1m,mode=0755"))
             .doing(doing)?;
@@ -90,8 +85,8 @@ impl Scaffold {
     }
 
     /// Back to the empty directory, which an init inherits as its working directory.
-    fn go_home(&self) -> Result<(), MountError> {
-        fchdir(&self.empty).doing(|| "go to the scaffold's empty directory".into())
+    fn go_home(&self) -> Result<(), Failed> {
+        fchdir(&self.empty).doing(|| "go to the scaffold's empty directory")
     }
 
     /// A detached root filesystem: the layers, lowest first, under a new tmpfs of `upper_bytes`.
@@ -106,25 +101,21 @@ impl Scaffold {
         root: &Root,
         upper_bytes: u64,
         ids: Option<(BorrowedFd<'_>, u32)>,
-    ) -> Result<OwnedFd, MountError> {
+    ) -> Result<OwnedFd, Failed> {
         let size = if root.read_only { UPPER_BYTES_MIN } else { upper_bytes.max(UPPER_BYTES_MIN) };
         let options = format!("size={size},mode=0755");
         mount("tmpfs", &self.work, "tmpfs", NOSUID_NODEV, Some(cstring(options).as_c_str()))
-            .doing(|| "make a tmpfs for what is written to a root filesystem".into())?;
+            .doing(|| "make a tmpfs for what is written to a root filesystem")?;
         let made = self.overlay(root, ids);
         self.go_home()?;
         let taken_down = unmount(&self.work, UnmountFlags::DETACH)
-            .doing(|| "take the scaffolding of a root filesystem down".into());
+            .doing(|| "take the scaffolding of a root filesystem down");
         made.and_then(|made| taken_down.map(|()| made))
     }
 
-    fn overlay(
-        &self,
-        root: &Root,
-        ids: Option<(BorrowedFd<'_>, u32)>,
-    ) -> Result<OwnedFd, MountError> {
-        chdir(&self.work).doing(|| "enter the scaffold".into())?;
-        let doing = || "prepare the overlay".to_owned();
+    fn overlay(&self, root: &Root, ids: Option<(BorrowedFd<'_>, u32)>) -> Result<OwnedFd, Failed> {
+        chdir(&self.work).doing(|| "enter the scaffold")?;
+        let doing = || "prepare the overlay";
         for directory in ["upper", "work", "merged"] {
             fs::create_dir(directory).doing(doing)?;
         }
@@ -154,7 +145,7 @@ impl Scaffold {
     ///
     /// # Errors
     /// Those of open_tree(2).
-    pub fn devices(&self) -> Result<OwnedFd, MountError> {
+    pub fn devices(&self) -> Result<OwnedFd, Failed> {
         copy(&self.devices, true)
     }
 
@@ -162,7 +153,7 @@ impl Scaffold {
     ///
     /// # Errors
     /// With the path.
-    pub fn bind(&self, source: &Path) -> Result<OwnedFd, MountError> {
+    pub fn bind(&self, source: &Path) -> Result<OwnedFd, Failed> {
         let mount = copy(source, true)?;
         let flags = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
         sys::mount_setattr(mount.as_fd(), true, flags, None)
@@ -173,8 +164,8 @@ impl Scaffold {
 
 /// The tree that becomes /dev, read-only but for what an init mounts on `pts` and `shm`. Nodes are
 /// bound, not made, since an ordinary user can make none.
-fn device_tree(place: &Path) -> Result<(), MountError> {
-    let doing = || "prepare devices".to_owned();
+fn device_tree(place: &Path) -> Result<(), Failed> {
+    let doing = || "prepare devices";
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("tmpfs", place, "tmpfs", flags, Some(c"size=64k,mode=0755")).doing(doing)?;
     for name in DEVICES {
@@ -194,11 +185,11 @@ fn device_tree(place: &Path) -> Result<(), MountError> {
     sys::mount_setattr(tree.as_fd(), true, flags, None).doing(doing)
 }
 
-fn bare_copy(source: &Path) -> Result<OwnedFd, MountError> {
+fn bare_copy(source: &Path) -> Result<OwnedFd, Failed> {
     copy(source, false)
 }
 
-fn copy(source: &Path, with_all_below: bool) -> Result<OwnedFd, MountError> {
+fn copy(source: &Path, with_all_below: bool) -> Result<OwnedFd, Failed> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     flags.set(OpenTreeFlags::AT_RECURSIVE, with_all_below);
     open_tree(CWD, source, flags).doing(|| format!("take a mount of {}", source.display()))
@@ -206,15 +197,4 @@ fn copy(source: &Path, with_all_below: bool) -> Result<OwnedFd, MountError> {
 
 fn cstring(text: String) -> std::ffi::CString {
     std::ffi::CString::new(text).unwrap_or_default()
-}
-
-/// Adds what was being done to an error.
-trait Doing<T> {
-    fn doing(self, doing: impl FnOnce() -> String) -> Result<T, MountError>;
-}
-
-impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
-    fn doing(self, doing: impl FnOnce() -> String) -> Result<T, MountError> {
-        self.map_err(|error| MountError { doing: doing(), error: error.into() })
-    }
 }

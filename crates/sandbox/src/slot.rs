@@ -21,6 +21,7 @@ use crate::{
     adoption,
     cgroup::Group,
     channel::Channel,
+    failed::Doing as _,
     init::orders::{Gift, ORDERS_FD, Orders},
     protocol::SandboxSpec,
     sys::{self, Cloned, SingleThreaded},
@@ -82,7 +83,7 @@ impl Slot {
         let user = if own_ids { libc::CLONE_NEWUSER } else { 0 };
         let into = group.directory.as_ref().map(AsFd::as_fd);
         let cloned = sys::clone_process(shop.proof, NAMESPACES | user, into)
-            .map_err(|error| within("clone a process into new namespaces", error))?;
+            .doing(|| "clone a process into new namespaces")?;
         let (pid, pidfd) = match cloned {
             Cloned::Parent { pid, pidfd } => (pid, pidfd),
             Cloned::Child => {
@@ -93,7 +94,7 @@ impl Slot {
         };
         drop(far_orders);
         if own_ids {
-            map_ids(pid, id_base).map_err(|error| within("map user ids", error))?;
+            map_ids(pid, id_base).doing(|| "map user ids")?;
         }
         let namespace = match id_base {
             Some(_) => Some(fs::File::open(format!("/proc/{pid}/ns/user"))?.into()),
@@ -145,10 +146,10 @@ impl Newborn<'_> {
 
     fn become_init(&self) -> io::Result<std::convert::Infallible> {
         for procs in &self.group.procs {
-            rustix::io::write(procs, b"0").map_err(|error| within("enter its cgroups", error))?;
+            rustix::io::write(procs, b"0").doing(|| "enter its cgroups")?;
         }
         if self.own_ids {
-            self.become_root().map_err(|error| within("become root of the sandbox", error))?;
+            self.become_root().doing(|| "become root of the sandbox")?;
         }
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         let orders = sys::raise_fd(self.orders.as_fd())?;
@@ -158,7 +159,8 @@ impl Newborn<'_> {
             sys::place_fd(null.as_fd(), number)?;
         }
         sys::place_fd(orders.as_fd(), ORDERS_FD)?;
-        Err(within("execute the init program", sys::execute(init.as_fd(), c"pinnace-init")))
+        let failed = Err(sys::execute(init.as_fd(), c"pinnace-init"));
+        Ok(failed.doing(|| "execute the init program")?)
     }
 
     fn become_root(&self) -> rustix::io::Result<()> {
@@ -189,11 +191,6 @@ fn map_ids(pid: i32, id_base: Option<u32>) -> io::Result<()> {
 
 fn new_file(path: &Path) -> io::Result<OwnedFd> {
     let made = fs::File::options().write(true).create_new(true).mode(0o600).open(path);
-    let made = made.map_err(|error| within(&format!("make {}", path.display()), error))?;
+    let made = made.doing(|| format!("make {}", path.display()))?;
     Ok(made.into())
-}
-
-fn within(doing: &str, error: impl Into<io::Error>) -> io::Error {
-    let error = error.into();
-    io::Error::new(error.kind(), format!("cannot {doing}: {error}"))
 }

@@ -22,6 +22,7 @@ use crate::{
     cgroup::Cgroups,
     channel::{Channel, Listener},
     custody::Custody,
+    failed::Doing as _,
     protocol::{FromSpawner, SandboxSpec, ToSpawner},
     rootfs::Scaffold,
     seccomp, start,
@@ -87,6 +88,9 @@ pub(crate) struct Tools {
     pub(crate) ordinary_user: bool,
 }
 
+/// The first descriptor after the standard ones.
+const FIRST_STRAY_FD: i32 = 3;
+
 /// Runs a spawner; the whole of its program. Returns only to report an error, or when told to quit.
 ///
 /// # Errors
@@ -94,6 +98,7 @@ pub(crate) struct Tools {
 pub fn main(args: impl Iterator<Item = OsString>) -> io::Result<()> {
     let usage = "usage: pinnace-spawner SOCKET INIT_PROGRAM EMPTY_DIRECTORY CGROUP_NAME";
     let config = Config::from_args(args).ok_or_else(|| io::Error::other(usage))?;
+    sys::close_strays(FIRST_STRAY_FD)?;
     // Fails only for the leader of a group, which has no need of it.
     let _ = rustix::process::setsid();
     // Ignored SIGCHLD has the kernel reap the inits, whose ends the server watches.
@@ -164,7 +169,7 @@ impl Spawner {
         fds: Vec<OwnedFd>,
     ) -> io::Result<()> {
         match message {
-            ToSpawner::Start { request, spec } => self.start(server, request, *spec, fds),
+            ToSpawner::Start { request, spec } => self.start(server, request, &spec, &fds),
             ToSpawner::Keep { names } => {
                 if self.custody.keep(names, fds) {
                     server.send(&FromSpawner::Kept, &[])
@@ -184,8 +189,8 @@ impl Spawner {
         &self,
         server: &Channel,
         request: u64,
-        spec: SandboxSpec,
-        fds: Vec<OwnedFd>,
+        spec: &SandboxSpec,
+        fds: &[OwnedFd],
     ) -> io::Result<()> {
         match start::start(&self.tools, spec, fds) {
             Ok((pid, pidfd)) => {
@@ -213,7 +218,7 @@ impl Tools {
         let ordinary_user = !rustix::process::geteuid().is_root();
         let cgroups = Cgroups::detect(&config.cgroup_name);
         cgroups.prepare()?;
-        let init = fs::read(&config.init).map_err(|error| about(&config.init, error))?;
+        let init = fs::read(&config.init).doing(|| format!("read {}", config.init.display()))?;
         let init = sealed(c"pinnace-init", &init)?;
         let programs = seccomp::programs().map_err(io::Error::other)?;
         let seccomp = sealed(c"pinnace-seccomp", &seccomp::to_bytes(&programs))?;
@@ -249,15 +254,15 @@ fn enter_user_namespace(proof: &SingleThreaded) -> io::Result<()> {
 fn listen(socket: &Path) -> io::Result<Listener> {
     match Channel::connect(socket) {
         Ok(_) => {
-            let text = "another spawner serves there";
-            return Err(about(socket, io::Error::new(io::ErrorKind::AddrInUse, text)));
+            let text = format!("another spawner serves at {}", socket.display());
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(socket).map_err(|error| about(socket, error))?;
+            fs::remove_file(socket).doing(|| format!("remove {}", socket.display()))?;
         }
         Err(_) => {}
     }
-    Channel::listen(socket).map_err(|error| about(socket, error))
+    Ok(Channel::listen(socket).doing(|| format!("listen at {}", socket.display()))?)
 }
 
 /// A file in memory that nobody can change any more.
@@ -267,8 +272,4 @@ fn sealed(name: &std::ffi::CStr, content: &[u8]) -> io::Result<OwnedFd> {
     let all = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     fcntl_add_seals(&file, all)?;
     Ok(file)
-}
-
-fn about(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

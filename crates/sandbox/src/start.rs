@@ -14,6 +14,7 @@ use crate::{
     adoption,
     cgroup::Group,
     channel::Channel,
+    failed::Failed,
     host_root,
     init::orders::Gift,
     protocol::SandboxSpec,
@@ -41,7 +42,7 @@ pub(crate) enum StartError {
     #[error("cannot make its sandbox: {0}")]
     Slot(io::Error),
     #[error("cannot make its root filesystem: {0}")]
-    Mount(#[from] crate::rootfs::MountError),
+    Mount(#[from] Failed),
     #[error("cannot give its init orders: {0}")]
     Orders(io::Error),
 }
@@ -59,18 +60,18 @@ const MADE: [&str; 3] = ["pid", "exit.json", "init.sock"];
 /// Starts a sandbox. The init's process id and descriptor, or a sentence.
 pub(crate) fn start(
     tools: &Tools,
-    spec: SandboxSpec,
-    fds: Vec<OwnedFd>,
+    spec: &SandboxSpec,
+    fds: &[OwnedFd],
 ) -> Result<(i32, OwnedFd), String> {
     let start = || -> Result<(i32, OwnedFd), StartError> {
-        check(&spec, fds.len())?;
+        check(spec, fds.len())?;
         let group = tools.cgroups.create(&spec.id, &spec.bounds).map_err(StartError::Cgroup)?;
         let mut slot = None;
-        let given = begin(tools, &spec, &group, fds, &mut slot);
+        let given = begin(tools, spec, &group, fds, &mut slot);
         match (given, slot) {
             (Ok(()), Some(slot)) => Ok((slot.pid, slot.pidfd)),
             (given, slot) => {
-                abandon(tools, &spec, slot.as_ref());
+                abandon(tools, spec, slot.as_ref());
                 given.and(Err(StartError::Slot(io::ErrorKind::NotFound.into())))
             }
         }
@@ -82,7 +83,7 @@ fn begin(
     tools: &Tools,
     spec: &SandboxSpec,
     group: &Group,
-    fds: Vec<OwnedFd>,
+    fds: &[OwnedFd],
     made: &mut Option<Slot>,
 ) -> Result<(), StartError> {
     let control = Channel::listen(&spec.dir.join("init.sock")).map_err(StartError::Control)?;

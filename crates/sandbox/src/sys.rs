@@ -228,6 +228,16 @@ pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Closes every descriptor from this number up: what the caller's caller left open by mistake. For the
+/// first moment of a program, when it owns none of them.
+///
+/// # Errors
+/// If the kernel is older than 5.9.
+pub fn close_strays(first: RawFd) -> io::Result<()> {
+    // SAFETY: takes numbers. Called before any descriptor of that range has an owner.
+    result(unsafe { libc::syscall(libc::SYS_close_range, first, c_int::MAX, 0) }).map(drop)
+}
+
 /// What becomes of a signal that nobody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {

@@ -16,7 +16,7 @@ use std::{
 use pinnace_core::limits;
 use rustix::process::{Pid, Signal};
 
-use crate::{patience, protocol::Bounds};
+use crate::{failed::Doing as _, patience, protocol::Bounds};
 
 mod v1;
 mod v2;
@@ -72,11 +72,6 @@ const CPU_PERIOD_US: u64 = 100_000;
 /// Processor time per period. The kernel takes no less than a millisecond.
 fn cpu_quota_us(millicores: u32) -> u64 {
     (u64::from(millicores) * CPU_PERIOD_US / 1000).max(1000)
-}
-
-/// An error with the file or group in it.
-pub(crate) fn at(path: &Path, doing: &str, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot {doing} {}: {error}", path.display()))
 }
 
 impl Cgroups {
@@ -181,7 +176,10 @@ impl Cgroups {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => gone = false,
-                Err(error) => return Err(at(&directory, "remove cgroup", error)),
+                Err(error) => {
+                    let doing = || format!("remove cgroup {}", directory.display());
+                    return Ok(Err(error).doing(doing)?);
+                }
             }
         }
         Ok(gone)
@@ -310,19 +308,19 @@ fn read_number(path: &Path) -> Option<u64> {
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    fs::write(path, text).map_err(|error| at(path, &format!("write {text} to"), error))
+    Ok(fs::write(path, text).doing(|| format!("write {text} to {}", path.display()))?)
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.map_err(|error| at(path, "make cgroup", error)),
+        other => Ok(other.doing(|| format!("make cgroup {}", path.display()))?),
     }
 }
 
 fn open(path: &Path, for_writing: bool) -> io::Result<OwnedFd> {
     let opened = File::options().read(!for_writing).write(for_writing).open(path);
-    opened.map(OwnedFd::from).map_err(|error| at(path, "open", error))
+    Ok(opened.map(OwnedFd::from).doing(|| format!("open {}", path.display()))?)
 }
 
 fn subdirectories(path: &Path) -> Vec<String> {

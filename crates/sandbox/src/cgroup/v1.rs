@@ -7,10 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    Controllers, Group, Mount, Usage, at, make_directory, open, read_number, value_of, write,
-};
-use crate::protocol::Bounds;
+use super::{Controllers, Group, Mount, Usage, make_directory, open, read_number, value_of, write};
+use crate::{failed::Doing as _, protocol::Bounds};
 
 /// The hierarchies that matter, by controller.
 #[derive(Debug)]
@@ -80,7 +78,7 @@ impl Hierarchies {
         let mut group = Group { directory: None, procs: Vec::new(), oom_events: None };
         for root in self.roots() {
             let leaf = base(root, name).join(id);
-            fs::create_dir(&leaf).map_err(|error| at(&leaf, "make cgroup", error))?;
+            fs::create_dir(&leaf).doing(|| format!("make cgroup {}", leaf.display()))?;
             let is = |controller: &Option<PathBuf>| controller.as_deref() == Some(root);
             if is(&self.memory) {
                 limit_memory(&leaf, bounds.memory_bytes)?;
@@ -95,7 +93,7 @@ impl Hierarchies {
             }
             if is(&self.unified) {
                 group.directory = Some(OwnedFd::from(
-                    fs::File::open(&leaf).map_err(|error| at(&leaf, "open", error))?,
+                    fs::File::open(&leaf).doing(|| format!("open {}", leaf.display()))?,
                 ));
             } else {
                 group.procs.push(open(&leaf.join("cgroup.procs"), true)?);

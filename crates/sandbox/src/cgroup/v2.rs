@@ -9,8 +9,8 @@ use std::{
 
 use rustix::fs::Access;
 
-use super::{Controllers, Group, Usage, at, make_directory, open, read_number, value_of, write};
-use crate::protocol::Bounds;
+use super::{Controllers, Group, Usage, make_directory, open, read_number, value_of, write};
+use crate::{failed::Doing as _, protocol::Bounds};
 
 /// A group under which this process may make others.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Subtree {
 
     pub(super) fn create(&self, name: &str, id: &str, bounds: &Bounds) -> io::Result<Group> {
         let leaf = self.base(name).join(id);
-        fs::create_dir(&leaf).map_err(|error| at(&leaf, "make cgroup", error))?;
+        fs::create_dir(&leaf).doing(|| format!("make cgroup {}", leaf.display()))?;
         let controllers = self.controllers(name);
         let mut oom_events = None;
         if controllers.memory {
@@ -84,7 +84,7 @@ impl Subtree {
             // The init is one of them.
             write(&leaf.join("pids.max"), &bounds.pids.saturating_add(1).to_string())?;
         }
-        let directory = fs::File::open(&leaf).map_err(|error| at(&leaf, "open", error))?;
+        let directory = fs::File::open(&leaf).doing(|| format!("open {}", leaf.display()))?;
         Ok(Group { directory: Some(OwnedFd::from(directory)), procs: Vec::new(), oom_events })
     }
 

@@ -16,11 +16,14 @@ use rustix::{
 };
 
 use super::{
-    Doing as _, SetupError,
     orders::{Gifts, Orders},
     targets::{self, Targets},
 };
-use crate::{protocol::SandboxSpec, sys};
+use crate::{
+    failed::{Doing as _, Failed},
+    protocol::SandboxSpec,
+    sys,
+};
 
 /// Paths of /proc that tell about or act on the whole host: hidden.
 const HIDDEN: [&str; 8] =
@@ -33,7 +36,7 @@ const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 const TTY_GROUP: &str = "5";
 
 /// Everything between getting orders and starting the function.
-pub(super) fn make(orders: &Orders, gifts: &mut Gifts) -> Result<(), SetupError> {
+pub(super) fn make(orders: &Orders, gifts: &mut Gifts) -> Result<(), Failed> {
     let spec = &orders.spec;
     // A group of its own, so that signals to the spawner's do not come here. Fails only for one who
     // has it already.
@@ -76,7 +79,7 @@ pub(super) fn make(orders: &Orders, gifts: &mut Gifts) -> Result<(), SetupError>
 }
 
 /// Attaches the new root over the working directory and leaves the old one.
-fn enter(gifts: &mut Gifts) -> Result<Targets, SetupError> {
+fn enter(gifts: &mut Gifts) -> Result<Targets, Failed> {
     let root = gifts.root.take().ok_or(Errno::BADF).doing(|| "find the root filesystem")?;
     targets::attach_here(&root).doing(|| "attach the root filesystem")?;
     fchdir(&root).doing(|| "enter the root filesystem")?;
@@ -87,7 +90,7 @@ fn enter(gifts: &mut Gifts) -> Result<Targets, SetupError> {
     Ok(Targets::new(root))
 }
 
-fn devices(orders: &Orders, gifts: &mut Gifts, targets: &Targets) -> Result<(), SetupError> {
+fn devices(orders: &Orders, gifts: &mut Gifts, targets: &Targets) -> Result<(), Failed> {
     let tree = gifts.devices.take().ok_or(Errno::BADF).doing(|| "find the devices")?;
     targets.attach(&tree, Path::new("/dev"))?;
     let place = |name: &str| {
@@ -112,7 +115,7 @@ fn devices(orders: &Orders, gifts: &mut Gifts, targets: &Targets) -> Result<(), 
     targets::attach(&shared, place("shm")?.as_fd()).doing(|| "mount /dev/shm")
 }
 
-fn temporary(spec: &SandboxSpec, targets: &Targets) -> Result<(), SetupError> {
+fn temporary(spec: &SandboxSpec, targets: &Targets) -> Result<(), Failed> {
     let size = spec.bounds.tmp_bytes.max(1).to_string();
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let tmp = filesystem("tmpfs", &[("size", &size), ("mode", "1777")], flags)
@@ -121,7 +124,7 @@ fn temporary(spec: &SandboxSpec, targets: &Targets) -> Result<(), SetupError> {
 }
 
 /// Hides and write-protects what of /proc concerns the host.
-fn hide(proc: &OwnedFd, targets: &Targets) -> Result<(), SetupError> {
+fn hide(proc: &OwnedFd, targets: &Targets) -> Result<(), Failed> {
     let place = |name: &str| targets::resolve(proc.as_fd(), Path::new(name), OFlags::PATH);
     for name in HIDDEN {
         match place(name) {
@@ -161,7 +164,7 @@ fn cover(found: &OwnedFd, targets: &Targets) -> rustix::io::Result<()> {
 }
 
 /// The files that tell a program who and where it is.
-fn names(spec: &SandboxSpec, targets: &Targets) -> Result<(), SetupError> {
+fn names(spec: &SandboxSpec, targets: &Targets) -> Result<(), Failed> {
     let name = &spec.hostname;
     let hosts = format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost {name}\n");
     targets.write_file(Path::new("/etc/hosts"), &hosts)?;
@@ -170,7 +173,7 @@ fn names(spec: &SandboxSpec, targets: &Targets) -> Result<(), SetupError> {
 }
 
 /// Resource limits, which the function inherits. The hard limit of this process cannot be raised.
-fn limits(spec: &SandboxSpec) -> Result<(), SetupError> {
+fn limits(spec: &SandboxSpec) -> Result<(), Failed> {
     let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let files = Some(spec.bounds.open_files.min(most));
     setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files })

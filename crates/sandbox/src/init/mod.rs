@@ -5,11 +5,7 @@
 //! wish to stop on, and keeps what a new server must know. What goes wrong before the function runs is
 //! written to exit.json as a sentence.
 
-use std::{
-    fs::File,
-    io::{self, Write as _},
-    os::fd::{AsFd, OwnedFd},
-};
+use std::os::fd::OwnedFd;
 
 use pinnace_core::Exit;
 use rustix::process::DumpableBehavior;
@@ -30,29 +26,12 @@ pub mod orders;
 mod targets;
 mod watch;
 
-/// Why a sandbox could not be made. Each names the step and the object.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {doing}: {error}")]
-pub(crate) struct SetupError {
-    doing: String,
-    error: io::Error,
-}
-
-/// Adds what was being done to an error.
-pub(crate) trait Doing<T> {
-    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T, SetupError>;
-}
-
-impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
-    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T, SetupError> {
-        self.map_err(|error| SetupError { doing: doing().into(), error: error.into() })
-    }
-}
-
 /// Runs an init; the whole of its program.
 pub fn main() -> ! {
     // Cleared by exec, so it must be set here again: nobody inside may look into this process.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    // Executed from memory, it would go by the number of a descriptor.
+    let _ = rustix::thread::set_name(c"pinnace-init");
     for signal in 1..32 {
         sys::set_disposition(signal, Disposition::Default);
     }
@@ -64,38 +43,35 @@ pub fn main() -> ! {
 }
 
 fn serve(channel: Channel) -> i32 {
-    let Ok(Some((orders, gifts))) = Orders::receive(&channel) else { return 1 };
+    let Ok(Some((orders, mut gifts))) = Orders::receive(&channel) else { return 1 };
     drop(channel);
-    let exit_file = gifts.exit_file.as_ref().and_then(|fd| fd.try_clone().ok());
-    let exit = match start(orders, gifts) {
-        Ok(mut watch) => return watch.run(),
-        Err(reason) => Exit::CannotStart { reason },
+    let (Some(control), Some(exit_file)) = (gifts.control.take(), gifts.exit_file.take()) else {
+        return 1;
     };
-    if let Some(file) = exit_file {
-        record(&file, &exit);
+    match start(&orders, &mut gifts) {
+        Ok((function, signals)) => {
+            let sockets = (Listener::from(control), exit_file, gifts.oom_events);
+            Watch::new(&orders.spec, function, sockets, signals).run()
+        }
+        Err(reason) => {
+            record(&exit_file, &Exit::CannotStart { reason });
+            1
+        }
     }
-    1
 }
 
 /// From parked to a running function.
-fn start(orders: Orders, mut gifts: Gifts) -> Result<Watch, String> {
-    let missing = |what: &str| format!("the spawner sent no {what}");
-    let control = gifts.control.take().ok_or_else(|| missing("control socket"))?;
-    let exit_file = gifts.exit_file.take().ok_or_else(|| missing("exit file"))?;
+fn start(orders: &Orders, gifts: &mut Gifts) -> Result<(Started, Signals), String> {
     // From here on, so that a wish to stop is not lost while the function starts.
     let signals = Signals::collect(&[libc::SIGCHLD, libc::SIGTERM])
         .map_err(|error| format!("cannot collect signals: {error}"))?;
-    inside::make(&orders, &mut gifts).map_err(|error| error.to_string())?;
-    let started: Started = launch::start(&orders, &mut gifts)?;
-    let control = Listener::from(control);
-    Ok(Watch::new(&orders.spec, started, control, exit_file, gifts, signals))
+    inside::make(orders, gifts).map_err(|error| error.to_string())?;
+    Ok((launch::start(orders, gifts)?, signals))
 }
 
 /// Writes exit.json in one go.
 fn record(file: &OwnedFd, exit: &Exit) {
     let Ok(text) = serde_json::to_vec(exit) else { return };
-    if let Ok(fd) = file.as_fd().try_clone_to_owned() {
-        // Nobody is left to tell if the disk is full; the server then says "vanished".
-        let _ = File::from(fd).write_all(&text);
-    }
+    // Nobody is left to tell if the disk is full; the server then says "vanished".
+    let _ = rustix::io::write(file, &text);
 }

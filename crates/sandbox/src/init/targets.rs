@@ -16,7 +16,7 @@ use rustix::{
     mount::{MoveMountFlags, move_mount},
 };
 
-use super::{Doing as _, SetupError};
+use crate::failed::{Doing as _, Failed};
 
 /// The root filesystem, as an init sees it.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Targets {
     }
 
     /// Attaches a detached mount at a path, which is made if it is missing.
-    pub(super) fn attach(&self, mount: &OwnedFd, path: &Path) -> Result<(), SetupError> {
+    pub(super) fn attach(&self, mount: &OwnedFd, path: &Path) -> Result<(), Failed> {
         let target = self.ensure_like(mount, path)?;
         attach(mount, target.as_fd()).doing(|| format!("mount on {}", path.display()))
     }
@@ -45,7 +45,7 @@ impl Targets {
     }
 
     /// A directory that is made, with those above it, if it is missing.
-    pub(super) fn ensure_directory(&self, path: &Path) -> Result<OwnedFd, SetupError> {
+    pub(super) fn ensure_directory(&self, path: &Path) -> Result<OwnedFd, Failed> {
         let doing = || format!("make directory {}", path.display());
         match self.open(path) {
             Ok(found) => return Ok(found),
@@ -65,7 +65,10 @@ impl Targets {
             parent = match self.open(&so_far) {
                 Err(Errno::NOENT) => {
                     let name = so_far.file_name().unwrap_or_default();
-                    mkdirat(&parent, name, Mode::from_raw_mode(0o755)).doing(doing)?;
+                    match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+                        Err(Errno::EXIST) => return Err(dangling(&so_far)).doing(doing),
+                        other => other.doing(doing)?,
+                    }
                     self.open(&so_far).doing(doing)?
                 }
                 other => other.doing(doing)?,
@@ -75,7 +78,7 @@ impl Targets {
     }
 
     /// A file of the root with just this content, in place of what is there.
-    pub(super) fn write_file(&self, path: &Path, content: &str) -> Result<(), SetupError> {
+    pub(super) fn write_file(&self, path: &Path, content: &str) -> Result<(), Failed> {
         let doing = || format!("write {}", path.display());
         let directory = self.ensure_directory(path.parent().unwrap_or(Path::new("/")))?;
         let name = path.file_name().unwrap_or_default();
@@ -90,7 +93,7 @@ impl Targets {
     }
 
     /// The path as a place for this mount: a directory for a directory, a file for anything else.
-    fn ensure_like(&self, mount: &OwnedFd, path: &Path) -> Result<OwnedFd, SetupError> {
+    fn ensure_like(&self, mount: &OwnedFd, path: &Path) -> Result<OwnedFd, Failed> {
         let doing = || format!("make a place to mount on at {}", path.display());
         let is = FileType::from_raw_mode(fstat(mount).doing(doing)?.st_mode);
         if is.is_dir() {
@@ -104,6 +107,11 @@ impl Targets {
         create(directory.as_fd(), Path::new(path.file_name().unwrap_or_default())).doing(doing)?;
         self.open(path).doing(doing)
     }
+}
+
+/// What is there, but cannot be opened as there is nothing at its end.
+fn dangling(path: &Path) -> io::Error {
+    io::Error::other(format!("{} is a link to nowhere in the image", path.display()))
 }
 
 /// Attaches a detached mount to an opened place.

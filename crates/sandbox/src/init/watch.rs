@@ -13,7 +13,7 @@ use rustix::{
     process::{WaitOptions, WaitStatus, wait},
 };
 
-use super::{launch::Started, orders::Gifts, record};
+use super::{launch::Started, record};
 use crate::{
     cgroup,
     channel::{Channel, Listener},
@@ -62,9 +62,7 @@ impl Watch {
     pub(super) fn new(
         spec: &SandboxSpec,
         function: Started,
-        control: Listener,
-        exit_file: OwnedFd,
-        gifts: Gifts,
+        (control, exit_file, oom_events): (Listener, OwnedFd, Option<OwnedFd>),
         signals: Signals,
     ) -> Self {
         Self {
@@ -73,8 +71,8 @@ impl Watch {
             memory_bytes: spec.bounds.memory_bytes,
             control,
             exit_file,
-            oom_kills_before: gifts.oom_events.as_ref().map_or(0, cgroup::oom_kills),
-            oom_events: gifts.oom_events,
+            oom_kills_before: oom_events.as_ref().map_or(0, cgroup::oom_kills),
+            oom_events,
             signals,
             server: None,
             ready: false,
@@ -92,18 +90,14 @@ impl Watch {
             if self.may_leave() {
                 return 0;
             }
-            let Ok(turn) = self.wait() else { return 1 };
-            if turn.signal {
-                self.take_signals();
-            }
-            if turn.ready {
-                self.function_is_ready();
-            }
-            if turn.connection {
-                // One that has hung up meanwhile is no matter.
-                self.server = self.control.accept().ok().map(Server::new).or(self.server.take());
-            } else if turn.message {
-                self.hear();
+            let Ok(events) = self.wait() else { return 1 };
+            for event in events {
+                match event {
+                    Event::Signal => self.take_signals(),
+                    Event::Ready => self.function_is_ready(),
+                    Event::Message => self.hear(),
+                    Event::Connection => self.meet(),
+                }
             }
             if self.kill_at.is_some_and(|at| at <= Instant::now()) {
                 self.kill_at = None;
@@ -112,19 +106,14 @@ impl Watch {
         }
     }
 
-    fn wait(&self) -> io::Result<Turn> {
-        let mut fds: Vec<(fn(&mut Turn), BorrowedFd<'_>)> = vec![
-            (|turn| turn.signal = true, self.signals.as_fd()),
-            (|turn| turn.connection = true, self.control.as_fd()),
-        ];
-        if let Some(server) = &self.server {
-            fds.push((|turn| turn.message = true, server.channel.as_fd()));
-        }
-        if let Some(ready) = &self.function.ready {
-            fds.push((|turn| turn.ready = true, ready.as_fd()));
-        }
+    /// What has happened; a new connection last, since it replaces the old one.
+    fn wait(&self) -> io::Result<Vec<Event>> {
+        let mut sources = vec![(Event::Signal, self.signals.as_fd())];
+        sources.extend(self.function.ready.as_ref().map(|pipe| (Event::Ready, pipe.as_fd())));
+        sources.extend(self.server.as_ref().map(|s| (Event::Message, s.channel.as_fd())));
+        sources.push((Event::Connection, self.control.as_fd()));
         let mut polled: Vec<PollFd<'_>> =
-            fds.iter().map(|(_, fd)| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+            sources.iter().map(|(_, fd)| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         let deadline = self.kill_at.or(self.ended.as_ref().map(|ended| ended.leave_at));
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
@@ -132,13 +121,15 @@ impl Watch {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut turn = Turn::default();
-        for ((mark, _), polled) in fds.iter().zip(&polled) {
-            if !polled.revents().is_empty() {
-                mark(&mut turn);
-            }
+        let happened = sources.iter().zip(&polled).filter(|(_, p)| !p.revents().is_empty());
+        Ok(happened.map(|((event, _), _)| *event).collect())
+    }
+
+    fn meet(&mut self) {
+        // One that has hung up meanwhile is no matter.
+        if let Ok(channel) = self.control.accept() {
+            self.server = Some(Server { channel, attached: false });
         }
-        Ok(turn)
     }
 
     fn take_signals(&mut self) {
@@ -221,7 +212,7 @@ impl Watch {
     fn hear(&mut self) {
         let Some(server) = &self.server else { return };
         let still = match server.channel.try_recv::<ToInit>() {
-            Ok(Some((message, _))) => self.answer(message),
+            Ok(Some((message, _))) => self.answer(&message),
             Ok(None) => Err(io::ErrorKind::ConnectionReset.into()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error),
@@ -231,12 +222,12 @@ impl Watch {
         }
     }
 
-    fn answer(&mut self, message: ToInit) -> Still {
+    fn answer(&mut self, message: &ToInit) -> Still {
         match message {
             ToInit::Attach => self.attach(),
-            ToInit::Sockets { count } => self.lend_sockets(count),
+            ToInit::Sockets { count } => self.lend_sockets(*count),
             ToInit::Stop { grace } => {
-                self.stop(grace);
+                self.stop(*grace);
                 Ok(())
             }
         }
@@ -277,17 +268,11 @@ impl Watch {
     }
 }
 
-impl Server {
-    fn new(channel: Channel) -> Self {
-        Self { channel, attached: false }
-    }
-}
-
-/// What happened while waiting.
-#[derive(Debug, Default)]
-struct Turn {
-    signal: bool,
-    connection: bool,
-    message: bool,
-    ready: bool,
+/// Something that happened while waiting.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Signal,
+    Ready,
+    Message,
+    Connection,
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Read as _},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
@@ -116,8 +116,10 @@ impl Host {
         let layer = self.dir.path().join("layers").join(name);
         fs::create_dir_all(layer.join("bin")).unwrap();
         fs::copy(BUSYBOX, layer.join("bin/busybox")).unwrap();
-        for applet in ["sh", "cat", "ls", "id", "sleep", "touch", "mkdir", "dd", "hostname", "kill"]
-        {
+        for applet in [
+            "sh", "cat", "ls", "id", "sleep", "touch", "mkdir", "dd", "hostname", "kill", "true",
+            "wc", "head",
+        ] {
             std::os::unix::fs::symlink("busybox", layer.join("bin").join(applet)).unwrap();
         }
         more(&layer);
@@ -194,7 +196,7 @@ impl Host {
         }
         let (out, err) = replica.output();
         let exit = replica.exit();
-        self.clean_up(replica);
+        self.clean_up(&replica);
         (out, err, exit)
     }
 
@@ -206,7 +208,7 @@ impl Host {
     }
 
     /// What a server does when a replica has ended.
-    pub fn clean_up(&self, replica: Replica) {
+    pub fn clean_up(&self, replica: &Replica) {
         replica.wait_for_end();
         self.cgroups.remove(&replica.spec.id).unwrap();
         fs::remove_dir_all(&replica.spec.dir).unwrap();

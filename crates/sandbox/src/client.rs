@@ -1,0 +1,146 @@
+//! The server's side: finding or starting the spawner, attaching to inits, reading how a replica ended.
+//!
+//! These calls wait, each within a limit. A server that waits for many things takes the [`Channel`] out
+//! and polls it.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use pinnace_core::{Exit, limits};
+
+use crate::{
+    channel::Channel,
+    failed::Doing as _,
+    patience,
+    protocol::{FromInit, FromSpawner, ToInit, ToSpawner},
+    spawner::Config,
+};
+
+/// A connection to the spawner.
+#[derive(Debug)]
+pub struct SpawnerLink {
+    /// Where sandboxes are asked for.
+    pub channel: Channel,
+    /// The spawner's process, if this server started it. It must be waited for when it ends.
+    pub process: Option<Child>,
+}
+
+impl SpawnerLink {
+    /// Connects to the spawner that serves there, or starts one from `program`.
+    ///
+    /// # Errors
+    /// If it ends at once (it has then said why on standard error), or does not listen within
+    /// `SPAWNER_START_TIME_MAX`.
+    pub fn open(program: &Path, config: &Config) -> io::Result<Self> {
+        if let Ok(channel) = Channel::connect(&config.socket) {
+            return Ok(Self { channel, process: None });
+        }
+        let mut process = Command::new(program)
+            .args(config.to_args())
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .doing(|| format!("start {}", program.display()))?;
+        let opened = patience::until(limits::SPAWNER_START_TIME_MAX, || {
+            match (Channel::connect(&config.socket), process.try_wait()) {
+                (Ok(channel), _) => Some(Ok(channel)),
+                (Err(_), Ok(Some(status))) => {
+                    let text = format!("the spawner {} ended at once: {status}", program.display());
+                    Some(Err(io::Error::other(text)))
+                }
+                (Err(_), _) => None,
+            }
+        });
+        match opened {
+            Some(opened) => Ok(Self { channel: opened?, process: Some(process) }),
+            None => {
+                process.kill()?;
+                process.wait()?;
+                let text = format!("the spawner {} does not listen", program.display());
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            }
+        }
+    }
+
+    /// Fetches the sockets that the spawner keeps.
+    ///
+    /// # Errors
+    /// If the spawner is gone or answers something else.
+    pub fn lend(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        self.channel.send(&ToSpawner::Lend, &[])?;
+        match self.channel.recv::<FromSpawner>()? {
+            Some((FromSpawner::Lent { names }, sockets)) if names.len() == sockets.len() => {
+                Ok(names.into_iter().zip(sockets).collect())
+            }
+            other => Err(unexpected(other.map(|(said, _)| said))),
+        }
+    }
+
+    /// Has the spawner keep these sockets, in place of those before.
+    ///
+    /// # Errors
+    /// If the spawner is gone or answers something else.
+    pub fn keep(&self, sockets: &[(String, OwnedFd)]) -> io::Result<()> {
+        let names = sockets.iter().map(|(name, _)| name.clone()).collect();
+        let fds: Vec<_> = sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
+        self.channel.send(&ToSpawner::Keep { names }, &fds)?;
+        match self.channel.recv::<FromSpawner>()? {
+            Some((FromSpawner::Kept, _)) => Ok(()),
+            other => Err(unexpected(other.map(|(said, _)| said))),
+        }
+    }
+}
+
+/// A connection to the init of a replica.
+#[derive(Debug)]
+pub struct InitLink {
+    /// Where it tells what happens, and can be asked to stop.
+    pub channel: Channel,
+    /// The function's standard output.
+    pub stdout: OwnedFd,
+    /// The function's standard error.
+    pub stderr: OwnedFd,
+    /// Whether the function has said that it serves.
+    pub ready: bool,
+}
+
+impl InitLink {
+    /// Attaches to the init of the replica in `dir`. Waits until it has finished the sandbox, at most
+    /// `ATTACH_TIME_MAX`.
+    ///
+    /// # Errors
+    /// If it has ended, which [`exit_of`] then explains, or does not answer.
+    pub fn attach(dir: &Path) -> io::Result<Self> {
+        let socket = dir.join("init.sock");
+        let channel =
+            Channel::connect(&socket).doing(|| format!("connect to {}", socket.display()))?;
+        channel.set_recv_time_max(limits::ATTACH_TIME_MAX)?;
+        channel.send(&ToInit::Attach, &[])?;
+        match channel.recv::<FromInit>()? {
+            Some((FromInit::Attached { ready }, pipes)) => {
+                let [stdout, stderr] = pipes.try_into().map_err(|_| unexpected(None::<()>))?;
+                Ok(Self { channel, stdout, stderr, ready })
+            }
+            other => Err(unexpected(other.map(|(said, _)| said))),
+        }
+    }
+}
+
+/// How the replica in `dir` ended, once its init has: as the init recorded it, or that it vanished.
+#[must_use]
+pub fn exit_of(dir: &Path) -> Exit {
+    let read = fs::read(dir.join("exit.json"));
+    read.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or(Exit::Lost)
+}
+
+fn unexpected<T: std::fmt::Debug>(said: Option<T>) -> io::Error {
+    match said {
+        Some(said) => io::Error::new(io::ErrorKind::InvalidData, format!("unexpected {said:?}")),
+        None => io::Error::new(io::ErrorKind::UnexpectedEof, "the other end has closed"),
+    }
+}

@@ -1,0 +1,72 @@
+//! Memory, processes and processor time, where the host can limit them.
+
+use pinnace_core::Exit;
+
+use crate::host::{Host, eventually};
+
+#[test]
+fn too_much_memory_is_told_as_that() {
+    let mut host = Host::new();
+    if !host.cgroups.controllers().memory {
+        assert!(!crate::host::is_root(), "root can limit memory on every host this runs on");
+        return;
+    }
+    let eat = "x = bytearray(); \nwhile True: x += bytes(1 << 20)";
+    let spec = host.spec(host.host_image(), &["/usr/bin/python3", "-c", eat]);
+    let (_, _, exit) = host.run(&spec);
+    assert_eq!(exit, Exit::OutOfMemory { limit_bytes: 64 << 20 });
+    // What is written to /tmp and the root filesystem counts.
+    let mut spec = host.spec(host.host_image(), &["sh", "-c", "cat /dev/zero > /tmp/x"]);
+    spec.bounds.tmp_bytes = 1 << 30;
+    let (_, _, exit) = host.run(&spec);
+    assert_eq!(exit, Exit::OutOfMemory { limit_bytes: 64 << 20 });
+}
+
+#[test]
+fn the_number_of_processes_is_bounded() {
+    let mut host = Host::new();
+    if !host.cgroups.controllers().pids {
+        assert!(!crate::host::is_root(), "root can limit processes on every host this runs on");
+        return;
+    }
+    let count = "import os, time\n\
+                 n = 0\n\
+                 try:\n\
+                 \x20 while True:\n\
+                 \x20   if os.fork() == 0: time.sleep(1000)\n\
+                 \x20   n += 1\n\
+                 except BlockingIOError: print(n)\n";
+    let mut spec = host.spec(host.host_image(), &["/usr/bin/python3", "-c", count]);
+    spec.bounds.pids = 20;
+    let (out, err, _) = host.run(&spec);
+    assert_eq!(out, "19\n", "{err}");
+}
+
+#[test]
+fn processor_time_is_limited_and_counted() {
+    let mut host = Host::new();
+    if !host.cgroups.controllers().cpu {
+        assert!(
+            !crate::host::is_root(),
+            "root can limit processor time on every host this runs on"
+        );
+        return;
+    }
+    let root = host.busybox_image("cpu", |_| {});
+    let mut spec = host.spec(root, &["sh", "-c", "echo up; while :; do :; done"]);
+    spec.bounds.cpu_millicores = Some(100);
+    let mut replica = host.start(&spec);
+    replica.attach().unwrap();
+    replica.hears_line("up");
+    let used = |host: &Host| host.cgroups.usage(&spec.id).unwrap();
+    let before = std::time::Instant::now();
+    let first = used(&host).cpu_ns;
+    let wanted = 100_000_000;
+    eventually("it uses processor time", || (used(&host).cpu_ns >= first + wanted).then_some(()));
+    // 0.1 s of it at a tenth of a processor: about one second, never less than half of one.
+    assert!(before.elapsed().as_millis() > 500, "{:?}", before.elapsed());
+    assert!(used(&host).memory_bytes > 0 && used(&host).memory_bytes < 32 << 20);
+    host.cgroups.kill_all(&spec.id).unwrap();
+    host.clean_up(&replica);
+    assert_eq!(host.cgroups.usage(&spec.id), None);
+}

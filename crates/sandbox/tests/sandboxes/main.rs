@@ -1,0 +1,9 @@
+//! Real sandboxes, by the real spawner and init. Run as root (namespaces, control groups, id ranges) or
+//! as an ordinary user; needs Debian's busybox-static.
+
+#![allow(clippy::unwrap_used)]
+
+mod bounds;
+mod fences;
+mod host;
+mod life;
