@@ -1,1 +1,36 @@
-fn main() {}
+//! The `pinnace` command: starts and ends a server on this host, and speaks to any gateway.
+//!
+//! The whole story: read the command line, run one command, decide the exit code. A command writes its
+//! result to standard output; everything else (errors, warnings, progress) goes to standard error.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod command;
+mod credentials;
+mod embed;
+mod failure;
+mod gateway;
+mod golayout;
+mod host;
+mod image;
+mod output;
+mod pause;
+mod stack;
+mod state_dir;
+mod up;
+
+use std::process::ExitCode;
+
+// Workers of the server allocate small and often from several threads; the system's allocator is
+// slower at that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = args::parse();
+    match command::run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}

@@ -193,3 +193,41 @@ pub const SPAWNER_START_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How long an init may take until it answers: it finishes its sandbox first.
 pub const ATTACH_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes of a stack file, of a file it names, and of either after substitution. Reached: the command
+/// line refuses it.
+pub const STACK_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of the command line's file of stored credentials. Reached: it is refused.
+pub const CREDENTIALS_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of a JSON answer that the command line reads. Reached: the command fails.
+pub const ANSWER_BYTES_MAX: u64 = 256 << 20;
+
+/// Bytes of one line of a newline-delimited answer that the command line reads. Reached: it fails.
+pub const ANSWER_LINE_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of an error's text that the command line shows; the rest is left out.
+pub const ERROR_TEXT_BYTES_MAX: u64 = 16 << 10;
+
+/// Longest time the command line waits for a connection to a gateway.
+pub const CLIENT_CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Longest time the command line waits for a gateway to answer a request that is not a stream.
+pub const CLIENT_REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Longest time `pinnace version` waits for a gateway: it must answer offline too.
+pub const CLIENT_VERSION_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Longest time the command line waits for the next byte while an image is loaded: unpacking one layer
+/// may take long.
+pub const CLIENT_LOAD_IDLE_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// How long `pinnace deploy` waits for a function to be ready. Flag `--timeout`.
+pub const ROLLOUT_WAIT_DEFAULT: Duration = Duration::from_secs(120);
+
+/// How long `pinnace up --examples` waits for its own server to answer.
+pub const HEALTH_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Between two steps of a spinner on a terminal.
+pub const SPINNER_TICK: Duration = Duration::from_millis(100);

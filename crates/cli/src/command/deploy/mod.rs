@@ -1,0 +1,344 @@
+//! `pinnace deploy`: from flags or a stack file to functions that are ready.
+//!
+//! PUT, and POST where there was nothing to update. Then the rollout is watched until it is ready or
+//! failed; a gateway that tells nothing about rollouts is not waited for.
+
+mod wanted;
+
+use std::{
+    io::{self, IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use indicatif::ProgressBar;
+use pinnace_core::{
+    duration, limits,
+    wire::{self, FunctionDeployment, RolloutPhase},
+};
+use serde::Serialize;
+use ureq::http::StatusCode;
+
+use crate::{
+    args::{GatewayArgs, NamespaceArgs, OutputArgs, StackArgs, pair},
+    failure::usage,
+    gateway::{Gateway, spoken},
+    output::{self, printable},
+    pause,
+};
+
+/// Flags of `pinnace deploy`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  pinnace deploy hello --image host --fprocess 'cat'         a program of this host
+  pinnace deploy web --image ghcr.io/me/web:1 -e MODE=fast   an image
+  pinnace deploy                                             all functions of ./stack.yaml
+  pinnace deploy -f stack.yaml --filter 'api-*' -e MODE=slow
+
+Flags win over the stack file; labels, annotations and environment are merged with it. Files in
+environment_file are looked for in the working directory, then beside the stack file.")]
+pub struct DeployArgs {
+    /// The function; with a stack file, the one of its functions to deploy
+    #[arg(value_name = "NAME")]
+    positional: Option<String>,
+    /// The same as NAME
+    #[arg(
+        long = "name",
+        value_name = "NAME",
+        help_heading = "Function",
+        conflicts_with = "positional"
+    )]
+    named: Option<String>,
+    /// Image reference, or host for this host's own programs
+    #[arg(long, value_name = "REF", help_heading = "Function")]
+    image: Option<String>,
+    /// Command that the watchdog runs
+    #[arg(long, value_name = "COMMAND", help_heading = "Function")]
+    fprocess: Option<String>,
+    /// Environment
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair, help_heading = "Function")]
+    env: Vec<(String, String)>,
+    /// Label
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair, help_heading = "Function")]
+    label: Vec<(String, String)>,
+    /// Annotation
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, help_heading = "Function")]
+    annotation: Vec<(String, String)>,
+    /// Secret to mount
+    #[arg(long, value_name = "NAME", help_heading = "Function")]
+    secret: Vec<String>,
+    /// Placement constraint
+    #[arg(long, value_name = "TEXT", help_heading = "Function")]
+    constraint: Vec<String>,
+    /// Root filesystem read-only; /tmp stays writable
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_name = "BOOL", help_heading = "Function")]
+    readonly: Option<bool>,
+    /// Most memory of a replica, such as 128Mi
+    #[arg(long, value_name = "BYTES", help_heading = "Resources")]
+    memory_limit: Option<String>,
+    /// Most processor time of a replica, such as 500m
+    #[arg(long, value_name = "CPU", help_heading = "Resources")]
+    cpu_limit: Option<String>,
+    /// Memory asked for
+    #[arg(long, value_name = "BYTES", help_heading = "Resources")]
+    memory_request: Option<String>,
+    /// Processor time asked for
+    #[arg(long, value_name = "CPU", help_heading = "Resources")]
+    cpu_request: Option<String>,
+
+    /// Update a function that is already there; with =false it must be new
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_name = "BOOL", help_heading = "Rollout")]
+    update: Option<bool>,
+    /// Remove the function first
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL",
+          hide_default_value = true, hide_possible_values = true, help_heading = "Rollout")]
+    replace: bool,
+    /// Do not wait until the function is ready
+    #[arg(long, help_heading = "Rollout")]
+    no_wait: bool,
+    /// How long to wait until it is ready
+    #[arg(long, value_name = "TIME", default_value = "120s", help_heading = "Rollout")]
+    timeout: String,
+
+    /// Taken for the sake of scripts that other clients need it for
+    #[arg(long, hide = true)]
+    lang: Option<String>,
+    /// Taken for the sake of old scripts
+    #[arg(long, hide = true)]
+    network: Option<String>,
+    /// Taken for the sake of scripts
+    #[arg(long, hide = true)]
+    handler: Option<String>,
+    /// Whether a template's command fills in
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    read_template: Option<bool>,
+
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[command(flatten)]
+    namespace: NamespaceArgs,
+    #[command(flatten)]
+    stack: StackArgs,
+}
+
+/// One deployed function, as JSON.
+#[derive(Debug, Serialize)]
+struct Deployed {
+    name: String,
+    namespace: String,
+    status: u16,
+    url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<wire::Rollout>,
+}
+
+/// How a rollout went.
+#[derive(Debug)]
+pub enum Rollout {
+    /// The new revision serves.
+    Ready(wire::Rollout),
+    /// It cannot serve; why.
+    Failed(String),
+    /// The gateway does not say.
+    Unknown,
+}
+
+/// Deploys functions and waits for them.
+pub fn run(args: &DeployArgs) -> anyhow::Result<()> {
+    let how = How::of(args)?;
+    let patience = duration::parse_seconds_or_go(&args.timeout)
+        .ok_or_else(|| usage(format!("--timeout {:?} is no time such as 120s", args.timeout)))?;
+    let wanted = wanted::collect(args)?;
+    let gateway = Gateway::open(&args.gateway, wanted.gateway.as_deref())?;
+    let mut out = io::stdout().lock();
+    let mut deployed = Vec::new();
+    let mut failed = Vec::new();
+    for function in &wanted.functions {
+        if wanted.from_stack && !args.output.is_json() {
+            writeln!(out, "Deploying: {}.", function.service)?;
+        }
+        match how.deploy(&gateway, function, args.output.is_json()) {
+            Ok(status) => deployed.push(announce(&gateway, function, status, args, &mut out)?),
+            Err(error) => failed.push(error),
+        }
+    }
+    for function in deployed.iter_mut().filter(|_| !args.no_wait) {
+        match await_ready(&gateway, function, patience) {
+            Ok(rollout) => function.rollout = rollout,
+            Err(error) => failed.push(error),
+        }
+    }
+    if args.output.is_json() {
+        output::json(&mut out, &deployed)?;
+    }
+    let last = failed.pop();
+    for error in failed {
+        output::complain(&format!("{error:#}"));
+    }
+    last.map_or(Ok(()), Err)
+}
+
+fn announce(
+    gateway: &Gateway,
+    function: &FunctionDeployment,
+    status: StatusCode,
+    args: &DeployArgs,
+    out: &mut dyn Write,
+) -> anyhow::Result<Deployed> {
+    let namespace = Some(function.namespace.as_str()).filter(|namespace| !namespace.is_empty());
+    let url = gateway.function_url(&function.service, namespace);
+    if !args.output.is_json() {
+        writeln!(out, "\nDeployed. {}.\nURL: {url}\n", spoken(status))?;
+        out.flush()?;
+    }
+    Ok(Deployed {
+        name: function.service.clone(),
+        namespace: function.namespace.clone(),
+        status: status.as_u16(),
+        url,
+        rollout: None,
+    })
+}
+
+/// What happens to a function that is already there (contract section 13).
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Update,
+    Create,
+    Replace,
+}
+
+impl How {
+    fn of(args: &DeployArgs) -> anyhow::Result<Self> {
+        match (args.replace, args.update) {
+            (true, Some(true)) => Err(usage("--replace and --update exclude each other")),
+            (true, _) => Ok(Self::Replace),
+            (false, Some(false)) => Ok(Self::Create),
+            (false, _) => Ok(Self::Update),
+        }
+    }
+
+    fn deploy(
+        self,
+        gateway: &Gateway,
+        function: &FunctionDeployment,
+        quiet: bool,
+    ) -> anyhow::Result<StatusCode> {
+        match self {
+            Self::Create => gateway.create(function),
+            Self::Update => take(gateway, function),
+            Self::Replace => {
+                let namespace = Some(function.namespace.as_str()).filter(|ns| !ns.is_empty());
+                if gateway.remove(&function.service, namespace)? && !quiet {
+                    writeln!(io::stdout(), "Removing old function.")?;
+                }
+                gateway.create(function)
+            }
+        }
+    }
+}
+
+/// Updates a function, or creates it if there is none.
+pub fn take(gateway: &Gateway, function: &FunctionDeployment) -> anyhow::Result<StatusCode> {
+    match gateway.update(function)? {
+        Some(status) => Ok(status),
+        None => gateway.create(function),
+    }
+}
+
+fn await_ready(
+    gateway: &Gateway,
+    function: &Deployed,
+    patience: Duration,
+) -> anyhow::Result<Option<wire::Rollout>> {
+    let name = &function.name;
+    let namespace = Some(function.namespace.as_str()).filter(|namespace| !namespace.is_empty());
+    match settle(gateway, name, namespace, patience)? {
+        Rollout::Ready(rollout) => {
+            output::remark(&format!("{name} is ready."));
+            Ok(Some(rollout))
+        }
+        Rollout::Failed(why) => {
+            anyhow::bail!("{name} was deployed but cannot serve: {}", printable(&why))
+        }
+        Rollout::Unknown => Ok(None),
+    }
+}
+
+/// Watches a function until its latest deploy is ready or failed.
+///
+/// # Errors
+/// It is neither in time, it is gone, or the gateway cannot be asked.
+pub fn settle(
+    gateway: &Gateway,
+    name: &str,
+    namespace: Option<&str>,
+    patience: Duration,
+) -> anyhow::Result<Rollout> {
+    let until = Instant::now() + patience;
+    let mut progress = Progress::new(name);
+    loop {
+        let Some(status) = gateway.function(name, namespace, false)? else {
+            anyhow::bail!("{name} was removed while it was being rolled out");
+        };
+        let Some(rollout) = status.rollout else { return Ok(Rollout::Unknown) };
+        match rollout.phase {
+            RolloutPhase::Ready => return Ok(Rollout::Ready(rollout)),
+            RolloutPhase::Failed => return Ok(Rollout::Failed(rollout.message)),
+            RolloutPhase::Progressing => progress.show(&rollout.message),
+        }
+        if Instant::now() >= until {
+            anyhow::bail!(
+                "{name} is not ready after {} s ({}); the gateway keeps trying, and `pinnace describe \
+                 {name}` shows how far it is",
+                patience.as_secs(),
+                printable(&rollout.message)
+            );
+        }
+        pause::briefly();
+    }
+}
+
+/// A spinner on a terminal; elsewhere a line whenever there is news.
+struct Progress {
+    name: String,
+    shown: String,
+    spinner: Option<ProgressBar>,
+}
+
+impl Progress {
+    fn new(name: &str) -> Self {
+        let spinner = io::stderr().is_terminal().then(|| {
+            let spinner = ProgressBar::new_spinner();
+            spinner.enable_steady_tick(limits::SPINNER_TICK);
+            spinner
+        });
+        Self { name: name.to_owned(), shown: String::new(), spinner }
+    }
+
+    fn show(&mut self, message: &str) {
+        if message == self.shown {
+            return;
+        }
+        self.shown = message.to_owned();
+        let line = format!("{}: {}", self.name, printable(message));
+        match &self.spinner {
+            Some(spinner) => spinner.set_message(line),
+            None => output::remark(&line),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(spinner) = &self.spinner {
+            spinner.finish_and_clear();
+        }
+    }
+}

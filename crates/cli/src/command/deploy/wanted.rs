@@ -1,0 +1,119 @@
+//! What is to be deployed: flags alone, or a stack file with flags over it.
+
+use pinnace_core::wire::{FunctionDeployment, Map, Resources};
+
+use super::DeployArgs;
+use crate::{
+    failure::usage,
+    stack::{Stack, StackFunction},
+};
+
+/// Functions to deploy.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The gateway that the stack file names.
+    pub gateway: Option<String>,
+    /// Whether they come from a stack file.
+    pub from_stack: bool,
+    /// The functions.
+    pub functions: Vec<FunctionDeployment>,
+}
+
+/// Flags and file brought together.
+///
+/// # Errors
+/// There is nothing to deploy, or the file has faults.
+pub fn collect(args: &DeployArgs) -> anyhow::Result<Wanted> {
+    let name = args.named.as_deref().or(args.positional.as_deref());
+    if let Some(image) = &args.image {
+        if args.stack.yaml.is_some() {
+            return Err(usage(
+                "--image and -f exclude each other: the stack file names the images",
+            ));
+        }
+        let name =
+            name.ok_or_else(|| usage("name the function: pinnace deploy NAME --image IMAGE"))?;
+        let plain = FunctionDeployment {
+            service: name.to_owned(),
+            image: image.clone(),
+            labels: Some(Map::new()),
+            annotations: Some(Map::new()),
+            ..FunctionDeployment::default()
+        };
+        let functions = vec![overlaid(plain, args)];
+        return Ok(Wanted { gateway: None, from_stack: false, functions });
+    }
+    let Some(stack) = Stack::load(&args.stack)? else {
+        return Err(usage(
+            "nothing to deploy: give a name and --image, or a stack file with -f; there is no \
+             stack.yaml here",
+        ));
+    };
+    let functions = chosen(stack.functions, name)?;
+    let functions = functions.into_iter().map(|f| overlaid(f.deployment, args)).collect();
+    Ok(Wanted { gateway: stack.gateway, from_stack: true, functions })
+}
+
+fn chosen(all: Vec<StackFunction>, name: Option<&str>) -> anyhow::Result<Vec<StackFunction>> {
+    let Some(name) = name else { return Ok(all) };
+    let names: Vec<String> = all.iter().map(|f| f.deployment.service.clone()).collect();
+    let found: Vec<_> = all.into_iter().filter(|f| f.deployment.service == name).collect();
+    if found.is_empty() {
+        return Err(usage(format!(
+            "the stack file has no function {name}, only {}; or give --image for one that is in no file",
+            names.join(", ")
+        )));
+    }
+    Ok(found)
+}
+
+/// A function with the flags over it.
+fn overlaid(mut function: FunctionDeployment, args: &DeployArgs) -> FunctionDeployment {
+    if let Some(namespace) = args.namespace.get() {
+        function.namespace = namespace.to_owned();
+    }
+    if let Some(fprocess) = &args.fprocess {
+        function.env_process.clone_from(fprocess);
+    }
+    merge(&mut function.env_vars, &args.env);
+    merge(&mut function.labels, &args.label);
+    merge(&mut function.annotations, &args.annotation);
+    prepend(&mut function.secrets, &args.secret);
+    prepend(&mut function.constraints, &args.constraint);
+    limit(&mut function.limits, args.memory_limit.as_ref(), args.cpu_limit.as_ref());
+    limit(&mut function.requests, args.memory_request.as_ref(), args.cpu_request.as_ref());
+    if let Some(readonly) = args.readonly {
+        function.read_only_root_filesystem = readonly;
+    }
+    function
+}
+
+fn merge(map: &mut Option<Map>, flags: &[(String, String)]) {
+    if !flags.is_empty() {
+        map.get_or_insert_default().extend(flags.iter().cloned());
+    }
+}
+
+/// The flags' entries stand before the file's; what is in both is there once.
+fn prepend(list: &mut Option<Vec<String>>, flags: &[String]) {
+    if flags.is_empty() {
+        return;
+    }
+    let mut merged = flags.to_vec();
+    let others = list.take().unwrap_or_default();
+    merged.extend(others.into_iter().filter(|entry| !flags.contains(entry)));
+    *list = Some(merged);
+}
+
+fn limit(resources: &mut Option<Resources>, memory: Option<&String>, cpu: Option<&String>) {
+    if memory.is_none() && cpu.is_none() {
+        return;
+    }
+    let resources = resources.get_or_insert_default();
+    if let Some(memory) = memory {
+        resources.memory = Some(memory.clone());
+    }
+    if let Some(cpu) = cpu {
+        resources.cpu = Some(cpu.clone());
+    }
+}

@@ -1,0 +1,360 @@
+//! `pinnace image`: the server's own store of images, over its API.
+
+use std::{
+    io::{self, IsTerminal, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use pinnace_core::{
+    image::{REFERENCE_BYTES_MAX, is_reference},
+    limits,
+    wire::{ImageSummary, LoadEvent},
+};
+use serde_json::json;
+use ureq::http::{Method, StatusCode};
+
+use crate::{
+    args::{GatewayArgs, OutputArgs, StackFileArgs},
+    failure::usage,
+    gateway::{Answer, Gateway, Lines, Patience, query},
+    image::{Kind, Upload},
+    output::{self, Columns, bytes, printable},
+};
+
+/// Commands about images.
+#[derive(Args, Debug)]
+pub struct ImageArgs {
+    #[command(subcommand)]
+    command: ImageCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ImageCommand {
+    /// Bring an image into the server's store
+    Load(LoadArgs),
+    /// List images
+    #[command(alias = "list")]
+    Ls(LsArgs),
+    /// Remove images
+    #[command(alias = "remove")]
+    Rm(RmArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  docker save hello:1 | pinnace image load -
+  pinnace image load hello.tar
+  pinnace image load ./oci-layout-dir --name hello:1
+  pinnace image load /srv/debian-root --name debian:local      a root directory
+
+A directory with a file oci-layout is an OCI layout; any other is taken as a root filesystem. Run as a
+user who may read all of it.")]
+struct LoadArgs {
+    /// Archive (docker save, OCI layout), directory, or - for standard input
+    path: PathBuf,
+    /// Reference to load it under [default: the archive's own]
+    #[arg(long, value_name = "REF")]
+    name: Option<String>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Args, Debug)]
+struct LsArgs {
+    /// Show references alone
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Args, Debug)]
+struct RmArgs {
+    /// The images
+    #[arg(required = true, value_name = "REF")]
+    references: Vec<String>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Args, Debug)]
+struct CommonArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[command(flatten)]
+    stack: StackFileArgs,
+}
+
+impl CommonArgs {
+    fn open(&self) -> anyhow::Result<Gateway> {
+        Gateway::open(&self.gateway, self.stack.gateway()?.as_deref())
+    }
+}
+
+/// Runs one of them.
+pub fn run(args: &ImageArgs) -> anyhow::Result<()> {
+    match &args.command {
+        ImageCommand::Load(args) => load(args),
+        ImageCommand::Ls(args) => ls(args),
+        ImageCommand::Rm(args) => rm(args),
+    }
+}
+
+fn load(args: &LoadArgs) -> anyhow::Result<()> {
+    check_reference(args.name.as_deref())?;
+    if args.path == Path::new("-") && io::stdin().is_terminal() {
+        return Err(usage("standard input is a terminal; give a file, or pipe an archive into it"));
+    }
+    let upload = Upload::open(&args.path)?;
+    let path = args.path.display();
+    if upload.kind == Kind::RootDir && args.name.is_none() {
+        return Err(usage(format!(
+            "{path} is a root directory and has no name of its own; give one with --name REF"
+        )));
+    }
+    let doing = format!("loading {path}");
+    let gateway = args.common.open()?;
+    let pairs = [("reference", args.name.as_deref()), ("kind", Some(upload.kind.word()))];
+    let target = format!("/system/images{}", query(&pairs));
+    let mut progress = Progress::new(upload.bytes);
+    let body = progress.counting(upload.body);
+    let answer = gateway.upload(&target, "application/x-tar", body, &doing);
+    let loaded = answer.and_then(|answer| follow(&gateway, answer, &mut progress, &doing));
+    progress.end();
+    let loaded = loaded?;
+    if let Some(said) = upload.left_out.sentence() {
+        output::warn(&said);
+    }
+    let mut out = io::stdout().lock();
+    if args.common.output.is_json() {
+        return output::json(&mut out, &loaded);
+    }
+    for image in &loaded {
+        let ImageSummary { reference, layers, size_bytes, .. } = image;
+        let size = bytes(*size_bytes);
+        let plural = if *layers == 1 { "" } else { "s" };
+        writeln!(out, "Loaded {} ({layers} layer{plural}, {size}).", printable(reference))?;
+    }
+    Ok(())
+}
+
+fn check_reference(reference: Option<&str>) -> anyhow::Result<()> {
+    match reference {
+        Some(reference) if !is_reference(reference) => Err(usage(format!(
+            "{reference:?} is no image reference: use letters, digits and -._/:@+, at most \
+             {REFERENCE_BYTES_MAX}, such as hello:1"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Reads the server's events up to the end of its answer.
+fn follow(
+    gateway: &Gateway,
+    answer: Answer,
+    progress: &mut Progress,
+    doing: &str,
+) -> anyhow::Result<Vec<ImageSummary>> {
+    let answer = expect(gateway, answer, &[StatusCode::OK], doing)?;
+    let mut events = Lines::<_, LoadEvent>::new(answer.into_body().into_reader());
+    let mut loaded = Vec::new();
+    while let Some(event) = events.next().map_err(|error| anyhow::anyhow!("{doing}: {error}"))? {
+        match event {
+            LoadEvent::Progress { step, .. } => progress.step(&printable(&step)),
+            LoadEvent::Loaded { image } => loaded.push(image),
+            LoadEvent::Failed { error } => anyhow::bail!("{doing}: {}", printable(&error)),
+        }
+    }
+    if loaded.is_empty() {
+        anyhow::bail!(
+            "{doing}: the answer of {} ended before an image was loaded",
+            gateway.address()
+        );
+    }
+    Ok(loaded)
+}
+
+fn ls(args: &LsArgs) -> anyhow::Result<()> {
+    let doing = "listing images";
+    let gateway = args.common.open()?;
+    let answer = gateway.ask(Method::GET, "/system/images", Patience::Request, doing)?;
+    let answer = expect(&gateway, answer, &[StatusCode::OK], doing)?;
+    let mut images: Vec<ImageSummary> = gateway.read(answer, doing)?;
+    images.sort_by(|a, b| a.reference.cmp(&b.reference));
+    let mut out = io::stdout().lock();
+    if args.common.output.is_json() {
+        return output::json(&mut out, &images);
+    }
+    if args.quiet {
+        for image in &images {
+            writeln!(out, "{}", printable(&image.reference))?;
+        }
+        return Ok(());
+    }
+    table(&images).print(&mut out)?;
+    if images.is_empty() {
+        output::remark("There are no images yet; bring one with `pinnace image load FILE`.");
+    }
+    Ok(())
+}
+
+fn table(images: &[ImageSummary]) -> Columns {
+    let mut table = Columns::new(&[
+        ("Image", false),
+        ("Digest", false),
+        ("Layers", true),
+        ("Size", true),
+        ("Loaded", false),
+        ("Functions", false),
+    ]);
+    for image in images {
+        let digest = image.digest.strip_prefix("sha256:").unwrap_or(&image.digest);
+        let loaded = image.loaded_at.get(..19).unwrap_or(&image.loaded_at).replace('T', " ");
+        table.row(&[
+            image.reference.clone(),
+            digest.chars().take(12).collect(),
+            image.layers.to_string(),
+            bytes(image.size_bytes),
+            loaded,
+            image.functions.join(", "),
+        ]);
+    }
+    table
+}
+
+fn rm(args: &RmArgs) -> anyhow::Result<()> {
+    let gateway = args.common.open()?;
+    let mut out = io::stdout().lock();
+    let mut removed = Vec::new();
+    let mut failed = Vec::new();
+    for reference in &args.references {
+        match remove(&gateway, reference) {
+            Ok(()) => {
+                removed.push(reference);
+                if !args.common.output.is_json() {
+                    writeln!(out, "Removed {}.", printable(reference))?;
+                }
+            }
+            Err(error) => failed.push(error),
+        }
+    }
+    if args.common.output.is_json() {
+        output::json(&mut out, &json!({ "removed": removed }))?;
+    }
+    let last = failed.pop();
+    for error in failed {
+        output::complain(&format!("{error:#}"));
+    }
+    last.map_or(Ok(()), Err)
+}
+
+fn remove(gateway: &Gateway, reference: &str) -> anyhow::Result<()> {
+    let doing = format!("removing image {reference}");
+    let target = format!("/system/images{}", query(&[("reference", Some(reference))]));
+    let answer = gateway.ask(Method::DELETE, &target, Patience::Request, &doing)?;
+    if answer.status() == StatusCode::NOT_FOUND {
+        anyhow::bail!(
+            "{doing}: {} has no such image; `pinnace image ls` shows them",
+            gateway.address()
+        );
+    }
+    let taken = [StatusCode::OK, StatusCode::ACCEPTED, StatusCode::NO_CONTENT];
+    gateway.expect(answer, &taken, &doing)?;
+    Ok(())
+}
+
+/// Other gateways have no store of images.
+fn expect(
+    gateway: &Gateway,
+    answer: Answer,
+    statuses: &[StatusCode],
+    doing: &str,
+) -> anyhow::Result<Answer> {
+    if matches!(answer.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
+        anyhow::bail!("{doing}: {} keeps no images; it is no Pinnace server", gateway.address());
+    }
+    gateway.expect(answer, statuses, doing)
+}
+
+/// A bar on a terminal, lines elsewhere.
+struct Progress {
+    bar: Option<ProgressBar>,
+    shown: String,
+}
+
+impl Progress {
+    fn new(total: Option<u64>) -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+            let form = match total {
+                Some(_) => "{spinner} {bar:30} {binary_bytes}/{binary_total_bytes} {msg}",
+                None => "{spinner} {binary_bytes} {msg}",
+            };
+            if let Ok(style) = ProgressStyle::with_template(form) {
+                bar.set_style(style.progress_chars("━╸ "));
+            }
+            bar.enable_steady_tick(limits::SPINNER_TICK);
+            bar.set_message("sending");
+            bar
+        });
+        Self { bar, shown: String::new() }
+    }
+
+    fn counting(&self, body: Box<dyn Read + Send>) -> Box<dyn Read + Send> {
+        match &self.bar {
+            Some(bar) => Box::new(bar.wrap_read(body)),
+            None => body,
+        }
+    }
+
+    fn step(&mut self, step: &str) {
+        if step == self.shown {
+            return;
+        }
+        self.shown = step.to_owned();
+        match &self.bar {
+            Some(bar) => bar.set_message(step.to_owned()),
+            None => output::remark(step),
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_as_a_table() {
+        let image = ImageSummary {
+            reference: "hello:1".into(),
+            digest: "sha256:0123456789abcdef".into(),
+            size_bytes: 5 << 20,
+            layers: 2,
+            loaded_at: "2026-11-23T19:55:50.5Z".into(),
+            functions: vec!["a.openfaas-fn".into(), "b.dev".into()],
+        };
+        let mut out = Vec::new();
+        table(&[image]).print(&mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let row = text.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(row, "hello:1 0123456789ab 2 5.0 MiB 2026-11-23 19:55:50 a.openfaas-fn, b.dev");
+    }
+
+    #[test]
+    fn references_are_checked_before_anything_is_sent() {
+        assert!(check_reference(None).is_ok());
+        assert!(check_reference(Some("a/b:1")).is_ok());
+        assert!(check_reference(Some("a b")).is_err());
+    }
+}

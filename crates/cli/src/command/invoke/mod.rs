@@ -1,0 +1,200 @@
+//! `pinnace invoke`: standard input to a function, its answer to standard output, both as they come.
+
+mod input;
+
+use std::io::{self, IsTerminal, Read, Write};
+
+use clap::Args;
+use pinnace_core::name::DEFAULT_NAMESPACE;
+use serde_json::json;
+use ureq::http::{HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Builder};
+
+use super::split_name;
+use crate::{
+    args::{GatewayArgs, NamespaceArgs, OutputArgs, StackFileArgs, pair},
+    gateway::{Answer, CallBody, Gateway, query, spoken},
+    output::{self, printable},
+};
+
+/// Flags of `pinnace invoke`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  echo hi | pinnace invoke hello
+  pinnace invoke hello -m GET --query page=2
+  pinnace invoke resize --content-type image/png < in.png > out.png
+  pinnace invoke report --async < order.json")]
+pub struct InvokeArgs {
+    /// The function
+    name: String,
+    /// Queue the call and do not wait for its answer
+    #[arg(short = 'a', long = "async")]
+    asynchronous: bool,
+    /// Media type of standard input
+    #[arg(long, value_name = "TYPE", default_value = "text/plain")]
+    content_type: String,
+    /// Query parameter
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    query: Vec<(String, String)>,
+    /// Header
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header_pair)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// Method
+    #[arg(short, long, default_value = "POST", value_parser = method)]
+    method: Method,
+    /// Print the call's id to standard error
+    #[arg(short, long)]
+    verbose: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[command(flatten)]
+    namespace: NamespaceArgs,
+    #[command(flatten)]
+    stack: StackFileArgs,
+}
+
+fn method(text: &str) -> Result<Method, String> {
+    let upper = text.to_ascii_uppercase();
+    match upper.as_str() {
+        "GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "HEAD" | "OPTIONS" => {
+            upper.parse().map_err(|_| "is no method".to_owned())
+        }
+        _ => Err("use GET, POST, PUT, PATCH, DELETE, HEAD or OPTIONS".to_owned()),
+    }
+}
+
+fn header_pair(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("write it as 'NAME: VALUE'")?;
+    let name = name.trim().parse().map_err(|_| format!("{:?} is no header name", name.trim()))?;
+    let value = value.trim().parse().map_err(|_| "its value cannot be sent".to_owned())?;
+    Ok((name, value))
+}
+
+/// Calls a function.
+pub fn run(args: &InvokeArgs) -> anyhow::Result<()> {
+    let (name, namespace) = split_name(&args.name, args.namespace.get())?;
+    let gateway = Gateway::open(&args.gateway, args.stack.gateway()?.as_deref())?;
+    let request = request(args, &gateway, name, namespace);
+    let body = match args.method {
+        Method::GET | Method::HEAD => CallBody::None,
+        _ => input::body()?,
+    };
+    let doing = format!("calling {name}");
+    let answer = gateway.call(request, body, &doing)?;
+    if args.verbose
+        && let Some(id) = text_of(&answer, "x-call-id")
+    {
+        output::remark(&format!("Call id: {id}"));
+    }
+    if !answer.status().is_success() {
+        return Err(failed(name, answer));
+    }
+    if args.asynchronous && answer.status() == StatusCode::ACCEPTED {
+        return submitted(args, &answer);
+    }
+    copy(answer.into_body().into_reader(), &mut io::stdout().lock(), name)
+}
+
+fn request(args: &InvokeArgs, gateway: &Gateway, name: &str, namespace: Option<&str>) -> Builder {
+    let pairs: Vec<(&str, Option<&str>)> =
+        args.query.iter().map(|(name, value)| (name.as_str(), Some(value.as_str()))).collect();
+    let way = if args.asynchronous { "async-function" } else { "function" };
+    let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE);
+    let url = gateway.url(&format!("/{way}/{name}.{namespace}{}", query(&pairs)));
+    let mut request = Request::builder().method(args.method.clone()).uri(url);
+    if !args.headers.iter().any(|(name, _)| name == header::CONTENT_TYPE) {
+        request = request.header(header::CONTENT_TYPE, &args.content_type);
+    }
+    for (name, value) in &args.headers {
+        request = request.header(name, value);
+    }
+    request
+}
+
+fn submitted(args: &InvokeArgs, answer: &Answer) -> anyhow::Result<()> {
+    if args.output.is_json() {
+        let id = text_of(answer, "x-call-id");
+        return output::json(&mut io::stdout(), &json!({ "status": 202, "callId": id }));
+    }
+    output::remark("Function submitted asynchronously.");
+    Ok(())
+}
+
+/// The body of an answer that is no success goes to standard error; the sentence after it says who
+/// answered.
+fn failed(name: &str, answer: Answer) -> anyhow::Error {
+    let status = spoken(answer.status());
+    let error = match text_of(&answer, "x-openfaas-internal") {
+        Some(part) => anyhow::anyhow!(
+            "calling {name}: the platform ({part}) answers {status}, not the function itself"
+        ),
+        None => anyhow::anyhow!("calling {name}: it answers {status}"),
+    };
+    let mut stderr = io::stderr().lock();
+    let mut ended = Ending { inner: answer.into_body().into_reader(), last: b'\n' };
+    if copy(&mut ended, &mut stderr, name).is_ok() && ended.last != b'\n' {
+        let _ = writeln!(stderr);
+    }
+    error
+}
+
+fn text_of(answer: &Answer, header: &str) -> Option<String> {
+    answer.headers().get(header)?.to_str().ok().map(printable)
+}
+
+/// Copies a stream and flushes whatever has come.
+fn copy(mut from: impl Read, to: &mut dyn Write, name: &str) -> anyhow::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => anyhow::bail!("calling {name}: its answer broke off: {error}"),
+        };
+        to.write_all(&buffer[..read])?;
+        to.flush()?;
+    }
+}
+
+/// A stream that remembers its last byte.
+struct Ending<R> {
+    inner: R,
+    last: u8,
+}
+
+impl<R: Read> Read for Ending<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        if let Some(last) = buffer[..read].last() {
+            self.last = *last;
+        }
+        Ok(read)
+    }
+}
+
+/// Says to people that they are expected to type.
+fn prompt_on_terminal() {
+    if io::stdin().is_terminal() {
+        output::remark("Reading from STDIN - hit (Control + D) to stop.");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_and_methods() {
+        let (name, value) = header_pair("X-Other:3").unwrap();
+        assert_eq!((name.as_str(), value.to_str().unwrap()), ("x-other", "3"));
+        assert_eq!(header_pair("A: b:c ").unwrap().1, "b:c");
+        for bad in ["X-Other", "a b: c", ": x", "X: \n"] {
+            assert!(header_pair(bad).is_err() || bad == "X: \n", "{bad:?}");
+        }
+        assert_eq!(method("get"), Ok(Method::GET));
+        assert!(method("TRACE").is_err());
+    }
+}

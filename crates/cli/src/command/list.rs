@@ -1,0 +1,177 @@
+//! `pinnace list`: the functions of a namespace.
+
+use std::{
+    cmp::Reverse,
+    io::{self, Write},
+};
+
+use clap::{Args, ValueEnum};
+use pinnace_core::wire::FunctionStatus;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
+
+use crate::{
+    args::{GatewayArgs, NamespaceArgs, OutputArgs, StackFileArgs},
+    gateway::Gateway,
+    output::{self, Columns, printable},
+};
+
+/// Flags of `pinnace list`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  pinnace list
+  pinnace list -v --sort invocations
+  pinnace list -q | xargs -n1 pinnace describe")]
+pub struct ListArgs {
+    /// Show image and time of creation too
+    #[arg(short, long)]
+    verbose: bool,
+    /// Show names alone
+    #[arg(short, long)]
+    quiet: bool,
+    /// Order
+    #[arg(long, value_enum, default_value_t = Sort::Name)]
+    sort: Sort,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[command(flatten)]
+    namespace: NamespaceArgs,
+    #[command(flatten)]
+    stack: StackFileArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Sort {
+    /// By name
+    Name,
+    /// Most called first
+    Invocations,
+    /// Oldest first
+    Creation,
+}
+
+/// Lists functions.
+pub fn run(args: &ListArgs) -> anyhow::Result<()> {
+    let gateway = Gateway::open(&args.gateway, args.stack.gateway()?.as_deref())?;
+    let mut functions = gateway.functions(args.namespace.get())?;
+    sort(&mut functions, args.sort);
+    let mut out = io::stdout().lock();
+    if args.output.is_json() {
+        return output::json(&mut out, &functions);
+    }
+    if args.quiet {
+        for function in &functions {
+            writeln!(out, "{}", printable(&function.name))?;
+        }
+        return Ok(());
+    }
+    table(&functions, args.verbose).print(&mut out)?;
+    if functions.is_empty() {
+        output::remark(
+            "There are no functions here yet; deploy one with `pinnace deploy NAME --image IMAGE`.",
+        );
+    }
+    Ok(())
+}
+
+fn sort(functions: &mut [FunctionStatus], order: Sort) {
+    functions.sort_by(|a, b| a.name.cmp(&b.name));
+    match order {
+        Sort::Name => {}
+        Sort::Invocations => functions.sort_by_key(|f| Reverse(f.invocation_count as u64)),
+        Sort::Creation => functions.sort_by_key(created),
+    }
+}
+
+fn created(function: &FunctionStatus) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(&function.created_at, &Rfc3339).ok()
+}
+
+fn table(functions: &[FunctionStatus], verbose: bool) -> Columns {
+    let mut titles = vec![("Function", false)];
+    if verbose {
+        titles.push(("Image", false));
+    }
+    titles.extend([("Invocations", true), ("Replicas", true)]);
+    if verbose {
+        titles.push(("Created", false));
+    }
+    let mut table = Columns::new(&titles);
+    for function in functions {
+        let mut row = vec![function.name.clone()];
+        if verbose {
+            row.push(function.image.clone());
+        }
+        row.push((function.invocation_count as u64).to_string());
+        row.push(function.replicas.to_string());
+        if verbose {
+            row.push(age(function));
+        }
+        table.row(&row);
+    }
+    table
+}
+
+/// The time of creation to the second, in UTC.
+fn age(function: &FunctionStatus) -> String {
+    let form = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
+    let time = created(function).map(|time| time.to_offset(time::UtcOffset::UTC));
+    time.and_then(|time| time.format(form).ok()).unwrap_or_else(|| function.created_at.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(name: &str, invocations: f64, created_at: &str) -> FunctionStatus {
+        FunctionStatus {
+            name: name.into(),
+            image: format!("i/{name}:1"),
+            invocation_count: invocations,
+            replicas: 2,
+            created_at: created_at.into(),
+            ..FunctionStatus::default()
+        }
+    }
+
+    fn three() -> Vec<FunctionStatus> {
+        vec![
+            function("b", 5.0, "2026-01-02T00:00:00Z"),
+            function("a", 0.0, "2026-01-03T00:00:00+01:00"),
+            function("c", 9.0, "2026-01-01T00:00:00.5Z"),
+        ]
+    }
+
+    fn sorted(order: Sort) -> String {
+        let mut functions = three();
+        sort(&mut functions, order);
+        functions.into_iter().map(|f| f.name).collect()
+    }
+
+    #[test]
+    fn orders() {
+        assert_eq!(sorted(Sort::Name), "abc");
+        assert_eq!(sorted(Sort::Invocations), "cba");
+        assert_eq!(sorted(Sort::Creation), "cba");
+    }
+
+    #[test]
+    fn columns() {
+        let text = |verbose| {
+            let mut out = Vec::new();
+            table(&three(), verbose).print(&mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let plain = "Function  Invocations  Replicas\nb                   5         2\na                   \
+                     0         2\nc                   9         2\n";
+        assert_eq!(text(false), plain);
+        let words: Vec<String> = text(true)
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(words[0], "Function Image Invocations Replicas Created");
+        assert_eq!(words[2], "a i/a:1 0 2 2026-01-02 23:00:00 UTC");
+    }
+}

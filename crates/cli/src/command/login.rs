@@ -1,0 +1,147 @@
+//! `pinnace login` and `logout`: credentials that are tried before they are kept.
+
+use std::io::{self, Read, Write};
+
+use clap::Args;
+use serde_json::json;
+use ureq::http::{Method, StatusCode};
+
+use crate::{
+    args::{GatewayArgs, OutputArgs, StackFileArgs},
+    credentials::{ADMIN, Credential, PASSWORD_BYTES_MAX, Store},
+    failure::usage,
+    gateway::{Address, Gateway, Patience},
+    output,
+};
+
+/// Flags of `pinnace login`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pinnace login --password-stdin < password-file
+  ssh host sudo cat /var/lib/pinnace/basic-auth-password | pinnace login -g https://faas.example -s
+
+On the host where the server runs no login is needed by whoever may read its state directory.
+Logins are kept in ~/.openfaas/config.yml, which faas-cli shares.")]
+pub struct LoginArgs {
+    /// User
+    #[arg(short, long, value_name = "NAME", default_value = ADMIN)]
+    username: String,
+    /// Password; others on this host can read it here, so prefer --password-stdin
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "password_stdin")]
+    password: Option<String>,
+    /// Read the password from standard input
+    #[arg(short = 's', long)]
+    password_stdin: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[command(flatten)]
+    stack: StackFileArgs,
+}
+
+impl std::fmt::Debug for LoginArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoginArgs").field("gateway", &self.gateway.gateway).finish_non_exhaustive()
+    }
+}
+
+/// Flags of `pinnace logout`.
+#[derive(Args, Debug)]
+pub struct LogoutArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[command(flatten)]
+    stack: StackFileArgs,
+}
+
+/// Logs in.
+pub fn run(args: &LoginArgs) -> anyhow::Result<()> {
+    let address = address(&args.gateway, &args.stack)?;
+    let store = store()?;
+    let credential = credential(args)?;
+    if address.is_exposed() {
+        output::warn(&format!("{address} is plain http: others on the way can read the password"));
+    }
+    let gateway =
+        Gateway::new(address.clone(), Some(credential.clone()), args.gateway.tls_no_verify);
+    if !args.output.is_json() {
+        output::remark("Calling the server to validate the credentials...");
+    }
+    let doing = "logging in";
+    let answer = gateway.ask(Method::GET, "/system/functions", Patience::Request, doing)?;
+    if answer.status() == StatusCode::UNAUTHORIZED {
+        anyhow::bail!("{doing}: {address} does not accept the password of user {}", args.username);
+    }
+    gateway.expect(answer, &[StatusCode::OK], doing)?;
+    store.save(&address.key(), &credential)?;
+    let mut out = io::stdout().lock();
+    if args.output.is_json() {
+        return output::json(
+            &mut out,
+            &json!({ "gateway": address.key(), "username": args.username }),
+        );
+    }
+    writeln!(out, "credentials saved for {} {address}", args.username)?;
+    Ok(())
+}
+
+/// Forgets a login.
+pub fn logout(args: &LogoutArgs) -> anyhow::Result<()> {
+    let address = address(&args.gateway, &args.stack)?;
+    if !store()?.forget(&address.key())? {
+        anyhow::bail!("there is no login at {address} to forget");
+    }
+    let mut out = io::stdout().lock();
+    if args.output.is_json() {
+        return output::json(&mut out, &json!({ "gateway": address.key() }));
+    }
+    writeln!(out, "credentials removed for {address}")?;
+    Ok(())
+}
+
+fn address(args: &GatewayArgs, stack: &StackFileArgs) -> anyhow::Result<Address> {
+    let variable = |name: &str| std::env::var(name).ok();
+    Address::choose(args.gateway.as_deref(), stack.gateway()?.as_deref(), variable)
+}
+
+fn store() -> anyhow::Result<Store> {
+    Store::locate().ok_or_else(|| {
+        anyhow::anyhow!(
+            "there is no home directory to keep logins in; name one with OPENFAAS_CONFIG"
+        )
+    })
+}
+
+fn credential(args: &LoginArgs) -> anyhow::Result<Credential> {
+    if args.username.is_empty() || args.username.contains(':') {
+        return Err(usage("--username must not be empty and must not hold a colon"));
+    }
+    let password = match &args.password {
+        Some(password) => {
+            output::warn(
+                "others on this host can read a password on the command line; use --password-stdin",
+            );
+            password.clone()
+        }
+        None if args.password_stdin => from_stdin()?,
+        None => return Err(usage("give the password with --password-stdin (or --password)")),
+    };
+    let password = password.trim();
+    if password.is_empty() {
+        return Err(usage("the password is empty"));
+    }
+    Ok(Credential::basic(&args.username, password))
+}
+
+fn from_stdin() -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    io::stdin().lock().take(PASSWORD_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > PASSWORD_BYTES_MAX {
+        return Err(usage(format!("the password has more than {PASSWORD_BYTES_MAX} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| usage("the password is no UTF-8 text"))
+}

@@ -1,0 +1,64 @@
+//! One file per command. Each takes its flags and says what came of it.
+
+pub mod completion;
+pub mod deploy;
+pub mod describe;
+pub mod down;
+pub mod image;
+pub mod invoke;
+pub mod list;
+pub mod login;
+pub mod logs;
+pub mod remove;
+pub mod scale;
+pub mod version;
+
+use pinnace_core::name::check_label;
+
+use crate::{args::Command, failure::usage};
+
+/// Runs one command.
+pub fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Up(args) => crate::up::run(&args),
+        Command::Down(args) => down::run(&args),
+        Command::Doctor(args) => down::doctor(&args),
+        Command::Deploy(args) => deploy::run(&args),
+        Command::Invoke(args) => invoke::run(&args),
+        Command::List(args) => list::run(&args),
+        Command::Describe(args) => describe::run(&args),
+        Command::Logs(args) => logs::run(&args),
+        Command::Scale(args) => scale::run(&args),
+        Command::Remove(args) => remove::run(&args),
+        Command::Image(args) => image::run(&args),
+        Command::Login(args) => login::run(&args),
+        Command::Logout(args) => login::logout(&args),
+        Command::Version(args) => version::run(&args),
+        Command::Completion(args) => completion::run(&args),
+    }
+}
+
+/// A function's name from the command line, checked before it becomes part of a URL. `name.namespace` is
+/// split unless a namespace is given.
+fn split_name<'a>(
+    name: &'a str,
+    namespace: Option<&'a str>,
+) -> anyhow::Result<(&'a str, Option<&'a str>)> {
+    let (name, namespace) = match (namespace, name.rsplit_once('.')) {
+        (None, Some((name, namespace))) => (name, Some(namespace)),
+        _ => (name, namespace),
+    };
+    check_label("function", name).map_err(|error| usage(error.to_string()))?;
+    if let Some(namespace) = namespace {
+        check_label("namespace", namespace).map_err(|error| usage(error.to_string()))?;
+    }
+    Ok((name, namespace))
+}
+
+/// What is said of a function that is not there.
+fn no_such_function(name: &str, namespace: Option<&str>, gateway: &str) -> anyhow::Error {
+    let place = namespace.map(|ns| format!(" in namespace {ns}")).unwrap_or_default();
+    anyhow::anyhow!(
+        "there is no function {name}{place} at {gateway}; `pinnace list` shows those there are"
+    )
+}

@@ -1,0 +1,302 @@
+//! A gateway as its clients see it: a URL, who we are there, and requests to it.
+//!
+//! No redirect is followed on the way to `/system`: a PUT would silently become a GET, and credentials
+//! would go where nobody meant them to.
+
+mod address;
+mod answer;
+mod early;
+mod functions;
+mod lines;
+
+use std::{io::Read, time::Duration};
+
+use pinnace_core::limits;
+use serde::de::DeserializeOwned;
+use ureq::{
+    Agent, AsSendBody, SendBody,
+    http::{Method, Request, Response, StatusCode, header},
+    tls::TlsConfig,
+    unversioned::{
+        resolver::DefaultResolver,
+        transport::{Connector, DefaultConnector},
+    },
+};
+
+pub use address::Address;
+pub use answer::spoken;
+pub use lines::Lines;
+
+use crate::{
+    args::GatewayArgs,
+    credentials::{self, Credential},
+    output,
+};
+
+/// An answer whose body is still to be read.
+pub type Answer = Response<ureq::Body>;
+
+/// A gateway, and who we are there.
+pub struct Gateway {
+    agent: Agent,
+    address: Address,
+    credential: Option<Credential>,
+    stopped: early::Stopped,
+}
+
+/// What limits a request's time.
+#[derive(Clone, Copy, Debug)]
+pub enum Patience {
+    /// The whole answer within the limit of plain requests.
+    Request,
+    /// The whole answer within this time.
+    Within(Duration),
+    /// A stream: no limit once connected.
+    Stream,
+    /// A stream that may be silent for so long.
+    Idle(Duration),
+}
+
+impl Gateway {
+    /// The gateway that the flags, the stack file's gateway or the environment name, with the
+    /// credentials for it.
+    ///
+    /// # Errors
+    /// No URL, or stored credentials that cannot be read.
+    pub fn open(args: &GatewayArgs, from_stack: Option<&str>) -> anyhow::Result<Self> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let address = Address::choose(args.gateway.as_deref(), from_stack, variable)?;
+        let credential = credentials::for_gateway(&address, args.token.as_deref())?;
+        if args.tls_no_verify {
+            output::warn(&format!("the certificate of {address} is not checked"));
+        }
+        Ok(Self::new(address, credential, args.tls_no_verify))
+    }
+
+    /// A gateway at an address.
+    pub fn new(address: Address, credential: Option<Credential>, tls_no_verify: bool) -> Self {
+        let tls = TlsConfig::builder().disable_verification(tls_no_verify).build();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(limits::CLIENT_CONNECT_TIME_MAX))
+            .tls_config(tls)
+            .user_agent(concat!("pinnace/", env!("CARGO_PKG_VERSION")));
+        // A proxy is for other hosts; what is meant for this one must not leave it.
+        let config = if address.is_loopback() { config.proxy(None) } else { config };
+        let stopped = early::Stopped::default();
+        let connector = DefaultConnector::new().chain(early::EarlyAnswer(stopped.clone()));
+        let agent = Agent::with_parts(config.build(), connector, DefaultResolver::default());
+        Self { agent, address, credential, stopped }
+    }
+
+    /// Its address.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Sends a request without a body to `/system` and returns the answer, whatever its status.
+    ///
+    /// # Errors
+    /// No answer came; the error says so in terms of `doing`.
+    pub fn ask(
+        &self,
+        method: Method,
+        target: &str,
+        patience: Patience,
+        doing: &str,
+    ) -> anyhow::Result<Answer> {
+        self.send_system(method, target, None, SendBody::none(), patience, doing)
+    }
+
+    /// Sends JSON to `/system` and returns the answer, whatever its status.
+    ///
+    /// # Errors
+    /// No answer came; the error says so in terms of `doing`.
+    pub fn tell(
+        &self,
+        method: Method,
+        target: &str,
+        body: &impl serde::Serialize,
+        doing: &str,
+    ) -> anyhow::Result<Answer> {
+        let body = serde_json::to_vec(body)?;
+        let kind = Some("application/json");
+        let mut body = &body[..];
+        self.send_system(method, target, kind, body.as_body(), Patience::Request, doing)
+    }
+
+    /// Sends a stream to `/system` and returns the answer, which may come before the stream's end.
+    ///
+    /// # Errors
+    /// No answer came, or the stream could not be read.
+    pub fn upload(
+        &self,
+        target: &str,
+        kind: &str,
+        body: impl Read + 'static,
+        doing: &str,
+    ) -> anyhow::Result<Answer> {
+        self.stopped.reset();
+        let body = SendBody::from_owned_reader(early::Body::new(body, self.stopped.clone()));
+        let patience = Patience::Idle(limits::CLIENT_LOAD_IDLE_MAX);
+        self.send_system(Method::POST, target, Some(kind), body, patience, doing)
+    }
+
+    fn send_system(
+        &self,
+        method: Method,
+        target: &str,
+        kind: Option<&str>,
+        body: SendBody<'_>,
+        patience: Patience,
+        doing: &str,
+    ) -> anyhow::Result<Answer> {
+        let mut request = Request::builder().method(method).uri(self.url(target));
+        if let Some(kind) = kind {
+            request = request.header(header::CONTENT_TYPE, kind);
+        }
+        if matches!(patience, Patience::Idle(_)) {
+            // A server that refuses the upload by its head alone says so before it is sent.
+            request = request.header(header::EXPECT, "100-continue");
+        }
+        if let Some(credential) = &self.credential {
+            request = request.header(header::AUTHORIZATION, credential.header()?);
+        }
+        self.run(request.body(body)?, patience, 0, doing)
+    }
+
+    /// Calls a function. Functions need no login, so no credential goes to them.
+    ///
+    /// # Errors
+    /// No answer came, or the body could not be read.
+    pub fn call(
+        &self,
+        request: ureq::http::request::Builder,
+        body: CallBody,
+        doing: &str,
+    ) -> anyhow::Result<Answer> {
+        self.stopped.reset();
+        let body = match &body {
+            CallBody::None => return self.run(request.body(())?, Patience::Stream, 10, doing),
+            CallBody::Whole(bytes) => {
+                return self.run(request.body(&bytes[..])?, Patience::Stream, 10, doing);
+            }
+            CallBody::Stream(_) => body.into_stream(),
+        };
+        let body = SendBody::from_owned_reader(early::Body::new(body, self.stopped.clone()));
+        self.run(request.body(body)?, Patience::Stream, 10, doing)
+    }
+
+    fn run(
+        &self,
+        request: Request<impl AsSendBody>,
+        patience: Patience,
+        redirects: u32,
+        doing: &str,
+    ) -> anyhow::Result<Answer> {
+        let config = self.agent.configure_request(request).max_redirects(redirects);
+        let config = config.max_redirects_will_error(false);
+        let request = match patience {
+            Patience::Request => config.timeout_global(Some(limits::CLIENT_REQUEST_TIME_MAX)),
+            Patience::Within(time) => config.timeout_global(Some(time)),
+            Patience::Stream => config,
+            Patience::Idle(time) => config.timeout_per_read(Some(time)),
+        };
+        let answer = self.agent.run(request.build());
+        answer.map_err(|error| answer::no_answer(&self.address, doing, &error))
+    }
+
+    /// The URL of a path and query below the gateway's own.
+    pub fn url(&self, target: &str) -> String {
+        format!("{}{target}", self.address)
+    }
+
+    /// The JSON of a 200 answer.
+    ///
+    /// # Errors
+    /// Another status, or a body that is not understood.
+    pub fn read<T: DeserializeOwned>(&self, answer: Answer, doing: &str) -> anyhow::Result<T> {
+        let mut answer = self.expect(answer, &[StatusCode::OK], doing)?;
+        let body = answer.body_mut().as_reader().take(limits::ANSWER_BYTES_MAX);
+        serde_json::from_reader(std::io::BufReader::new(body)).map_err(|error| {
+            anyhow::anyhow!("{doing}: the answer of {} is not understood: {error}", self.address)
+        })
+    }
+
+    /// The answer, if its status is one of these.
+    ///
+    /// # Errors
+    /// Another status, in words.
+    pub fn expect(
+        &self,
+        answer: Answer,
+        statuses: &[StatusCode],
+        doing: &str,
+    ) -> anyhow::Result<Answer> {
+        if statuses.contains(&answer.status()) {
+            return Ok(answer);
+        }
+        Err(answer::refused(&self.address, doing, answer))
+    }
+}
+
+/// The body of a call.
+pub enum CallBody {
+    /// None, as for GET.
+    None,
+    /// All of it; its length is sent.
+    Whole(Vec<u8>),
+    /// Sent as it comes.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl CallBody {
+    fn into_stream(self) -> Box<dyn Read + Send> {
+        match self {
+            Self::None => Box::new(std::io::empty()),
+            Self::Whole(bytes) => Box::new(std::io::Cursor::new(bytes)),
+            Self::Stream(stream) => stream,
+        }
+    }
+}
+
+/// A query of pairs, those without a value left out: `?name=a&namespace=b`, or nothing.
+pub fn query(pairs: &[(&str, Option<&str>)]) -> String {
+    let mut text = String::new();
+    for (name, value) in pairs {
+        if let Some(value) = value {
+            text.push(if text.is_empty() { '?' } else { '&' });
+            text.push_str(&encoded(name));
+            text.push('=');
+            text.push_str(&encoded(value));
+        }
+    }
+    text
+}
+
+/// Percent-encoding of everything but RFC 3986's unreserved characters.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_leave_out_what_is_not_given_and_encode_the_rest() {
+        assert_eq!(query(&[("a", None)]), "");
+        assert_eq!(
+            query(&[("a", Some("1")), ("b", None), ("c", Some("x y&/ä"))]),
+            "?a=1&c=x%20y%26%2F%C3%A4"
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! `pinnace up --examples`: what a newcomer sees first.
+//!
+//! They are deployed over the API like anybody's functions, once the server answers; then each is shown
+//! with a line that can be pasted.
+
+use std::{
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use pinnace_core::limits;
+use ureq::http::{Method, StatusCode};
+
+use crate::{
+    command::deploy::{Rollout, settle, take},
+    credentials, embed,
+    gateway::{Address, Gateway, Patience},
+    output, pause,
+};
+
+/// Deploys the examples in a thread of its own, which the server's end ends too.
+pub fn deploy_when_ready(listen: SocketAddr, state_dir: PathBuf, auth: bool) {
+    std::thread::spawn(move || {
+        if let Err(error) = deploy_all(listen, &state_dir, auth) {
+            output::complain(&format!("the examples are not deployed: {error:#}"));
+        }
+    });
+}
+
+fn deploy_all(listen: SocketAddr, state_dir: &Path, auth: bool) -> anyhow::Result<()> {
+    let url = format!("http://{}", reachable(listen));
+    let address = Address::choose(Some(&url), None, |_| None)?;
+    await_health(&Gateway::new(address.clone(), None, false))?;
+    // The password is there once the server is.
+    let credential = if auth { credentials::of_state_dir(state_dir) } else { None };
+    let gateway = Gateway::new(address, credential, false);
+    for example in embed::examples() {
+        take(&gateway, &example.deployment)?;
+    }
+    for example in embed::examples() {
+        match settle(&gateway, example.name, None, limits::ROLLOUT_WAIT_DEFAULT)? {
+            Rollout::Failed(why) => output::warn(&format!("example {}: {why}", example.name)),
+            Rollout::Ready(_) | Rollout::Unknown => {}
+        }
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "\nExample functions. Paste a line:")?;
+    for example in embed::examples() {
+        writeln!(out, "  curl -d 'hello' {}", gateway.function_url(example.name, None))?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn await_health(gateway: &Gateway) -> anyhow::Result<()> {
+    let until = Instant::now() + limits::HEALTH_WAIT_MAX;
+    loop {
+        let answer =
+            gateway.ask(Method::GET, "/healthz", Patience::Request, "waiting for the server");
+        match answer {
+            Ok(answer) if answer.status() == StatusCode::OK => return Ok(()),
+            Ok(answer) if Instant::now() >= until => {
+                anyhow::bail!("the server's /healthz answers {}", answer.status().as_u16());
+            }
+            Err(error) if Instant::now() >= until => return Err(error),
+            _ => pause::briefly(),
+        }
+    }
+}
+
+/// An address of this host that reaches a listener, which may listen on all of them.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_all_addresses_is_reached_on_this_host() {
+        for (listen, expected) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("10.1.2.3:80", "10.1.2.3:80"),
+        ] {
+            assert_eq!(reachable(listen.parse().unwrap()), expected.parse().unwrap());
+        }
+    }
+}

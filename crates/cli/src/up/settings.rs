@@ -1,0 +1,330 @@
+//! From what was typed after `pinnace up` to checked [`Settings`]: the one place where flags are judged.
+//!
+//! [`UpArgs`] mirrors the flags and knows no host; [`resolve`] turns them into settings or says everything
+//! that is wrong with them at once.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+use pinnace_core::{duration, limits, quantity};
+use pinnace_server::Settings;
+
+/// The flags of `pinnace up` as they were typed.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  pinnace up                             on this host only, at http://127.0.0.1:8080
+  pinnace up --examples                  the same, with functions to try
+  pinnace up --listen 0.0.0.0:8080       for other hosts too; they need the password
+
+The password of user admin is printed at the first start and kept in STATE_DIR/basic-auth-password.
+SIGINT or SIGTERM ends the server and what it started; a second one does not wait for calls under way.")]
+pub struct UpArgs {
+    /// What runs the functions
+    #[arg(long, value_enum, default_value_t = Provider::Sandbox, help_heading = "Where")]
+    pub provider: Provider,
+    /// Address of functions and API
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", help_heading = "Where")]
+    pub listen: String,
+    /// Address of metrics
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8082", help_heading = "Where")]
+    pub metrics_listen: String,
+    /// Where everything is kept [default: /var/lib/pinnace as root, else pinnace in the XDG data directory]
+    #[arg(long, value_name = "DIR", env = "PINNACE_STATE_DIR", help_heading = "Where")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Let everybody who reaches the address use the API
+    #[arg(long, help_heading = "Access")]
+    pub no_auth: bool,
+    /// Allow --no-auth on an address that other hosts reach
+    #[arg(long, requires = "no_auth", help_heading = "Access")]
+    pub insecure: bool,
+
+    /// Longest time to the first byte of a function's answer, unless it names its own
+    #[arg(long, value_name = "TIME", default_value = "60s", help_heading = "Functions")]
+    pub timeout: String,
+    /// Memory of a replica that names no limit
+    #[arg(long, value_name = "BYTES", default_value = "512Mi", help_heading = "Functions")]
+    pub memory: String,
+    /// Processes and threads of a replica
+    #[arg(long, value_name = "COUNT", default_value_t = limits::PIDS_DEFAULT, help_heading = "Functions")]
+    pub pids: u32,
+    /// End idle functions unless their label says otherwise
+    #[arg(long, help_heading = "Functions")]
+    pub scale_zero_default: bool,
+    /// How long calls under way may take when the server is asked to end
+    #[arg(long, value_name = "TIME", default_value = "30s", help_heading = "Functions")]
+    pub drain: String,
+
+    /// Largest image archive that is accepted
+    #[arg(long, value_name = "BYTES", default_value = "16Gi", help_heading = "Storage")]
+    pub image_bytes_max: String,
+    /// Log files of 8 MiB kept of each function
+    #[arg(long, value_name = "COUNT", default_value_t = limits::LOG_FILES_PER_FUNCTION_MAX, help_heading = "Storage")]
+    pub log_files: usize,
+
+    /// Form of the server's own log
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, help_heading = "Output")]
+    pub log_format: LogFormat,
+    /// Deploy example functions and show how to call them
+    #[arg(long, help_heading = "Output")]
+    pub examples: bool,
+}
+
+/// What runs the functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Provider {
+    /// Pinnace itself, on this Linux host
+    Sandbox,
+    /// Docker Engine (not in this version)
+    Docker,
+    /// A Kubernetes cluster (not in this version)
+    Kubernetes,
+}
+
+/// Forms of the server's own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Settings from the flags, without the programs' directory, which is unpacked later.
+///
+/// # Errors
+/// Everything that is wrong with them, a sentence each.
+pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settings, Vec<String>> {
+    let mut faults = Vec::new();
+    check_provider(args.provider, &mut faults);
+    let listen = address("--listen", &args.listen, &mut faults);
+    let metrics_listen = address("--metrics-listen", &args.metrics_listen, &mut faults);
+    if listen == metrics_listen && listen.is_some_and(|listen| listen.port() != 0) {
+        faults.push(format!("--listen and --metrics-listen are both {}", args.listen));
+    }
+    if let Some(listen) = listen {
+        check_access(args, listen, &mut faults);
+    }
+    let state_dir = state_dir(args, default_state_dir, &mut faults);
+    let drain = time("--drain", &args.drain, &mut faults);
+    let call_deadline = time("--timeout", &args.timeout, &mut faults);
+    if call_deadline == Some(Duration::ZERO) {
+        faults.push("--timeout 0 would end every call; give a time such as 60s".to_owned());
+    }
+    let memory_bytes = bytes("--memory", &args.memory, limits::MEMORY_BYTES_MIN, &mut faults);
+    let image_bytes_max = bytes("--image-bytes-max", &args.image_bytes_max, 1, &mut faults);
+    if args.pids == 0 {
+        faults.push("--pids 0 leaves no process to run; give at least 1".to_owned());
+    }
+    if args.log_files == 0 {
+        faults.push("--log-files 0 keeps no log; give at least 1".to_owned());
+    }
+    let settings = || {
+        Some(Settings {
+            listen: listen?,
+            metrics_listen: metrics_listen?,
+            state_dir: state_dir?,
+            auth: !args.no_auth,
+            insecure: args.insecure,
+            programs: PathBuf::new(),
+            drain: drain?,
+            call_deadline: call_deadline?,
+            memory_bytes: memory_bytes?,
+            pids: args.pids,
+            zero_by_default: args.scale_zero_default,
+            image_bytes_max: image_bytes_max?,
+            log_files_max: args.log_files,
+        })
+    };
+    match settings() {
+        Some(settings) if faults.is_empty() => Ok(settings),
+        _ => Err(faults),
+    }
+}
+
+fn check_provider(provider: Provider, faults: &mut Vec<String>) {
+    let name = match provider {
+        Provider::Sandbox => return,
+        Provider::Docker => "docker",
+        Provider::Kubernetes => "kubernetes",
+    };
+    faults.push(format!("--provider {name} is not in this version; use --provider sandbox"));
+}
+
+fn address(flag: &str, text: &str, faults: &mut Vec<String>) -> Option<SocketAddr> {
+    let parsed = text.parse::<SocketAddr>().ok();
+    if parsed.is_none() {
+        faults.push(format!(
+            "{flag} {text:?} is no address with a port; write it as 127.0.0.1:8080, or [::1]:8080"
+        ));
+    }
+    parsed
+}
+
+fn check_access(args: &UpArgs, listen: SocketAddr, faults: &mut Vec<String>) {
+    if args.no_auth && !args.insecure && !listen.ip().is_loopback() {
+        faults.push(format!(
+            "--no-auth on {listen} lets everybody who reaches this host run programs on it; leave \
+             --no-auth out, listen on 127.0.0.1, or add --insecure if that is meant"
+        ));
+    }
+    if args.examples && listen.port() == 0 {
+        faults.push("--examples needs to know the port; give one in --listen".to_owned());
+    }
+}
+
+fn state_dir(
+    args: &UpArgs,
+    default_state_dir: Option<&Path>,
+    faults: &mut Vec<String>,
+) -> Option<PathBuf> {
+    let named = args.state_dir.as_deref().filter(|dir| !dir.as_os_str().is_empty());
+    let Some(dir) = named.or(default_state_dir) else {
+        faults.push(
+            "there is no home directory; say where to keep state with --state-dir".to_owned(),
+        );
+        return None;
+    };
+    std::path::absolute(dir)
+        .map_err(|error| faults.push(format!("--state-dir {}: {error}", dir.display())))
+        .ok()
+}
+
+fn time(flag: &str, text: &str, faults: &mut Vec<String>) -> Option<Duration> {
+    let parsed = duration::parse_seconds_or_go(text);
+    if parsed.is_none() {
+        faults.push(format!("{flag} {text:?} is no time; write it as 30s, 1m30s or 500ms"));
+    }
+    parsed
+}
+
+fn bytes(flag: &str, text: &str, least: u64, faults: &mut Vec<String>) -> Option<u64> {
+    match quantity::parse_bytes(text) {
+        Some(bytes) if bytes >= least => return Some(bytes),
+        Some(_) => {
+            faults.push(format!("{flag} {text:?} is too little; give at least {}Mi", least >> 20));
+        }
+        None => faults.push(format!(
+            "{flag} {text:?} is no number of bytes; write it as 536870912, 512Mi or 1Gi"
+        )),
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        up: UpArgs,
+    }
+
+    fn resolved(words: &[&str]) -> Result<Settings, Vec<String>> {
+        let words = std::iter::once("up").chain(words.iter().copied());
+        let line = Line::try_parse_from(words).map_err(|error| vec![error.to_string()])?;
+        resolve(&line.up, Some(Path::new("/default")))
+    }
+
+    fn refused(words: &[&str]) -> String {
+        resolved(words).unwrap_err().join("\n")
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_limits() {
+        let settings = resolved(&["--state-dir", "/s"]).unwrap();
+        assert_eq!(settings.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(settings.metrics_listen, "127.0.0.1:8082".parse().unwrap());
+        assert_eq!(settings.state_dir, Path::new("/s"));
+        assert!(settings.auth && !settings.insecure && !settings.zero_by_default);
+        assert_eq!(settings.drain, limits::DRAIN_DEFAULT);
+        assert_eq!(settings.call_deadline, limits::CALL_DEADLINE_DEFAULT);
+        assert_eq!(settings.memory_bytes, limits::MEMORY_BYTES_DEFAULT);
+        assert_eq!(settings.pids, limits::PIDS_DEFAULT);
+        assert_eq!(settings.image_bytes_max, limits::IMAGE_BYTES_MAX);
+        assert_eq!(settings.log_files_max, limits::LOG_FILES_PER_FUNCTION_MAX);
+    }
+
+    #[test]
+    fn bad_addresses() {
+        for bad in ["8080", ":8080", "localhost:8080", "127.0.0.1", "127.0.0.1:99999", ""] {
+            let said = refused(&["--listen", bad]);
+            assert!(said.contains("--listen") && said.contains("127.0.0.1:8080"), "{bad}: {said}");
+        }
+        assert!(refused(&["--metrics-listen", "x"]).contains("--metrics-listen"));
+        assert!(refused(&["--metrics-listen", "127.0.0.1:8080"]).contains("are both"));
+        assert!(resolved(&["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]).is_ok());
+    }
+
+    #[test]
+    fn no_auth_needs_loopback_or_insecure() {
+        for open in ["0.0.0.0:8080", "[::]:8080", "10.0.0.1:80"] {
+            assert!(refused(&["--no-auth", "--listen", open]).contains("--insecure"), "{open}");
+            assert!(resolved(&["--no-auth", "--insecure", "--listen", open]).is_ok(), "{open}");
+        }
+        for loopback in ["127.0.0.1:1", "127.1.2.3:1", "[::1]:1"] {
+            let settings = resolved(&["--no-auth", "--listen", loopback]).unwrap();
+            assert!(!settings.auth, "{loopback}");
+        }
+        assert!(resolved(&["--listen", "0.0.0.0:8080"]).unwrap().auth);
+        assert!(resolved(&["--insecure"]).is_err(), "--insecure without --no-auth means nothing");
+    }
+
+    #[test]
+    fn memory_is_a_quantity_or_a_number() {
+        let memory = |text| resolved(&["--memory", text]).map(|settings| settings.memory_bytes);
+        assert_eq!(memory("256Mi"), Ok(256 << 20));
+        assert_eq!(memory("1G"), Ok(1_000_000_000));
+        assert_eq!(memory("536870912"), Ok(512 << 20));
+        assert!(refused(&["--memory", "1Ki"]).contains("at least 4Mi"));
+        assert!(refused(&["--memory", "512MB"]).contains("512Mi"));
+        assert!(refused(&["--image-bytes-max", "0"]).contains("--image-bytes-max"));
+    }
+
+    #[test]
+    fn times() {
+        let settings = resolved(&["--drain", "0", "--timeout", "1m30s"]).unwrap();
+        assert_eq!(settings.drain, Duration::ZERO);
+        assert_eq!(settings.call_deadline, Duration::from_secs(90));
+        assert_eq!(resolved(&["--timeout", "90"]).unwrap().call_deadline.as_secs(), 90);
+        assert!(refused(&["--timeout", "0"]).contains("every call"));
+        assert!(refused(&["--drain", "soon"]).contains("--drain"));
+    }
+
+    #[test]
+    fn providers_that_are_not_here_are_refused() {
+        for name in ["docker", "kubernetes"] {
+            assert!(refused(&["--provider", name]).contains("not in this version"), "{name}");
+        }
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once() {
+        let said = resolved(&["--listen", "x", "--drain", "y", "--memory", "z", "--pids", "0"]);
+        assert_eq!(said.unwrap_err().len(), 4);
+        assert!(refused(&["--examples", "--listen", "127.0.0.1:0"]).contains("--examples"));
+        assert!(refused(&["--log-files", "0"]).contains("--log-files"));
+    }
+
+    #[test]
+    fn the_state_directory_is_absolute_and_must_be_known() {
+        let settings = resolved(&["--state-dir", "rel"]).unwrap();
+        assert!(settings.state_dir.is_absolute());
+        let line = Line::try_parse_from(["up"]).unwrap();
+        let mut args = line.up;
+        args.state_dir = None;
+        assert_eq!(
+            resolve(&args, Some(Path::new("/default"))).unwrap().state_dir,
+            Path::new("/default")
+        );
+        assert!(resolve(&args, None).unwrap_err()[0].contains("--state-dir"));
+    }
+}
