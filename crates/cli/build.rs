@@ -136,9 +136,11 @@ fn workspace() -> PathBuf {
     package.ancestors().nth(2).expect("this package is two folders down").to_owned()
 }
 
-/// The outer target folder: cargo marks it with a file.
+/// The outer target folder. Cargo marks it, and the folder of each target inside it, with a file.
 fn target_folder(out: &Path) -> &Path {
-    out.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists()).unwrap_or(out)
+    let marked = |folder: &&Path| folder.join("CACHEDIR.TAG").exists();
+    let inner = out.ancestors().find(marked).unwrap_or(out);
+    inner.parent().filter(marked).unwrap_or(inner)
 }
 
 fn variable(name: &str) -> String {
