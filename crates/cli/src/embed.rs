@@ -28,7 +28,9 @@ pub struct Programs {
 
 /// Why the programs could not be unpacked.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot unpack Pinnace's own programs to {path}: {source}; the state directory must be writable")]
+#[error(
+    "cannot unpack Pinnace's own programs to {path}: {source}; the state directory must be writable"
+)]
 pub struct UnpackError {
     path: String,
     source: io::Error,

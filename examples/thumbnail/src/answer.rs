@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
@@ -92,13 +92,27 @@ impl Answerer {
     }
 }
 
-async fn receive(body: Incoming) -> Result<Bytes, Refusal> {
-    let body = Limited::new(body, BODY_BYTES_MAX).collect();
-    match tokio::time::timeout(BODY_TIME_MAX, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal(
+/// Receives a body. One that is too long is read to its end and dropped: closing the connection on a
+/// caller that still sends would cost it the answer.
+async fn receive(mut body: Incoming) -> Result<Vec<u8>, Refusal> {
+    let (mut file, mut size) = (Vec::new(), 0);
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            size += data.len();
+            if size <= BODY_BYTES_MAX {
+                file.extend_from_slice(&data);
+            } else {
+                file = Vec::new();
+            }
+        }
+        Ok::<_, hyper::Error>(())
+    };
+    match tokio::time::timeout(BODY_TIME_MAX, reading).await {
+        Ok(Ok(())) if size <= BODY_BYTES_MAX => Ok(file),
+        Ok(Ok(())) => Err(Refusal(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the image has more than {} MiB", BODY_BYTES_MAX >> 20),
+            format!("the image has {size} bytes, at most {} MiB are taken", BODY_BYTES_MAX >> 20),
         )),
         Ok(Err(error)) => {
             Err(Refusal(StatusCode::BAD_REQUEST, format!("the image did not arrive: {error}")))

@@ -101,5 +101,6 @@ fn connection(
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
+        .half_close(true)
         .serve_connection(stream, service)
 }

@@ -54,7 +54,9 @@ pub struct Made {
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The input is none of the formats.
-    #[error("the body is no JPEG, PNG or WebP image; send the file's bytes as they are, such as with curl --data-binary @FILE")]
+    #[error(
+        "the body is no JPEG, PNG or WebP image; send the file's bytes as they are, such as with curl --data-binary @FILE"
+    )]
     NoImage,
     /// The input would take too much memory.
     #[error("the image is too large once decoded; at most {PIXELS_MAX} pixels are read")]
@@ -123,7 +125,8 @@ fn decode(file: &[u8]) -> Result<(DynamicImage, Format), Fault> {
     let mut decoder = reader.into_decoder().map_err(|error| fault(&error))?;
     let (width, height) = decoder.dimensions();
     // The header says the size before a single pixel is decoded: a bomb is refused here.
-    if u64::from(width) * u64::from(height) > PIXELS_MAX || decoder.total_bytes() > DECODED_BYTES_MAX
+    if u64::from(width) * u64::from(height) > PIXELS_MAX
+        || decoder.total_bytes() > DECODED_BYTES_MAX
     {
         return Err(Fault::TooLarge);
     }
@@ -257,14 +260,19 @@ mod tests {
     #[test]
     fn bombs_and_rubbish_are_refused_before_they_take_memory() {
         // A PNG of 50,000 x 50,000 pixels by its header, which is all there is of it.
-        let mut bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xc3\x50\0\0\xc3\x50\x08\x06\0\0\0".to_vec();
+        let mut bomb =
+            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xc3\x50\0\0\xc3\x50\x08\x06\0\0\0".to_vec();
         bomb.extend(crc_of_bomb().to_be_bytes());
         bomb.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
         let fault = |file: &[u8]| make(file, &within(10, 10, None)).unwrap_err().to_string();
         assert!(fault(&bomb).contains("at most 24000000 pixels"), "{}", fault(&bomb));
         assert!(fault(b"").contains("no JPEG, PNG or WebP"));
         assert!(fault(b"GIF89a\x01\0\x01\0").contains("no JPEG, PNG or WebP"));
-        assert!(fault(&ASTRONAUT[..300]).contains("cannot be read"), "{}", fault(&ASTRONAUT[..300]));
+        assert!(
+            fault(&ASTRONAUT[..300]).contains("cannot be read"),
+            "{}",
+            fault(&ASTRONAUT[..300])
+        );
     }
 
     /// CRC-32 of the bomb's header chunk, worked out bit by bit.
