@@ -1,6 +1,8 @@
 //! The two examples over the host's own programs, without the platform: the words of their `fprocess` are
 //! run as a watchdog runs them, and what comes out is compared with what is known of the input.
 
+#![allow(clippy::unwrap_used, reason = "a test says what failed by failing there")]
+
 use std::{
     collections::BTreeMap,
     fs,
