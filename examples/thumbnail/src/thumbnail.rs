@@ -197,7 +197,7 @@ mod tests {
         Wanted { width, height, format }
     }
 
-    fn png(picture: DynamicImage) -> Vec<u8> {
+    fn png(picture: &DynamicImage) -> Vec<u8> {
         let mut file = Cursor::new(Vec::new());
         picture.write_to(&mut file, ImageFormat::Png).unwrap();
         file.into_inner()
@@ -238,20 +238,20 @@ mod tests {
     fn the_input_decides_the_format_if_nobody_else_does() {
         let made = make(ASTRONAUT, &within(10, 10, None)).unwrap();
         assert_eq!(made.format, Format::Jpeg);
-        let made = make(&png(DynamicImage::new_rgb8(4, 4)), &within(2, 2, None)).unwrap();
+        let made = make(&png(&DynamicImage::new_rgb8(4, 4)), &within(2, 2, None)).unwrap();
         assert_eq!(image::guess_format(&made.bytes).unwrap(), ImageFormat::Png);
     }
 
     #[test]
     fn small_pictures_are_not_enlarged() {
-        let made = make(&png(DynamicImage::new_luma16(3, 5)), &within(99, 99, None)).unwrap();
+        let made = make(&png(&DynamicImage::new_luma16(3, 5)), &within(99, 99, None)).unwrap();
         let small = image::load_from_memory(&made.bytes).unwrap();
         assert_eq!((small.width(), small.height()), (3, 5));
     }
 
     #[test]
     fn transparent_turns_white_in_a_jpeg() {
-        let file = png(DynamicImage::new_rgba8(4, 4));
+        let file = png(&DynamicImage::new_rgba8(4, 4));
         let made = make(&file, &within(4, 4, Some(Format::Jpeg))).unwrap();
         let pixel = image::load_from_memory(&made.bytes).unwrap().to_rgb8().get_pixel(1, 1).0;
         assert!(pixel.iter().all(|channel| *channel > 250), "{pixel:?}");
