@@ -36,6 +36,7 @@ pub struct Gateway {
     address: SocketAddr,
     metrics: SocketAddr,
     flags: Vec<String>,
+    program: Vec<String>,
 }
 
 /// A function to deploy.
@@ -117,18 +118,42 @@ impl Gateway {
     /// It does not answer in time; the message shows its log.
     #[must_use]
     pub fn start_with(flags: &[&str]) -> Self {
+        let mut gateway = Self::prepared(flags);
+        gateway.up();
+        gateway
+    }
+
+    /// Starts one as an ordinary user, from a copy of the binary which that user may read.
+    ///
+    /// # Panics
+    /// It does not answer in time; the message shows its log.
+    #[must_use]
+    pub fn start_as(user: u32, flags: &[&str]) -> Self {
+        let mut gateway = Self::prepared(flags);
+        let folder = gateway.state.path();
+        let binary = folder.join("pinnace");
+        fs::copy(pinnace(), &binary).expect("the temporary directory is writable");
+        let owned = std::os::unix::fs::chown(folder, Some(user), Some(user));
+        owned.expect("tests that change the user run as root");
+        let binary = binary.to_string_lossy().into_owned();
+        let (uid, gid) = (format!("--reuid={user}"), format!("--regid={user}"));
+        gateway.program = vec!["setpriv".into(), uid, gid, "--clear-groups".into(), binary];
+        gateway.up();
+        gateway
+    }
+
+    fn prepared(flags: &[&str]) -> Self {
         let state = tempfile::Builder::new().prefix("pinnace-test-").tempdir();
         let state = state.expect("the temporary directory is writable");
-        let mut gateway = Self {
+        Self {
             server: None,
             log: state.path().join("up.log"),
             state,
             address: free_address(),
             metrics: free_address(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
-        };
-        gateway.up();
-        gateway
+            program: vec![pinnace().to_string_lossy().into_owned()],
+        }
     }
 
     /// Starts the server again, after [`Self::kill`] for instance.
@@ -136,7 +161,7 @@ impl Gateway {
     /// # Panics
     /// It does not answer in time; the message shows its log.
     pub fn up(&mut self) {
-        let mut command = self.up_command();
+        let mut command = self.up_command_with(&[]);
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.expect("the state directory is writable");
         let copy = log.try_clone().expect("a descriptor can be copied");
@@ -156,13 +181,28 @@ impl Gateway {
         );
     }
 
-    /// The command that starts this platform, for tests that want it to fail.
+    /// The command that starts this platform, for tests that want it to fail: these values of flags take
+    /// the place of the platform's own.
     #[must_use]
-    pub fn up_command(&self) -> Command {
-        let mut command = Command::new(pinnace());
-        command.arg("up").arg("--listen").arg(self.address.to_string());
-        command.arg("--metrics-listen").arg(self.metrics.to_string());
-        command.arg("--state-dir").arg(self.state_dir()).args(&self.flags);
+    pub fn up_command_with(&self, other: &[(&str, &str)]) -> Command {
+        let mut command = self.command();
+        command.arg("up").args(&self.flags).env("HOME", self.state.path());
+        let own = [
+            ("--listen", self.address.to_string()),
+            ("--metrics-listen", self.metrics.to_string()),
+            ("--state-dir", self.state_dir().to_string_lossy().into_owned()),
+        ];
+        for (flag, own) in &own {
+            let value = other.iter().find(|(known, _)| known == flag);
+            command.arg(flag).arg(value.map_or(own.as_str(), |(_, value)| value));
+        }
+        command
+    }
+
+    /// The binary, run by the user that runs the server.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program[0]);
+        command.args(&self.program[1..]);
         command
     }
 
@@ -213,7 +253,7 @@ impl Gateway {
     /// The binary cannot be started.
     #[must_use]
     pub fn down(&self) -> Output {
-        let mut command = Command::new(pinnace());
+        let mut command = self.command();
         command.arg("down").arg("--state-dir").arg(self.state_dir());
         command.stdin(Stdio::null()).output().expect("the binary can be started")
     }
@@ -266,7 +306,6 @@ impl Gateway {
     ///
     /// # Panics
     /// No answer comes.
-    #[must_use]
     pub fn api(&self, method: &str, path: &str, body: &[u8]) -> Answer {
         let password = BASE64_STANDARD.encode(format!("admin:{}", self.password()));
         let authorization = format!("Basic {password}");
@@ -279,7 +318,6 @@ impl Gateway {
     ///
     /// # Panics
     /// No answer comes.
-    #[must_use]
     pub fn call(&self, path: &str, body: &[u8]) -> Answer {
         self.request("POST", path, &[], body)
     }
@@ -288,7 +326,6 @@ impl Gateway {
     ///
     /// # Panics
     /// No answer comes.
-    #[must_use]
     pub fn request(
         &self,
         method: &str,
@@ -323,9 +360,23 @@ impl Gateway {
     /// # Panics
     /// It is not in time; the message shows the status.
     pub fn until(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.until_within(READY_MAX, name, what, wanted)
+    }
+
+    /// Waits so long until a function's status is as wanted, and answers it.
+    ///
+    /// # Panics
+    /// It is not in time; the message shows the status.
+    pub fn until_within(
+        &self,
+        limit: Duration,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
         let mut last = Value::Null;
         let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            eventually(what, READY_MAX, || {
+            eventually(what, limit, || {
                 last = self.status(name)?;
                 wanted(&last).then(|| last.clone())
             })

@@ -48,7 +48,6 @@ impl Answer {
     ///
     /// # Panics
     /// It has another; the message shows the body.
-    #[must_use]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", self.text());
         self
