@@ -1,1 +1,74 @@
-fn main() {}
+//! The developer's commands, in Rust: `cargo xtask NAME`.
+
+#![forbid(unsafe_code)]
+
+mod check;
+mod needs;
+mod run;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "The developer's commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Format, lints and the repository's own rules
+    Check,
+    /// All tests; names what they lack on this machine
+    Test {
+        /// Install what is missing, by apt
+        #[arg(long)]
+        provision: bool,
+    },
+    /// The repository's own rules alone
+    Tidy,
+    /// Measure the promised numbers, each beside its reference
+    Bench {
+        /// Install what is missing, by apt
+        #[arg(long)]
+        provision: bool,
+        /// Further arguments: --only NAME, --rounds N, --json, --list
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// What continuous integration runs: check, then test on a machine that may lack everything
+    Ci,
+}
+
+/// What a command line got wrong, or the machine lacks: exit code 2. Everything else that fails is 1.
+#[derive(Debug)]
+pub struct Unready(pub String);
+
+impl std::fmt::Display for Unready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unready {}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Check => check::check(),
+        Command::Test { provision } => test::test(provision),
+        Command::Tidy => tidy::tidy(),
+        Command::Bench { provision, arguments } => test::bench(provision, &arguments),
+        Command::Ci => check::check().and_then(|()| test::test(true)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(if error.is::<Unready>() { 2 } else { 1 })
+        }
+    }
+}

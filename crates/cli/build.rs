@@ -1,0 +1,148 @@
+//! Builds the programs that run beside and inside functions, and packs them for `embed.rs`.
+//!
+//! They come from a second cargo run with profile `embed`, in `target/embed`: a target folder of its own,
+//! since this one is locked while a build script runs, and one for all profiles, so that they are built
+//! once. `PINNACE_EMBED_DIR` names a directory with ready ones instead. Cargo is told exactly which files
+//! they depend on, so a change elsewhere does not run this again.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use flate2::{Compression, write::GzEncoder};
+use sha2::{Digest, Sha256};
+
+/// Each program with the package that it is built from.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("pinnace-init", "pinnace-sandbox"),
+    ("pinnace-spawner", "pinnace-sandbox"),
+    ("pinnace-watchdog", "pinnace-watchdog"),
+    ("thumbnail", "thumbnail"),
+];
+
+/// Variables of the outer build that would change the inner one.
+const OUTER_ONLY: [&str; 6] = [
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_TARGET_DIR",
+    "CARGO_BUILD_TARGET",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "CLIPPY_ARGS",
+    "OUT_DIR",
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=PINNACE_EMBED_DIR");
+    println!("cargo::rustc-env=PINNACE_REVISION={}", revision());
+    let out = PathBuf::from(variable("OUT_DIR"));
+    let programs = match env::var_os("PINNACE_EMBED_DIR").filter(|dir| !dir.is_empty()) {
+        Some(dir) => PathBuf::from(dir),
+        None => build(&out),
+    };
+    pack(&programs, &out);
+}
+
+/// Builds the programs and answers the directory they are in.
+fn build(out: &Path) -> PathBuf {
+    let workspace = workspace();
+    let target = variable("TARGET");
+    let folder = target_folder(out).join("embed");
+    let mut cargo = Command::new(variable("CARGO"));
+    cargo.current_dir(&workspace).args(["build", "--locked", "--profile", "embed"]);
+    cargo.arg("--target").arg(&target).arg("--target-dir").arg(&folder);
+    for package in PROGRAMS.iter().map(|(_, package)| package).collect::<BTreeSet<_>>() {
+        cargo.args(["--package", package]);
+    }
+    for (program, _) in PROGRAMS {
+        cargo.args(["--bin", program]);
+    }
+    for name in OUTER_ONLY {
+        cargo.env_remove(name);
+    }
+    let status = cargo.status().expect("cargo, which runs this, can be run");
+    assert!(status.success(), "the programs to embed were not built; cargo said why above");
+
+    let built = folder.join(target).join("embed");
+    for file in ["Cargo.lock", "Cargo.toml", ".cargo/config.toml"] {
+        println!("cargo::rerun-if-changed={}", workspace.join(file).display());
+    }
+    for (program, _) in PROGRAMS {
+        for source in sources(&built.join(program).with_extension("d")) {
+            println!("cargo::rerun-if-changed={source}");
+        }
+    }
+    built
+}
+
+/// The files that a program was built from, as cargo's own dependency file lists them: `program: a b c`,
+/// with spaces in names written as `\ `.
+fn sources(dependency_file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(dependency_file).expect("cargo writes it beside the program");
+    let mut sources = Vec::new();
+    for line in text.lines() {
+        let Some((_, list)) = line.split_once(": ") else { continue };
+        let list = list.replace("\\ ", "\0");
+        sources.extend(list.split_whitespace().map(|source| source.replace('\0', " ")));
+    }
+    sources
+}
+
+/// Writes each program compressed, and the table of them that `embed.rs` includes.
+fn pack(programs: &Path, out: &Path) {
+    let mut table = String::from("[\n");
+    for (program, _) in PROGRAMS {
+        let path = programs.join(program);
+        println!("cargo::rerun-if-changed={}", path.display());
+        let bytes = fs::read(&path).unwrap_or_else(|error| {
+            panic!("{}: {error}; PINNACE_EMBED_DIR must hold it", path.display())
+        });
+        let packed = out.join(program).with_extension("gz");
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(&bytes).expect("memory takes it");
+        fs::write(&packed, gzip.finish().expect("memory takes it")).expect("OUT_DIR is writable");
+        let digest = Sha256::digest(&bytes);
+        table += &format!(
+            "Program {{ name: {program:?}, size_bytes: {}, sha256: {:?}, gzip: include_bytes!({packed:?}) }},\n",
+            bytes.len(),
+            digest.as_slice(),
+        );
+    }
+    fs::write(out.join("programs.rs"), table + "]\n").expect("OUT_DIR is writable");
+}
+
+/// The git revision that is built, or `unknown` outside a checkout.
+fn revision() -> String {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").current_dir(workspace()).args(arguments).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+        (output.status.success() && !text.is_empty()).then_some(text)
+    };
+    // The log of HEAD grows at each commit and checkout.
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+        let log = workspace().join(log);
+        if log.exists() {
+            println!("cargo::rerun-if-changed={}", log.display());
+        }
+    }
+    git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn workspace() -> PathBuf {
+    let package = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
+    package.ancestors().nth(2).expect("this package is two folders down").to_owned()
+}
+
+/// The outer target folder. Cargo marks it, and the folder of each target inside it, with a file.
+fn target_folder(out: &Path) -> &Path {
+    let marked = |folder: &&Path| folder.join("CACHEDIR.TAG").exists();
+    let inner = out.ancestors().find(marked).unwrap_or(out);
+    inner.parent().filter(marked).unwrap_or(inner)
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"))
+}

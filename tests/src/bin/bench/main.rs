@@ -1,0 +1,123 @@
+//! Measures the promised numbers of SPEC.md, each beside its reference in the same run. Run it as
+//! `cargo xtask bench`, which builds release binaries first.
+
+#![forbid(unsafe_code)]
+
+mod cold;
+mod figures;
+mod latency;
+mod load;
+mod reference;
+mod report;
+mod warm;
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use report::{Report, Row};
+
+/// A promised number and how it is measured.
+struct Benchmark {
+    name: &'static str,
+    about: &'static str,
+    measure: fn(&Plan) -> Result<Vec<Row>>,
+}
+
+const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
+        name: "warm-throughput",
+        about: "requests/s and p99 at 4, 32 and 256 connections, beside nginx before the same function",
+        measure: warm::throughput,
+    },
+    Benchmark {
+        name: "warm-added",
+        about: "what the platform adds to a call at 1 connection, beside the function called directly",
+        measure: warm::added,
+    },
+    Benchmark {
+        name: "cold-static",
+        about: "a call that starts a static binary from zero, beside runc run",
+        measure: cold::from_zero,
+    },
+];
+
+/// How much is measured.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask bench", about = "Measures the promised numbers")]
+struct Plan {
+    /// Only this benchmark; may be given several times
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Rounds; each measures ours and the reference in turn, and medians are taken over them
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Seconds of load in each half of a round
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+    /// Samples of a percentile, over all rounds
+    #[arg(long, default_value_t = 7000, value_parser = clap::value_parser!(u32).range(1..))]
+    samples: u32,
+    /// Write JSON to standard output
+    #[arg(long)]
+    json: bool,
+    /// List the benchmarks
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> ExitCode {
+    let plan = Plan::parse();
+    match run(&plan) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs what is planned; answers whether every promise was kept.
+fn run(plan: &Plan) -> Result<bool> {
+    if plan.list {
+        for benchmark in BENCHMARKS {
+            println!("{:<16} {}", benchmark.name, benchmark.about);
+        }
+        return Ok(true);
+    }
+    let mut report = Report::begin()?;
+    for benchmark in chosen(plan)? {
+        eprintln!("{}: {}", benchmark.name, benchmark.about);
+        report.add(benchmark.name, (benchmark.measure)(plan)?);
+    }
+    if plan.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(report.is_kept())
+}
+
+fn chosen(plan: &Plan) -> Result<Vec<&'static Benchmark>> {
+    if let Some(unknown) =
+        plan.only.iter().find(|name| BENCHMARKS.iter().all(|benchmark| benchmark.name != **name))
+    {
+        let known: Vec<_> = BENCHMARKS.iter().map(|benchmark| benchmark.name).collect();
+        bail!("no benchmark is named {unknown}; there are {}", known.join(", "));
+    }
+    let wanted = |benchmark: &&Benchmark| {
+        plan.only.is_empty() || plan.only.iter().any(|name| name == benchmark.name)
+    };
+    Ok(BENCHMARKS.iter().filter(wanted).collect())
+}
+
+/// The release build of `hello`, beside this program.
+fn hello() -> Result<std::path::PathBuf> {
+    let this = std::env::current_exe()?;
+    let hello = this.parent().unwrap_or(Path::new("")).join("hello");
+    if !hello.is_file() {
+        bail!("{} is missing; run: cargo xtask bench", hello.display());
+    }
+    Ok(hello)
+}

@@ -1,0 +1,203 @@
+//! The function that benchmarks and tests call: a static HTTP server that does what its path says.
+//!
+//! It serves on TCP port `PORT` (8080), or, with `PINNACE_LISTEN_FD=3`, on the listening unix socket that
+//! it was given as descriptor 3, and then writes a byte to descriptor 4. `HELLO_AT_START` makes it
+//! misbehave before it serves: `exit 3`, `abort`, `eat`, `idle`.
+//!
+//! | path | does |
+//! |---|---|
+//! | `/` | answers `hello` |
+//! | `/echo` | sends the body back as it comes |
+//! | `/request` | answers what arrived: method, path, headers |
+//! | `/env` | answers its environment |
+//! | `/read/PATH` | answers a file or the names in a directory |
+//! | `/write/PATH` | writes the body to a file |
+//! | `/say/TEXT` | writes TEXT to standard output, and `error: TEXT` to standard error |
+//! | `/ticks/N` | answers N lines, one each 20 ms |
+//! | `/wait/MS` | answers after so long |
+//! | `/exit/N` | ends the process with code N |
+//! | `/abort` | ends it by a signal |
+//! | `/eat/MIB` | takes so much memory |
+
+use std::{
+    convert::Infallible, env, fs, io::Write, net::Ipv4Addr, os::fd::OwnedFd, time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, UnixListener};
+
+type Body = BoxBody<Bytes, hyper::Error>;
+
+/// Descriptors that the sandbox gives to a function which listens on a socket of its host.
+const LISTEN_FD: i32 = 3;
+const READY_FD: i32 = 4;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> std::io::Result<()> {
+    if let Ok(what) = env::var("HELLO_AT_START") {
+        misbehave(&what).await;
+    }
+    if env::var_os("PINNACE_LISTEN_FD").is_some() {
+        serve_unix().await
+    } else {
+        let port = env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(8080);
+        serve_tcp(port).await
+    }
+}
+
+async fn serve_tcp(port: u16) -> std::io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
+    println!("listening on {}", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(connection(TokioIo::new(stream)));
+    }
+}
+
+async fn serve_unix() -> std::io::Result<()> {
+    let listener = std::os::unix::net::UnixListener::from(inherited(LISTEN_FD)?);
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    fs::File::from(inherited(READY_FD)?).write_all(b"1")?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(connection(TokioIo::new(stream)));
+    }
+}
+
+/// A copy of a descriptor that this process was started with, taken by way of the kernel: std has no
+/// safe one.
+fn inherited(descriptor: i32) -> std::io::Result<OwnedFd> {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+    let myself = pidfd_open(getpid(), PidfdFlags::empty())?;
+    Ok(pidfd_getfd(myself, descriptor, PidfdGetfdFlags::empty())?)
+}
+
+async fn connection<S>(stream: TokioIo<S>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request| async { Ok::<_, Infallible>(answer(request).await) });
+    // A caller that leaves is no fault of this server.
+    drop(http1::Builder::new().serve_connection(stream, service).await);
+}
+
+async fn answer(request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    let (what, rest) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
+    match what {
+        "" => text("hello\n"),
+        "echo" => Response::new(request.into_body().boxed()),
+        "request" => text(described(&request)),
+        "env" => {
+            text(env::vars().map(|(name, value)| format!("{name}={value}\n")).collect::<String>())
+        }
+        "read" => read(&format!("/{rest}")),
+        "write" => write(&format!("/{rest}"), request).await,
+        "say" => say(rest),
+        "ticks" => ticks(number(rest)),
+        "wait" => {
+            tokio::time::sleep(Duration::from_millis(number(rest))).await;
+            text("waited\n")
+        }
+        "exit" => std::process::exit(number(rest) as i32),
+        "abort" => std::process::abort(),
+        "eat" => text(format!("{}\n", eat(number(rest)))),
+        _ => refused(StatusCode::NOT_FOUND, format!("no such path: {path}\n")),
+    }
+}
+
+fn text(body: impl Into<Bytes>) -> Response<Body> {
+    Response::new(Full::new(body.into()).map_err(|never| match never {}).boxed())
+}
+
+fn refused(status: StatusCode, sentence: String) -> Response<Body> {
+    let mut answer = text(sentence);
+    *answer.status_mut() = status;
+    answer
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or(1)
+}
+
+fn described(request: &Request<Incoming>) -> String {
+    let mut lines = format!("{} {}\n", request.method(), request.uri());
+    for (name, value) in request.headers() {
+        lines += &format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()));
+    }
+    lines
+}
+
+fn read(path: &str) -> Response<Body> {
+    let content = match fs::read_dir(path) {
+        Ok(entries) => {
+            let names = entries.flatten().map(|entry| entry.file_name());
+            let mut names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+            names.sort();
+            Ok((names.join("\n") + "\n").into_bytes())
+        }
+        Err(_) => fs::read(path),
+    };
+    match content {
+        Ok(content) => text(content),
+        Err(error) => refused(StatusCode::FORBIDDEN, format!("{path}: {error}\n")),
+    }
+}
+
+async fn write(path: &str, request: Request<Incoming>) -> Response<Body> {
+    let Ok(body) = request.into_body().collect().await else {
+        return refused(StatusCode::BAD_REQUEST, "the body ended early\n".to_owned());
+    };
+    match fs::write(path, body.to_bytes()) {
+        Ok(()) => text("written\n"),
+        Err(error) => refused(StatusCode::FORBIDDEN, format!("{path}: {error}\n")),
+    }
+}
+
+fn say(words: &str) -> Response<Body> {
+    println!("{words}");
+    eprintln!("error: {words}");
+    text("said\n")
+}
+
+fn ticks(count: u64) -> Response<Body> {
+    let lines = futures_util::stream::unfold(0, move |tick| async move {
+        if tick == count {
+            return None;
+        }
+        if tick > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Some((Ok(Frame::data(Bytes::from(format!("tick {tick}\n")))), tick + 1))
+    });
+    Response::new(BodyExt::boxed(StreamBody::new(lines)))
+}
+
+/// Takes memory, page by page, and answers its bytes.
+fn eat(mebibytes: u64) -> usize {
+    let mut eaten: Vec<Vec<u8>> = Vec::new();
+    for part in 0..mebibytes {
+        eaten.push(vec![part as u8 | 1; 1 << 20]);
+    }
+    std::hint::black_box(&eaten).iter().map(Vec::len).sum()
+}
+
+async fn misbehave(what: &str) {
+    println!("about to: {what}");
+    match what.split_once(' ').unwrap_or((what, "")) {
+        ("exit", code) => std::process::exit(number(code) as i32),
+        ("abort", _) => std::process::abort(),
+        ("eat", _) => drop(eat(1 << 20)),
+        _ => std::future::pending::<()>().await,
+    }
+}

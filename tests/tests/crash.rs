@@ -1,0 +1,199 @@
+//! Functions that fail say why, and a server that is killed loses nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test says what failed by failing there")]
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use pinnace_tests::{Census, Function, Gateway, eventually, http, images::Image};
+use serde_json::Value;
+
+/// A census counts the whole host, so these tests take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Everything a status says in words.
+fn words(status: &Value) -> String {
+    format!("{} {}", status["rollout"]["message"], status["conditions"])
+}
+
+#[test]
+fn failures_are_told_in_words_a_person_understands() {
+    let _turn = turn();
+    let gateway = Gateway::start();
+    gateway.load("hello:test", &Image::hello("hello:test"));
+    let deploy = |name: &str, at_start: &str| {
+        let function = Function::new(name, "hello:test").env("HELLO_AT_START", at_start);
+        let function = function.with("limits", serde_json::json!({ "memory": "32Mi" }));
+        let _ = gateway.try_deploy(&function).expect(202);
+    };
+    deploy("exits", "exit 3");
+    deploy("ends", "exit 0");
+    deploy("aborts", "abort");
+    deploy("eats", "eat");
+    deploy("idles", "idle");
+    let told = |name: &str, what: &str| {
+        gateway.until_within(Duration::from_secs(90), name, what, |status| {
+            words(status).contains(what)
+        })
+    };
+    told("exits", "exit code 3");
+    told("ends", "must keep serving");
+    told("aborts", "SIGABRT");
+    told("eats", "out of memory");
+    told("idles", "did not listen on port 8080");
+    assert!(gateway.logs("exits").contains("about to: exit 3"), "the last words are kept");
+    let answer = gateway.call("exits", b"");
+    assert!(matches!(answer.status, 502..=504) && !answer.body.is_empty(), "{answer:?}");
+    assert!(answer.header("x-openfaas-internal").is_some(), "{answer:?}");
+}
+
+#[test]
+fn a_replica_that_dies_is_replaced_and_the_call_is_answered() {
+    let _turn = turn();
+    let gateway = Gateway::start();
+    gateway.deploy_hello("a");
+    for path in ["a/exit/7", "a/abort"] {
+        let answer = gateway.call(path, b"");
+        assert!(matches!(answer.status, 502 | 503), "{answer:?}");
+        assert!(!answer.body.is_empty());
+        eventually("it answers again", Duration::from_secs(20), || {
+            (gateway.call("a", b"").status == 200).then_some(())
+        });
+    }
+}
+
+#[test]
+fn memory_is_limited_and_the_rest_of_the_host_is_not_touched() {
+    let _turn = turn();
+    let gateway = Gateway::start();
+    gateway.load("hello:test", &Image::hello("hello:test"));
+    let function = Function::new("a", "hello:test");
+    gateway.deploy(&function.with("limits", serde_json::json!({ "memory": "64Mi" })));
+    gateway.call("a/eat/16", b"").expect(200);
+    let answer = gateway.call("a/eat/200", b"");
+    assert!(matches!(answer.status, 502 | 503), "{answer:?}");
+    gateway.until("a", "it says why", |status| words(status).contains("out of memory"));
+}
+
+/// Callers that call all the time, and what came of it.
+struct Load {
+    stop: AtomicBool,
+    good: AtomicU32,
+    bad: Mutex<Vec<String>>,
+}
+
+/// Ends the load also when an assertion fails, else its threads would call for ever.
+struct Stopper<'a>(&'a AtomicBool);
+
+impl Drop for Stopper<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Kills the server under load, starts it again, and answers how long it took until all answered.
+fn kill_under_load(gateway: &mut Gateway, names: &[&str]) -> Duration {
+    let load = Load { stop: false.into(), good: 0.into(), bad: Mutex::default() };
+    let url = gateway.url();
+    let mut took = Duration::ZERO;
+    std::thread::scope(|scope| {
+        let _stopper = Stopper(&load.stop);
+        for name in names {
+            let (load, url) = (&load, format!("{url}/function/{name}"));
+            scope.spawn(move || {
+                while !load.stop.load(Ordering::Relaxed) {
+                    match http::send("GET", &url, &[], b"") {
+                        Ok(answer) if answer.status == 200 => {
+                            load.good.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Ok(answer) => load.bad.lock().unwrap().push(answer.text()),
+                        // The call that was in flight when the server died.
+                        Err(_) => std::thread::yield_now(),
+                    }
+                }
+            });
+        }
+        let some = |load: &Load, more: u32| {
+            let from = load.good.load(Ordering::Relaxed);
+            eventually("calls are answered", Duration::from_secs(20), || {
+                (load.good.load(Ordering::Relaxed) > from + more).then_some(())
+            });
+        };
+        some(&load, 50);
+        gateway.kill();
+        let begin = Instant::now();
+        gateway.up();
+        for name in names {
+            eventually("it answers", Duration::from_secs(20), || {
+                (gateway.call(name, b"").status == 200).then_some(())
+            });
+        }
+        took = begin.elapsed();
+        some(&load, 50);
+    });
+    let bad = load.bad.into_inner().unwrap();
+    assert!(bad.is_empty(), "calls that were not in flight failed: {bad:?}");
+    took
+}
+
+#[test]
+fn a_killed_server_comes_back_and_its_functions_never_left() {
+    let _turn = turn();
+    let mut gateway = Gateway::start();
+    gateway.deploy_hello("image");
+    gateway.deploy(&Function::host("host", "cat"));
+    let state_dir = gateway.state_dir();
+    let processes =
+        |gateway: &Gateway| gateway.call("image/read/proc/self/stat", b"").expect(200).text();
+    let started = |stat: &str| stat.split(' ').nth(21).map(str::to_owned);
+    let before = processes(&gateway);
+    let census = Census::take(&state_dir);
+    for _ in 0..3 {
+        let took = kill_under_load(&mut gateway, &["image", "host"]);
+        assert!(took < Duration::from_secs(2), "it took {took:?}");
+    }
+    let after = processes(&gateway);
+    assert_eq!(started(&before), started(&after), "the replica is the same process");
+    let kept = |name: &str| gateway.status(name).unwrap()["availableReplicas"].clone();
+    assert_eq!((kept("image"), kept("host")), (1.into(), 1.into()));
+    let counts = |census: &Census| {
+        let [processes, mounts, cgroups, networks, files] = census.counts();
+        (processes, mounts, cgroups, networks, files)
+    };
+    let now = eventually("as much is there as before", Duration::from_secs(10), || {
+        Some(Census::take(&state_dir)).filter(|now| counts(now) == counts(&census))
+    });
+    assert_eq!(now.cgroups, census.cgroups);
+}
+
+#[test]
+fn nothing_is_left_after_a_stop_nor_after_a_crash_and_down() {
+    let _turn = turn();
+    let mut gateway = Gateway::start();
+    let state_dir = gateway.state_dir();
+    gateway.stop();
+    let before = Census::take(&state_dir);
+    gateway.up();
+    gateway.deploy_hello("a");
+    gateway.deploy(&Function::host("b", "cat"));
+    gateway.scale("a", 3);
+    gateway.until("a", "three replicas serve", |status| status["availableReplicas"] == 3);
+    gateway.stop();
+    Census::settle(&before, &state_dir);
+
+    gateway.up();
+    gateway.until("a", "it serves", |status| status["availableReplicas"].as_u64() >= Some(1));
+    gateway.kill();
+    let output = gateway.down();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Census::settle(&before, &state_dir);
+}

@@ -1,0 +1,124 @@
+//! What tests and benchmarks need on this machine beside cargo, and which Debian package has it.
+
+use std::{path::Path, process::Command};
+
+use anyhow::Result;
+
+use crate::{
+    Unready,
+    run::{find, run},
+};
+
+/// A program that must be there.
+#[derive(Debug)]
+pub struct Need {
+    /// Its name, or its path where it must be at that place.
+    program: &'static str,
+    /// The package that has it.
+    package: &'static str,
+    /// What for.
+    reason: &'static str,
+    /// Whether it must be static, since it is put into an image alone.
+    is_static: bool,
+}
+
+const fn need(program: &'static str, package: &'static str, reason: &'static str) -> Need {
+    Need { program, package, reason, is_static: false }
+}
+
+/// Of the tests.
+pub const TESTS: &[Need] = &[
+    need("cc", "gcc libc6-dev", "builds SQLite and zstd, and links"),
+    need("/usr/bin/python3", "python3", "runs the csv-statistics example, which sees /usr alone"),
+    need("/usr/bin/newuidmap", "uidmap", "maps the ids of an ordinary user's sandboxes"),
+    need("/usr/bin/setpriv", "util-linux", "starts Pinnace as an ordinary user"),
+    Need {
+        program: "/bin/busybox",
+        package: "busybox-static",
+        reason: "is the shell of test images",
+        is_static: true,
+    },
+];
+
+/// Of the benchmarks.
+pub const BENCHMARKS: &[Need] = &[
+    need("cc", "gcc libc6-dev", "builds SQLite and zstd, and links"),
+    need("nginx", "nginx", "is the reference of warm-throughput"),
+    need("wrk", "wrk", "makes the load"),
+    need("runc", "runc", "is the reference of cold-static"),
+];
+
+impl Need {
+    fn is_met(&self) -> bool {
+        find(self.program).is_some_and(|path| !self.is_static || is_static(&path))
+    }
+}
+
+/// Whether a program needs no loader: none is named in it.
+fn is_static(program: &Path) -> bool {
+    let loader = b"/ld-";
+    std::fs::read(program).is_ok_and(|elf| {
+        let head = &elf[..elf.len().min(4096)];
+        !head.windows(loader.len()).any(|bytes| bytes == loader)
+    })
+}
+
+/// Sees to it that everything is there: installs what is missing if that is wished.
+///
+/// # Errors
+/// Something is missing; the error names each thing with its package.
+pub fn meet(needs: &[Need], provision: bool) -> Result<()> {
+    let packages = needs.iter().filter(|need| !need.is_met()).map(|need| need.package);
+    let packages: Vec<_> = packages.flat_map(|names| names.split(' ')).collect();
+    if provision && !packages.is_empty() {
+        run(Command::new("apt-get").args(["update", "--quiet"]))?;
+        let mut install = Command::new("apt-get");
+        install.env("DEBIAN_FRONTEND", "noninteractive");
+        run(install
+            .args(["install", "--yes", "--quiet", "--no-install-recommends"])
+            .args(packages))?;
+    }
+    match complaint(needs) {
+        None => Ok(()),
+        Some(complaint) => Err(Unready(complaint).into()),
+    }
+}
+
+/// What is missing, and how to get it.
+fn complaint(needs: &[Need]) -> Option<String> {
+    let missing: Vec<_> = needs.iter().filter(|need| !need.is_met()).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let mut text = String::from("this machine lacks:\n");
+    for need in &missing {
+        let kind = if need.is_static { " (static)" } else { "" };
+        text += &format!("  {}{kind}: {}; package {}\n", need.program, need.reason, need.package);
+    }
+    let packages: Vec<_> = missing.iter().map(|need| need.package).collect();
+    text += &format!("run: apt-get install {}, or add --provision", packages.join(" "));
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_its_package() {
+        let needs =
+            [need("sh", "dash", "is there"), need("no-such-program", "a-package", "is not")];
+        let complaint = complaint(&needs).unwrap();
+        assert!(complaint.contains("no-such-program: is not; package a-package"), "{complaint}");
+        assert!(complaint.contains("apt-get install a-package, or"), "{complaint}");
+        let error = meet(&needs, false).unwrap_err();
+        assert!(error.is::<Unready>());
+    }
+
+    #[test]
+    fn a_static_program_names_no_loader() {
+        // This test is static, as everything here is; so is no shell of a distribution.
+        assert!(is_static(&std::env::current_exe().unwrap()));
+        assert!(!is_static(Path::new("/bin/sh")));
+    }
+}

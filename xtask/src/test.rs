@@ -1,0 +1,46 @@
+//! All tests and benchmarks, in the right order.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::{
+    needs,
+    run::{cargo, output, run},
+};
+
+/// Runs every test: first those that need nothing but the code, then those that drive the real binary.
+///
+/// # Errors
+/// The machine lacks something, or a test failed; it was shown.
+pub fn test(provision: bool) -> Result<()> {
+    needs::meet(needs::TESTS, provision)?;
+    run(&mut cargo(&["test", "--workspace", "--exclude", "pinnace-tests"]))?;
+    run(&mut cargo(&["build", "--package", "pinnace"]))?;
+    let binary = target_folder()?.join("debug/pinnace");
+    run(cargo(&["test", "--package", "pinnace-tests"]).env("PINNACE_BIN", binary))
+}
+
+/// Builds release binaries and measures them.
+///
+/// # Errors
+/// The machine lacks something, or a benchmark could not be run.
+pub fn bench(provision: bool, arguments: &[String]) -> Result<()> {
+    needs::meet(needs::BENCHMARKS, provision)?;
+    run(&mut cargo(&["build", "--release", "--package", "pinnace"]))?;
+    run(&mut cargo(&["build", "--release", "--package", "pinnace-tests", "--bins"]))?;
+    let folder = target_folder()?.join("release");
+    let mut bench = std::process::Command::new(folder.join("bench"));
+    run(bench.args(arguments).env("PINNACE_BIN", folder.join("pinnace")))
+}
+
+/// Where cargo puts what it builds for this host.
+fn target_folder() -> Result<PathBuf> {
+    let metadata = output(&mut cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&metadata)?;
+    let folder = metadata["target_directory"].as_str().context("cargo names its target folder")?;
+    let version = output(std::process::Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(PathBuf::from(folder).join(host.context("rustc names its host")?))
+}
