@@ -25,12 +25,19 @@ pub mod stats;
 pub mod store;
 mod watched;
 
+use std::{io, path::Path};
+
+use pinnace_sandbox::{cgroup::Cgroups, host::Host};
+
 pub use down::{Down, down};
 pub use serve::run;
 pub use settings::Settings;
 
-/// What this host can and cannot do for functions, a sentence each.
-#[must_use]
-pub fn doctor() -> pinnace_sandbox::host::Host {
-    pinnace_sandbox::host::Host::probe()
+/// What this host can and cannot do for functions. `programs` is the directory of our programs.
+///
+/// # Errors
+/// It cannot be found out.
+pub fn doctor(programs: &Path, state_dir: &Path) -> io::Result<Host> {
+    let cgroups = Cgroups::detect(&state_dir::StateDir::name(state_dir));
+    Host::probe(&programs.join("pinnace-spawner"), state_dir, &cgroups)
 }

@@ -116,7 +116,10 @@ impl Started {
             workers,
             "limits"
         );
-        let host = Host::probe();
+        let cgroups = Arc::new(Cgroups::detect(&StateDir::name(state.path())));
+        let spawner_program = settings.programs.join("pinnace-spawner");
+        let host = Host::probe(&spawner_program, state.path(), &cgroups)
+            .context("what this host can do is unknown")?;
         let images = open_images(state, &host)?;
         let (store, functions) = Store::open(&state.path().join("functions.db"))?;
         let logs = LogBook::start(&state.path().join("logs"), settings.log_files_max)
@@ -134,7 +137,6 @@ impl Started {
         copies.extend(metrics.copies()?);
         let spawner = spawner.serve(copies).await?;
 
-        let cgroups = Arc::new(Cgroups::detect(&StateDir::name(state.path())));
         cgroups.prepare().context("control groups cannot be made")?;
         let missing = host.missing();
         let parts = SandboxParts {
@@ -184,7 +186,7 @@ impl Started {
     /// Says on standard output where the server is, and on the log what the host cannot do.
     fn announce(&self, settings: &Settings, state: &StateDir) -> anyhow::Result<()> {
         for missing in &self.missing {
-            tracing::warn!("this host {missing}");
+            tracing::warn!("{missing}");
         }
         println!("Pinnace {} is up at http://{}", env!("CARGO_PKG_VERSION"), self.address);
         println!("State is kept in {}", state.path().display());
@@ -216,7 +218,7 @@ impl Started {
 }
 
 fn open_images(state: &StateDir, host: &Host) -> anyhow::Result<Arc<ImageStore>> {
-    let ownership = if host.is_root() { Ownership::Real } else { Ownership::Squashed };
+    let ownership = if host.root { Ownership::Real } else { Ownership::Squashed };
     Ok(Arc::new(ImageStore::open(&state.path().join("images"), ownership)?))
 }
 

@@ -124,7 +124,8 @@ fn load(args: &LoadArgs) -> anyhow::Result<()> {
     let mut progress = Progress::new(upload.bytes);
     let body = progress.counting(upload.body);
     let answer = gateway.upload(&target, "application/x-tar", body, &doing);
-    let loaded = answer.and_then(|answer| follow(&gateway, answer, &mut progress, &doing));
+    let loaded = answer
+        .and_then(|answer| follow(&gateway, answer, &mut |step| progress.step(step), &doing));
     progress.end();
     let loaded = loaded?;
     if let Some(said) = upload.left_out.sentence() {
@@ -153,11 +154,14 @@ fn check_reference(reference: Option<&str>) -> anyhow::Result<()> {
     }
 }
 
-/// Reads the server's events up to the end of its answer.
-fn follow(
+/// Reads the server's events up to the end of its answer; `show` is told each step.
+///
+/// # Errors
+/// The archive was refused, or the server cannot be heard.
+pub fn follow(
     gateway: &Gateway,
     answer: Answer,
-    progress: &mut Progress,
+    show: &mut dyn FnMut(&str),
     doing: &str,
 ) -> anyhow::Result<Vec<ImageSummary>> {
     let answer = expect(gateway, answer, &[StatusCode::OK], doing)?;
@@ -165,7 +169,7 @@ fn follow(
     let mut loaded = Vec::new();
     while let Some(event) = events.next().map_err(|error| anyhow::anyhow!("{doing}: {error}"))? {
         match event {
-            LoadEvent::Progress { step, .. } => progress.step(&printable(&step)),
+            LoadEvent::Progress { step, .. } => show(&printable(&step)),
             LoadEvent::Loaded { image } => loaded.push(image),
             LoadEvent::Failed { error } => anyhow::bail!("{doing}: {}", printable(&error)),
         }

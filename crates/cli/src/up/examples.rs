@@ -14,9 +14,12 @@ use pinnace_core::limits;
 use ureq::http::{Method, StatusCode};
 
 use crate::{
-    command::deploy::{Rollout, settle, take},
+    command::{
+        deploy::{Rollout, settle, take},
+        image::follow,
+    },
     credentials, embed,
-    gateway::{Address, Gateway, Patience},
+    gateway::{Address, Gateway, Patience, query},
     output, pause,
 };
 
@@ -36,22 +39,34 @@ fn deploy_all(listen: SocketAddr, state_dir: &Path, auth: bool) -> anyhow::Resul
     // The password is there once the server is.
     let credential = if auth { credentials::of_state_dir(state_dir) } else { None };
     let gateway = Gateway::new(address, credential, false);
-    for example in embed::examples() {
+    let examples = embed::examples(&url)?;
+    for example in &examples {
+        if let Some(image) = &example.image {
+            load(&gateway, image)?;
+        }
         take(&gateway, &example.deployment)?;
     }
-    for example in embed::examples() {
-        match settle(&gateway, example.name, None, limits::ROLLOUT_WAIT_DEFAULT)? {
+    for example in &examples {
+        match settle(&gateway, &example.name, None, limits::ROLLOUT_WAIT_DEFAULT)? {
             Rollout::Failed(why) => output::warn(&format!("example {}: {why}", example.name)),
             Rollout::Ready(_) | Rollout::Unknown => {}
         }
     }
     let mut out = io::stdout().lock();
     writeln!(out, "\nExample functions. Paste a line:")?;
-    for example in embed::examples() {
-        writeln!(out, "  curl -d 'hello' {}", gateway.function_url(example.name, None))?;
+    for example in &examples {
+        writeln!(out, "\n  {}: {}\n  {}", example.name, example.about, example.curl)?;
     }
     out.flush()?;
     Ok(())
+}
+
+fn load(gateway: &Gateway, image: &embed::Archive) -> anyhow::Result<()> {
+    let doing = format!("loading image {}", image.reference);
+    let target = format!("/system/images{}", query(&[("reference", Some(&image.reference))]));
+    let body = io::Cursor::new(image.bytes.clone());
+    let answer = gateway.upload(&target, "application/x-tar", body, &doing)?;
+    follow(gateway, answer, &mut |_| {}, &doing).map(drop)
 }
 
 fn await_health(gateway: &Gateway) -> anyhow::Result<()> {

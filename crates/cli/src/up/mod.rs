@@ -33,7 +33,7 @@ pub fn run(args: &UpArgs) -> anyhow::Result<()> {
     if args.examples {
         examples::deploy_when_ready(settings.listen, settings.state_dir.clone(), settings.auth);
     }
-    pinnace_server::run(settings)
+    pinnace_server::run(&settings)
 }
 
 /// The server's own log goes to standard error; `PINNACE_LOG` or `RUST_LOG` choose what is in it.

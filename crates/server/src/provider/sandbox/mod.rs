@@ -28,7 +28,7 @@ use pinnace_sandbox::{
 };
 use tokio::sync::mpsc;
 
-pub use self::spawner::{Kept, Spawner, SpawnerLink, SpawnerPaths, quit};
+pub use self::spawner::{IdleSpawner, Kept, Spawner, SpawnerPaths, quit};
 use self::{
     endpoint::UnixConnector,
     life::Life,
@@ -264,7 +264,7 @@ impl Sandboxes {
             Door::Port(_) => None,
         };
         let id_base =
-            self.host.can_map_ids().then(|| ID_BASE + deployed.slot * 65_536);
+            self.host.id_ranges.is_ok().then(|| ID_BASE + deployed.slot * 65_536);
         Ok((prepared.sandbox(replica, dir, id_base), listener))
     }
 

@@ -5,32 +5,24 @@
 
 use std::{
     collections::HashMap,
+    fs::OpenOptions,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::Child,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use pinnace_core::limits;
 use pinnace_sandbox::{
     channel::Channel,
+    client::SpawnerLink,
     protocol::{FromSpawner, SandboxSpec, ToSpawner, VERSION},
     spawner::Config,
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::sync::{mpsc, oneshot};
 
 use super::link::Link;
-
-/// How long a new spawner may take until it answers on its socket.
-const START_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// Wait between two looks for its socket.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// A sandbox that was made.
 #[derive(Debug)]
@@ -73,18 +65,15 @@ impl Spawner {
     ///
     /// # Errors
     /// It cannot be started.
-    pub async fn find_or_start(paths: SpawnerPaths) -> io::Result<(SpawnerLink, Kept)> {
-        let socket = socket_path(&paths.run);
-        let link = match Channel::connect(&socket) {
-            Ok(channel) => Link::new(channel)?,
-            Err(_nobody_there) => start(&paths).await?,
-        };
-        link.send(&ToSpawner::Lend, &[]).await?;
-        let lent = match link.recv().await? {
-            Some((FromSpawner::Lent { names }, fds)) => names.into_iter().zip(fds).collect(),
-            _ => return Err(io::Error::other("the spawner does not say what it keeps")),
-        };
-        Ok((SpawnerLink { paths, link }, lent))
+    pub async fn find_or_start(paths: SpawnerPaths) -> io::Result<(IdleSpawner, Kept)> {
+        let config = paths.clone();
+        let (link, kept) = blocking(move || {
+            let link = config.open()?;
+            let kept = link.lend()?;
+            Ok((link, kept))
+        })
+        .await?;
+        Ok((IdleSpawner { paths, link }, kept))
     }
 
     /// Asks for a sandbox. `listener` is the function's socket, if it is to have one.
@@ -106,25 +95,58 @@ impl Spawner {
     }
 }
 
-/// A link to a spawner that serves nobody yet.
+/// A spawner that nobody asks anything yet.
 #[derive(Debug)]
-pub struct SpawnerLink {
+pub struct IdleSpawner {
     paths: SpawnerPaths,
-    link: Link,
+    link: SpawnerLink,
 }
 
-impl SpawnerLink {
+impl IdleSpawner {
     /// Gives it these sockets to keep, and begins to serve requests; starts another spawner whenever this
     /// one dies.
     ///
     /// # Errors
     /// It does not take the sockets.
     pub async fn serve(self, kept: Kept) -> io::Result<Spawner> {
+        let Self { paths, link } = self;
+        let kept = Arc::new(kept);
+        let alive = hand_over(link, kept.clone()).await?;
         let (requests, inbox) = mpsc::channel(limits::STORE_QUEUE_MAX);
-        keep(&self.link, &kept).await?;
-        tokio::spawn(run(self.paths, self.link, kept, inbox));
+        tokio::spawn(run(paths, alive, kept, inbox));
         Ok(Spawner { requests })
     }
+}
+
+/// A spawner that keeps the sockets and can be asked.
+struct Alive {
+    link: Link,
+    process: Option<Child>,
+}
+
+impl SpawnerPaths {
+    fn open(&self) -> io::Result<SpawnerLink> {
+        let config = Config {
+            socket: socket_path(&self.run),
+            init: self.programs.join("pinnace-init"),
+            scaffold: self.run.join("mnt"),
+            cgroup_name: self.cgroup.clone(),
+        };
+        // Its words go to a file: it outlives this server, and must not hold its terminal.
+        let log = OpenOptions::new().create(true).append(true).open(self.run.join("spawner.log"))?;
+        SpawnerLink::open(&self.programs.join("pinnace-spawner"), &config, log)
+    }
+}
+
+async fn hand_over(link: SpawnerLink, kept: Arc<Kept>) -> io::Result<Alive> {
+    let link = blocking(move || link.keep(&kept).map(|()| link)).await?;
+    Ok(Alive { link: Link::new(link.channel)?, process: link.process })
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 /// Tells the spawner of a state directory to end, if there is one.
@@ -144,78 +166,28 @@ fn socket_path(run: &Path) -> PathBuf {
     run.join(format!("spawner-{VERSION}.sock"))
 }
 
-async fn start(paths: &SpawnerPaths) -> io::Result<Link> {
-    let program = paths.programs.join("pinnace-spawner");
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(paths.run.join("spawner.log"))?;
-    let socket = socket_path(&paths.run);
-    let config = Config {
-        socket: socket.clone(),
-        init: paths.programs.join("pinnace-init"),
-        scaffold: paths.run.join("mnt"),
-        cgroup_name: paths.cgroup.clone(),
-    };
-    let mut child = tokio::process::Command::new(&program)
-        .args(config.to_args())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .map_err(|error| {
-            io::Error::other(format!("{} cannot be run: {error}", program.display()))
-        })?;
-    let deadline = Instant::now() + START_TIME_MAX;
-    loop {
-        if let Ok(channel) = Channel::connect(&socket) {
-            return Link::new(channel);
-        }
-        let log = paths.run.join("spawner.log");
-        if let Some(status) = child.try_wait()? {
-            let text = format!("the spawner ended at once ({status}); see {}", log.display());
-            return Err(io::Error::other(text));
-        }
-        if Instant::now() > deadline {
-            let text = format!("the spawner does not answer; see {}", log.display());
-            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-}
-
-async fn keep(link: &Link, kept: &Kept) -> io::Result<()> {
-    let names = kept.iter().map(|(name, _)| name.clone()).collect();
-    let fds = kept.iter().map(|(_, fd)| fd.as_fd().try_clone_to_owned()).collect::<Result<Vec<_>, _>>()?;
-    link.send(&ToSpawner::Keep { names }, &fds).await?;
-    match link.recv().await? {
-        Some((FromSpawner::Kept, _)) => Ok(()),
-        _ => Err(io::Error::other("the spawner does not keep the listening sockets")),
-    }
-}
-
 type Waiting = Mutex<HashMap<u64, oneshot::Sender<Result<Started, String>>>>;
 
 async fn run(
     paths: SpawnerPaths,
-    mut link: Link,
-    kept: Kept,
+    mut alive: Alive,
+    kept: Arc<Kept>,
     mut inbox: mpsc::Receiver<Request>,
 ) {
     loop {
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Waiting::default();
         tokio::select! {
             // Nobody asks any more: the server is ending. The spawner stays for the next one.
-            () = send_all(&link, &waiting, &mut inbox) => return,
-            error = receive_all(&link, &waiting) => {
+            () = send_all(&alive.link, &waiting, &mut inbox) => return,
+            error = receive_all(&alive.link, &waiting) => {
                 tracing::error!(%error, "the spawner died; another is started");
             }
         }
         for (_, answer) in std::mem::take(&mut *lock(&waiting)) {
             drop(answer.send(Err("the spawner died while it made the sandbox".to_owned())));
         }
-        link = match restart(&paths, &kept).await {
-            Ok(link) => link,
+        alive = match replace(&paths, alive, kept.clone()).await {
+            Ok(alive) => alive,
             Err(error) => {
                 tracing::error!(%error, "no function can be started any more: no spawner");
                 return;
@@ -224,10 +196,18 @@ async fn run(
     }
 }
 
-async fn restart(paths: &SpawnerPaths, kept: &Kept) -> io::Result<Link> {
-    let link = start(paths).await?;
-    keep(&link, kept).await?;
-    Ok(link)
+async fn replace(paths: &SpawnerPaths, dead: Alive, kept: Arc<Kept>) -> io::Result<Alive> {
+    let paths = paths.clone();
+    let link = blocking(move || {
+        if let Some(mut process) = dead.process {
+            // It may have broken off without dying.
+            process.kill()?;
+            process.wait()?;
+        }
+        paths.open()
+    })
+    .await?;
+    hand_over(link, kept).await
 }
 
 async fn send_all(link: &Link, waiting: &Waiting, inbox: &mut mpsc::Receiver<Request>) {
