@@ -17,6 +17,7 @@ pub mod channel;
 pub mod client;
 mod custody;
 pub mod failed;
+pub mod host;
 pub mod host_root;
 pub mod images;
 pub mod init;

@@ -23,6 +23,7 @@ use crate::{
     channel::{Channel, Listener},
     custody::Custody,
     failed::Doing as _,
+    host,
     protocol::{FromSpawner, SandboxSpec, ToSpawner},
     rootfs::Scaffold,
     seccomp, start,
@@ -96,8 +97,12 @@ const FIRST_STRAY_FD: i32 = 3;
 /// # Errors
 /// If it cannot be set up, with what is in the way.
 pub fn main(args: impl Iterator<Item = OsString>) -> io::Result<()> {
+    let args: Vec<OsString> = args.collect();
+    if args.first().is_some_and(|word| word == host::PROBE) {
+        return host::print_probe(args.get(1));
+    }
     let usage = "usage: pinnace-spawner SOCKET INIT_PROGRAM EMPTY_DIRECTORY CGROUP_NAME";
-    let config = Config::from_args(args).ok_or_else(|| io::Error::other(usage))?;
+    let config = Config::from_args(args.into_iter()).ok_or_else(|| io::Error::other(usage))?;
     sys::close_strays(FIRST_STRAY_FD)?;
     // Fails only for the leader of a group, which has no need of it.
     let _ = rustix::process::setsid();
@@ -235,7 +240,7 @@ impl Tools {
 
 /// An ordinary user becomes root of a user namespace that holds his own id alone, so that all that
 /// follows is the same as for root.
-fn enter_user_namespace(proof: &SingleThreaded) -> io::Result<()> {
+pub(crate) fn enter_user_namespace(proof: &SingleThreaded) -> io::Result<()> {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     sys::unshare(proof, libc::CLONE_NEWUSER | libc::CLONE_NEWNS).map_err(|error| {
         let text = format!(

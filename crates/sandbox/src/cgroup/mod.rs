@@ -15,6 +15,7 @@ use std::{
 
 use pinnace_core::limits;
 use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
 
 use crate::{failed::Doing as _, patience, protocol::Bounds};
 
@@ -36,7 +37,7 @@ enum Kind {
 }
 
 /// What can be limited here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Controllers {
     /// Memory.
     pub memory: bool,

@@ -6,4 +6,7 @@
 mod bounds;
 mod fences;
 mod host;
+mod leaks;
 mod life;
+mod ordinary;
+mod survival;
