@@ -176,8 +176,9 @@ impl<R: Read> Entries<R> {
         };
         match flag {
             b'S' => self.read_sparse_map(header, stored, &mut entry)?,
+            0 => self.begin_body(stored)?,
             _ if matches!(entry.kind, Kind::File | Kind::Unknown) => self.begin_body(stored)?,
-            _ => entry.size = 0,
+            _ => {}
         }
         Ok(entry)
     }
@@ -326,7 +327,7 @@ impl<R: Read> Entries<R> {
 fn kind(flag: u8, path: &[u8]) -> Kind {
     match flag {
         // Tars from before POSIX mark directories by a slash only.
-        0 | b'0' if path.ends_with(b"/") => Kind::Directory,
+        0 if path.ends_with(b"/") => Kind::Directory,
         0 | b'0' | b'7' | b'S' => Kind::File,
         b'1' => Kind::HardLink,
         b'2' => Kind::Symlink,

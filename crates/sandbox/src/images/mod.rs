@@ -19,7 +19,7 @@
 //! reference is gone, unless it is leased (a load under way, an [`Image`] that somebody holds) or in use
 //! by a replica; [`ImageStore::collect_garbage`] removes what nothing points at.
 //!
-//! What a layer holds was written by strangers. Every path is taken apart by [`path`] before it is used,
+//! What a layer holds was written by strangers. Every path is taken apart by `path` before it is used,
 //! and every file is made by name in a directory that was opened below the layer's own (`openat2`, beneath
 //! and without links), so that nothing can be written outside of it.
 

@@ -292,8 +292,10 @@ impl<'a> Unpacker<'a> {
         self.parents.open(path.split().0)?;
         let target_dir = tree::open_beneath(self.parents.root(), above, DIRECTORY).map_err(
             |errno| match errno {
-                Errno::NOENT | Errno::NOTDIR => fault("which this layer does not have"),
-                Errno::LOOP | Errno::XDEV => fault("whose path goes through a symbolic link"),
+                Errno::NOENT => fault("which this layer does not have"),
+                Errno::NOTDIR | Errno::LOOP | Errno::XDEV => {
+                    fault("whose path goes through a symbolic link or a file")
+                }
                 other => EntryFault::System(other),
             },
         )?;
