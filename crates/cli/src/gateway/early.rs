@@ -44,7 +44,7 @@ impl<In: Transport> Connector<In> for EarlyAnswer {
         _: &ConnectionDetails<'_>,
         chained: Option<In>,
     ) -> Result<Option<Self::Out>, Error> {
-        Ok(chained.map(|inner| Patient { inner, stopped: self.0.clone() }))
+        Ok(chained.map(|inner| Patient { inner, stopped: self.0.clone(), unseen: false }))
     }
 }
 
@@ -53,6 +53,8 @@ impl<In: Transport> Connector<In> for EarlyAnswer {
 pub struct Patient<T> {
     inner: T,
     stopped: Stopped,
+    /// Whether input that was read may still be shown a second time.
+    unseen: bool,
 }
 
 impl<T: Transport> Transport for Patient<T> {
@@ -73,7 +75,14 @@ impl<T: Transport> Transport for Patient<T> {
         }
     }
 
+    /// Whoever waits for `100 Continue` looks at a final answer and leaves it; whoever reads the answer
+    /// next must find it here and not wait for more. So input that was left is shown once again.
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        if self.unseen && !self.inner.buffers().input().is_empty() {
+            self.unseen = false;
+            return Ok(true);
+        }
+        self.unseen = true;
         self.inner.await_input(timeout)
     }
 

@@ -1,0 +1,10 @@
+//! The real `pinnace` binary against a small HTTP server that says what a test tells it to.
+
+mod bench;
+mod deploy;
+mod image;
+mod invoke;
+mod recordings;
+mod server;
+mod session;
+mod words;
