@@ -1,1 +1,2 @@
+mod embed;
 fn main() {}
