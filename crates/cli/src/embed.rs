@@ -17,7 +17,7 @@ use std::{
 use flate2::read::GzDecoder;
 use sha2::{Digest, Sha256};
 
-pub use examples::{Archive, Example, examples};
+pub use examples::{Archive, examples};
 
 /// The programs, unpacked.
 #[derive(Clone, Debug)]

@@ -34,7 +34,8 @@ pub fn doctor(state_dir: &Path, out: &mut dyn Write) -> anyhow::Result<bool> {
     // The first error is the one to tell; the directory holds programs only.
     drop(std::fs::remove_dir_all(&own));
     let host = looked?;
-    let groups = host.cgroup_version.map_or("none".to_owned(), |version| format!("version {version}"));
+    let groups =
+        host.cgroup_version.map_or("none".to_owned(), |version| format!("version {version}"));
     writeln!(out, "Kernel {}, control groups: {groups}", host.kernel)?;
     writeln!(out, "User {}{}", host.uid, if host.root { " (root)" } else { "" })?;
     let missing = host.missing();

@@ -231,3 +231,35 @@ pub const HEALTH_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Between two steps of a spinner on a terminal.
 pub const SPINNER_TICK: Duration = Duration::from_millis(100);
+
+/// Connections that a watchdog serves at once. Further ones wait in the kernel's queue.
+pub const WATCHDOG_CONNECTIONS_MAX: usize = 1536;
+
+/// Bytes of a body that a watchdog holds whole (serializing mode, `http_buffer_req_body`). Reached: 413.
+pub const HELD_BODY_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of output of one call in serializing mode, which are held until the process ends. Reached: the
+/// process is ended and the call answered 500.
+pub const HELD_OUTPUT_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of a body its process does not read that a watchdog reads all the same, to save the caller's
+/// connection. Reached: the connection is closed after the answer.
+pub const UNREAD_BODY_BYTES_MAX: u64 = 8 << 20;
+
+/// Longest silence, both ways, of a tunnel or an event stream through a watchdog. The gateway's own
+/// limit comes sooner. Reached: it is ended.
+pub const TUNNEL_IDLE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Bytes of log lines that wait because nobody reads the log. Reached: the function's output waits, and
+/// the watchdog's own lines are left out and counted.
+pub const LOG_BACKLOG_BYTES_MAX: usize = 256 << 10;
+
+/// How long a function's server may take to end after its SIGTERM, once no call is under way. Reached:
+/// SIGKILL.
+pub const CHILD_STOP_MAX: Duration = Duration::from_secs(2);
+
+/// Entries of a directory that a watchdog lists in static mode. Further ones are left out.
+pub const LISTED_FILES_MAX: usize = 10_000;
+
+/// Byte ranges of one request in static mode. Reached: the whole file is sent.
+pub const RANGES_MAX: usize = 16;

@@ -16,7 +16,7 @@ use http::{Method, Request, Response};
 use http_body::Body;
 use hyper::{
     body::Incoming,
-    client::conn::http1::{self, SendRequest},
+    client::conn::http1::{Builder, SendRequest},
 };
 use hyper_util::rt::TokioIo;
 
@@ -28,6 +28,7 @@ pub struct Pool<B> {
     idle: Mutex<Vec<Idle<B>>>,
     idle_max: usize,
     kept: Duration,
+    client: Builder,
 }
 
 #[derive(Debug)]
@@ -79,7 +80,14 @@ where
     /// A pool that keeps at most `idle_max` connections, each unused for at most `kept`.
     #[must_use]
     pub fn new(idle_max: usize, kept: Duration) -> Self {
-        Self { idle: Mutex::new(Vec::new()), idle_max, kept }
+        Self { idle: Mutex::new(Vec::new()), idle_max, kept, client: Builder::new() }
+    }
+
+    /// Sends header names as `Content-Type`, not `content-type`, for upstreams that tell them apart.
+    #[must_use]
+    pub fn title_case_headers(mut self) -> Self {
+        self.client.title_case_headers(true);
+        self
     }
 
     /// Sends a request over an idle connection, or over a new one that `connect` makes.
@@ -110,7 +118,7 @@ where
             }
         }
         let stream = connect().await.map_err(SendFailure::Connect)?;
-        let mut lease = open(stream).await.map_err(SendFailure::Exchange)?;
+        let mut lease = self.open(stream).await.map_err(SendFailure::Exchange)?;
         let response = lease.sender.send_request(request).await.map_err(SendFailure::Exchange)?;
         Ok(Sent { response, lease })
     }
@@ -120,7 +128,7 @@ where
     /// # Errors
     /// The HTTP client refused the stream.
     pub async fn adopt(&self, stream: Stream) -> Result<(), hyper::Error> {
-        let lease = open(stream).await?;
+        let lease = self.open(stream).await?;
         self.put(lease.sender);
         Ok(())
     }
@@ -144,6 +152,14 @@ where
     #[must_use]
     pub fn idle_count(&self) -> usize {
         self.idle().len()
+    }
+
+    async fn open(&self, stream: Stream) -> Result<Lease<B>, hyper::Error> {
+        let (mut sender, connection) = self.client.handshake(TokioIo::new(stream)).await?;
+        // The task ends with its connection; its error is the caller's, who has it from `send_request`.
+        drop(tokio::spawn(connection.with_upgrades()));
+        sender.ready().await?;
+        Ok(Lease { sender, reused: false })
     }
 
     fn take(&self) -> Option<Lease<B>> {
@@ -180,18 +196,6 @@ impl<B> Lease<B> {
     pub fn is_reused(&self) -> bool {
         self.reused
     }
-}
-
-async fn open<B>(stream: Stream) -> Result<Lease<B>, hyper::Error>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // The task ends with its connection; its error is the caller's, who has it from `send_request`.
-    drop(tokio::spawn(connection.with_upgrades()));
-    sender.ready().await?;
-    Ok(Lease { sender, reused: false })
 }
 
 /// A second copy of a request that may be sent twice: idempotent (RFC 9110 section 9.2.2), no body.

@@ -1,7 +1,8 @@
 //! A body on its way through: one frame at a time, with a limit on silence and, if wished, on size.
 //!
-//! No channel stands between the two ends, so slowness of one is felt by the other. The timer is armed
-//! only while nothing comes, which small bodies never see.
+//! No channel stands between the two ends, so slowness of one is felt by the other. The timer runs only
+//! while the receiver waits for the sender: small bodies never see it, and a receiver that takes its
+//! time is not taken for a silent sender.
 
 use std::{
     future::Future,
@@ -60,6 +61,7 @@ pub struct Relay<E: Ended> {
     bytes_max: u64,
     bytes: u64,
     silence: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
     ended: Option<E>,
 }
 
@@ -67,7 +69,8 @@ impl<E: Ended> Relay<E> {
     /// Passes `inner` on; breaks it off when nothing comes for `idle_max`, or more than `bytes_max`.
     pub fn new(inner: Incoming, idle_max: Duration, bytes_max: u64, ended: E) -> Self {
         let inner = Some(inner);
-        Self { inner, idle_max, bytes_max, bytes: 0, silence: None, ended: Some(ended) }
+        let ended = Some(ended);
+        Self { inner, idle_max, bytes_max, bytes: 0, silence: None, waiting: false, ended }
     }
 
     /// Bytes handed on so far.
@@ -83,15 +86,29 @@ impl<E: Ended> Relay<E> {
     }
 
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<RelayError> {
-        let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(self.idle_max)));
-        silence.as_mut().poll(cx).map(|()| RelayError::Silent(self.idle_max))
+        let idle_max = self.idle_max;
+        match &mut self.silence {
+            None => self.silence = Some(Box::pin(sleep(idle_max))),
+            Some(silence) if !self.waiting => silence.as_mut().reset(after(idle_max)),
+            Some(_) => {}
+        }
+        self.waiting = true;
+        let Some(silence) = &mut self.silence else { return Poll::Pending };
+        silence.as_mut().poll(cx).map(|()| RelayError::Silent(idle_max))
     }
+}
+
+/// The end of a wait that begins now. One that is too long to be counted ends in a year or so.
+fn after(wait: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or_else(|| now + Duration::from_secs(1 << 25))
 }
 
 impl<E: Ended> Default for Relay<E> {
     fn default() -> Self {
         let idle_max = Duration::MAX;
-        Self { inner: None, idle_max, bytes_max: 0, bytes: 0, silence: None, ended: None }
+        let (inner, silence, ended) = (None, None, None);
+        Self { inner, idle_max, bytes_max: 0, bytes: 0, silence, waiting: false, ended }
     }
 }
 
@@ -110,9 +127,7 @@ impl<E: Ended> Body for Relay<E> {
             this.end(false);
             return Poll::Ready(Some(Err(silent)));
         };
-        if let Some(silence) = &mut this.silence {
-            silence.as_mut().reset(Instant::now() + this.idle_max);
-        }
+        this.waiting = false;
         match next {
             Some(Ok(frame)) => {
                 this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -30,12 +30,13 @@ pub struct SpawnerLink {
 }
 
 impl SpawnerLink {
-    /// Connects to the spawner that serves there, or starts one from `program`.
+    /// Connects to the spawner that serves there, or starts one from `program`, with `log` as its standard
+    /// error.
     ///
     /// # Errors
-    /// If it ends at once (it has then said why on standard error), or does not listen within
+    /// If it ends at once (it has then said why there), or does not listen within
     /// `SPAWNER_START_TIME_MAX`.
-    pub fn open(program: &Path, config: &Config) -> io::Result<Self> {
+    pub fn open(program: &Path, config: &Config, log: impl Into<Stdio>) -> io::Result<Self> {
         if let Ok(channel) = Channel::connect(&config.socket) {
             return Ok(Self { channel, process: None });
         }
@@ -44,6 +45,7 @@ impl SpawnerLink {
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(log)
             .spawn()
             .doing(|| format!("start {}", program.display()))?;
         let opened = patience::until(limits::SPAWNER_START_TIME_MAX, || {

@@ -10,10 +10,7 @@ use std::{
 };
 
 use pinnace_core::{
-    FunctionRef, FunctionSpec, limits,
-    name::NameError,
-    spec::Faults,
-    wire::FunctionDeployment,
+    FunctionRef, FunctionSpec, limits, name::NameError, spec::Faults, wire::FunctionDeployment,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::{Mutex, MutexGuard};
@@ -64,10 +61,15 @@ pub enum ChangeError {
     #[error("function {0} is not deployed")]
     Unknown(FunctionRef),
     /// As many functions are deployed as may be.
-    #[error("{} functions are deployed, the most there may be (FUNCTIONS_MAX)", limits::FUNCTIONS_MAX)]
+    #[error(
+        "{} functions are deployed, the most there may be (FUNCTIONS_MAX)",
+        limits::FUNCTIONS_MAX
+    )]
     TooMany,
     /// More replicas than may be.
-    #[error("function {id} may have at most {max} replicas (label com.openfaas.scale.max), not {asked}")]
+    #[error(
+        "function {id} may have at most {max} replicas (label com.openfaas.scale.max), not {asked}"
+    )]
     Replicas {
         /// The function.
         id: FunctionRef,

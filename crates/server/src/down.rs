@@ -57,7 +57,9 @@ pub(crate) async fn clear(state_dir: &Path) -> io::Result<()> {
         if replicas.exists() {
             let swept = sweep::sweep(&replicas, &cgroups, &Default::default())?;
             if let Some((id, error)) = swept.left.into_iter().next() {
-                return Err(io::Error::other(format!("replica {id} cannot be cleared away: {error}")));
+                return Err(io::Error::other(format!(
+                    "replica {id} cannot be cleared away: {error}"
+                )));
             }
         }
         cgroups.remove_base();

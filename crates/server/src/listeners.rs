@@ -76,10 +76,8 @@ impl Listeners {
         let sockets = self.sockets.iter().map(|socket| {
             Ok((name(self.purpose, self.address), socket.as_fd().try_clone_to_owned()?))
         });
-        let guard = self
-            .guard
-            .try_clone()
-            .map(|guard| (guard_name(self.purpose, self.address), guard));
+        let guard =
+            self.guard.try_clone().map(|guard| (guard_name(self.purpose, self.address), guard));
         sockets.chain([guard]).collect()
     }
 }

@@ -10,7 +10,12 @@ use std::{
 
 use anyhow::Context;
 use pinnace_core::FunctionRef;
-use pinnace_sandbox::{cgroup::Cgroups, host::Host, host_root, images::{ImageStore, Ownership}};
+use pinnace_sandbox::{
+    cgroup::Cgroups,
+    host::Host,
+    host_root,
+    images::{ImageStore, Ownership},
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
@@ -131,8 +136,7 @@ impl Started {
         };
         let (spawner, mut kept) = Spawner::find_or_start(paths).await?;
         let http = Listeners::take_or_bind(&mut kept, "http", settings.listen, workers)?;
-        let metrics =
-            Listeners::take_or_bind(&mut kept, "metrics", settings.metrics_listen, 1)?;
+        let metrics = Listeners::take_or_bind(&mut kept, "metrics", settings.metrics_listen, 1)?;
         let mut copies = http.copies()?;
         copies.extend(metrics.copies()?);
         let spawner = spawner.serve(copies).await?;
@@ -161,7 +165,8 @@ impl Started {
         let deployments = Deployments::new(catalog.clone(), provider.clone(), store);
         restore(&deployments, &provider, functions, settings.zero_by_default)?;
 
-        let access = if settings.auth { Access::Password(state.password()?.0) } else { Access::Open };
+        let access =
+            if settings.auth { Access::Password(state.password()?.0) } else { Access::Open };
         let image_bytes_max = settings.image_bytes_max;
         let api = Arc::new(Api { deployments, access, images, image_bytes_max });
         let (ending, is_ending) = watch::channel(false);
@@ -235,8 +240,7 @@ fn restore(
         let running = u32::try_from(left.len()).unwrap_or(u32::MAX);
         let scale = entry.deployed().spec.scale.clone();
         // A function that may be at zero stays there until it is called.
-        let at_least =
-            if scale.to_zero.unwrap_or(zero_by_default) { 0 } else { stored.replicas };
+        let at_least = if scale.to_zero.unwrap_or(zero_by_default) { 0 } else { stored.replicas };
         let wanted = running.clamp(at_least, scale.max.max(at_least));
         provider.restore(&entry, wanted, left);
     }

@@ -124,8 +124,8 @@ fn load(args: &LoadArgs) -> anyhow::Result<()> {
     let mut progress = Progress::new(upload.bytes);
     let body = progress.counting(upload.body);
     let answer = gateway.upload(&target, "application/x-tar", body, &doing);
-    let loaded = answer
-        .and_then(|answer| follow(&gateway, answer, &mut |step| progress.step(step), &doing));
+    let loaded =
+        answer.and_then(|answer| follow(&gateway, answer, &mut |step| progress.step(step), &doing));
     progress.end();
     let loaded = loaded?;
     if let Some(said) = upload.left_out.sentence() {

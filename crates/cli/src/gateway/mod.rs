@@ -153,7 +153,8 @@ impl Gateway {
     ) -> anyhow::Result<Answer> {
         let mut request = Request::builder().method(method).uri(self.url(target));
         // A server that can tell how far it is does so only to those who would read it.
-        request = request.header(header::ACCEPT, "application/json, application/x-ndjson, text/plain");
+        request =
+            request.header(header::ACCEPT, "application/json, application/x-ndjson, text/plain");
         if let Some(kind) = kind {
             request = request.header(header::CONTENT_TYPE, kind);
         }

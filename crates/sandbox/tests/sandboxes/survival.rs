@@ -128,7 +128,7 @@ fn a_sweep_ends_what_nobody_wants_and_spares_the_rest() {
 fn kept_sockets_reach_the_next_server() {
     let mut host = Host::new();
     let program = Path::new(env!("CARGO_BIN_EXE_pinnace-spawner"));
-    let link = SpawnerLink::open(program, &host.config).unwrap();
+    let link = SpawnerLink::open(program, &host.config, std::process::Stdio::inherit()).unwrap();
     assert!(link.process.is_none(), "there is one already");
     assert!(link.lend().unwrap().is_empty());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -137,7 +137,7 @@ fn kept_sockets_reach_the_next_server() {
     drop(link);
     // Nobody accepts, but nobody is refused.
     let _caller = std::net::TcpStream::connect(address).unwrap();
-    let next = SpawnerLink::open(program, &host.config).unwrap();
+    let next = SpawnerLink::open(program, &host.config, std::process::Stdio::inherit()).unwrap();
     let mut lent = next.lend().unwrap();
     assert_eq!((lent.len(), lent[0].0.as_str()), (1, "http"));
     TcpListener::from(lent.remove(0).1).accept().unwrap();
@@ -157,7 +157,10 @@ fn a_second_spawner_does_not_replace_the_first() {
     assert!(!second.status.success());
     let said = String::from_utf8_lossy(&second.stderr);
     assert!(said.contains("another spawner serves"), "{said}");
-    host.server = SpawnerLink::open(Path::new("/nowhere"), &host.config).unwrap().channel;
+    host.server =
+        SpawnerLink::open(Path::new("/nowhere"), &host.config, std::process::Stdio::inherit())
+            .unwrap()
+            .channel;
     assert_eq!(host.sh("echo still").0, "still\n");
 }
 
@@ -166,6 +169,9 @@ fn foreign_words_end_a_connection_and_not_the_spawner() {
     let mut host = Host::new();
     host.server.send(&"hello", &[]).unwrap();
     assert!(host.server.recv::<String>().unwrap().is_none());
-    host.server = SpawnerLink::open(Path::new("/nowhere"), &host.config).unwrap().channel;
+    host.server =
+        SpawnerLink::open(Path::new("/nowhere"), &host.config, std::process::Stdio::inherit())
+            .unwrap()
+            .channel;
     assert_eq!(host.sh("echo still").0, "still\n");
 }

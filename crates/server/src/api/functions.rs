@@ -127,7 +127,10 @@ pub(super) fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
         status => ApiError::new(status, format!("the body could not be read: {rejection}")),
     })?;
     serde_json::from_slice(&body).map_err(|error| {
-        ApiError::new(StatusCode::BAD_REQUEST, format!("the body is not the JSON expected: {error}"))
+        ApiError::new(
+            StatusCode::BAD_REQUEST,
+            format!("the body is not the JSON expected: {error}"),
+        )
     })
 }
 

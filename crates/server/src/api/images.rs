@@ -166,7 +166,9 @@ fn users(api: &Api, reference: &str) -> Vec<String> {
     users
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
     spawn_blocking(work).await.map_err(|error| {
         tracing::error!(%error, "the image store failed");
         let text = "the image store failed; the server's log says why";

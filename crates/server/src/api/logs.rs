@@ -55,13 +55,17 @@ impl Asked {
         };
         let mut asked = Self::default();
         for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-            let value = percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned();
+            let value =
+                percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned();
             let given = !value.is_empty();
             match key {
                 "name" => asked.name = value,
                 "namespace" => asked.namespace = value,
                 "instance" => asked.query.instance = Some(value).filter(|value| !value.is_empty()),
-                "follow" => asked.query.follow = matches!(value.as_str(), "1" | "t" | "T" | "true" | "True" | "TRUE"),
+                "follow" => {
+                    asked.query.follow =
+                        matches!(value.as_str(), "1" | "t" | "T" | "true" | "True" | "TRUE")
+                }
                 "tail" if given => {
                     let lines = value.parse::<i64>().map_err(|_| bad())?;
                     asked.query.tail = usize::try_from(lines).ok().filter(|lines| *lines > 0);
@@ -84,10 +88,16 @@ mod tests {
     #[test]
     fn queries() {
         let asked = Asked::read("name=a&tail=5&follow=1&since=2026-01-01T00%3A00%3A00Z").unwrap();
-        assert_eq!((asked.name.as_str(), asked.query.tail, asked.query.follow), ("a", Some(5), true));
+        assert_eq!(
+            (asked.name.as_str(), asked.query.tail, asked.query.follow),
+            ("a", Some(5), true)
+        );
         assert!(asked.query.since.is_some());
         let asked = Asked::read("name=a&tail=-1&follow=junk&follow=false&instance=").unwrap();
-        assert_eq!((asked.query.tail, asked.query.follow, asked.query.instance), (None, false, None));
+        assert_eq!(
+            (asked.query.tail, asked.query.follow, asked.query.instance),
+            (None, false, None)
+        );
         for bad in ["", "tail=1", "name=a&tail=x", "name=a&since=yesterday"] {
             assert!(Asked::read(bad).is_err(), "{bad}");
         }

@@ -317,8 +317,7 @@ mod tests {
     }
 
     fn pipe() -> (OwnedFd, std::fs::File) {
-        let (read, write) =
-            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         (read, std::fs::File::from(write))
     }
 

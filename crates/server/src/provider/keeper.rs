@@ -269,12 +269,8 @@ impl Work {
     fn step_due(&mut self) {
         let now = now();
         let due = |kept: &Function| kept.due().is_some_and(|due| due <= now);
-        let all: Vec<FunctionRef> = self
-            .functions
-            .iter()
-            .filter(|(_, kept)| due(kept))
-            .map(|(id, _)| id.clone())
-            .collect();
+        let all: Vec<FunctionRef> =
+            self.functions.iter().filter(|(_, kept)| due(kept)).map(|(id, _)| id.clone()).collect();
         for function in all {
             self.with(&function, |_, _| {});
         }

@@ -71,8 +71,7 @@ pub async fn seat(entry: &Arc<Entry>, activate: &dyn Activate) -> Result<Seat, F
     {
         return Ok(seat);
     }
-    let place =
-        entry.join_queue().ok_or_else(|| Failure::QueueFull(entry.id.to_string()))?;
+    let place = entry.join_queue().ok_or_else(|| Failure::QueueFull(entry.id.to_string()))?;
     loop {
         let wake_up = place.wake_up();
         if let Some(seat) = try_seat(entry) {

@@ -24,11 +24,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
 };
 
-use crate::proxy::{
-    answer::AnswerBody,
-    call::Calls,
-    route::Route,
-};
+use crate::proxy::{answer::AnswerBody, call::Calls, route::Route};
 
 /// How many more connections than the emptiest worker one may have before it hands newcomers over.
 const IMBALANCE_MAX: usize = 2;
@@ -222,8 +218,6 @@ async fn answer(
     let uri = request.uri().clone();
     match Route::of(uri.path()) {
         Route::Function { segment, rest } => calls.answer(segment, rest, request, peer).await,
-        Route::Control => {
-            shared.control.answer(request, peer).await.map(AnswerBody::Control)
-        }
+        Route::Control => shared.control.answer(request, peer).await.map(AnswerBody::Control),
     }
 }

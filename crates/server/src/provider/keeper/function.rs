@@ -184,14 +184,7 @@ impl Function {
         }
     }
 
-    fn note_end(
-        &mut self,
-        replica: &str,
-        copy: &Copy,
-        exit: Exit,
-        is_current: bool,
-        now: Instant,
-    ) {
+    fn note_end(&mut self, replica: &str, copy: &Copy, exit: Exit, is_current: bool, now: Instant) {
         if matches!(copy.phase, Phase::Stopping) {
             return;
         }

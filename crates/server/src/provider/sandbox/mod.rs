@@ -113,8 +113,7 @@ impl SandboxProvider {
     #[must_use]
     pub fn start(parts: SandboxParts, settings: KeeperSettings) -> Self {
         let SandboxParts { spawner, logs, cgroups, host, host_root, images, .. } = parts;
-        let ground =
-            Ground { spawner, logs, cgroups, lives: Mutex::default() };
+        let ground = Ground { spawner, logs, cgroups, lives: Mutex::default() };
         let defaults = Defaults { memory_bytes: parts.memory_bytes, pids: parts.pids };
         let sandboxes = Arc::new(Sandboxes {
             ground: Arc::new(ground),
@@ -263,8 +262,7 @@ impl Sandboxes {
             Door::Socket => Some(UnixConnector::listen(&dir)?),
             Door::Port(_) => None,
         };
-        let id_base =
-            self.host.id_ranges.is_ok().then(|| ID_BASE + deployed.slot * 65_536);
+        let id_base = self.host.id_ranges.is_ok().then(|| ID_BASE + deployed.slot * 65_536);
         Ok((prepared.sandbox(replica, dir, id_base), listener))
     }
 

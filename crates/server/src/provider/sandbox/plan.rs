@@ -215,13 +215,15 @@ mod tests {
         let host = Offer { is_host: true, ..Default::default() };
         let plan = Plan::new(&spec(r#"{"service":"a","image":"host","envProcess":"cat"}"#), &host);
         let plan = plan.unwrap();
-        assert_eq!((plan.command.as_slice(), plan.door), (&[WATCHDOG.to_owned()][..], Door::Socket));
+        assert_eq!(
+            (plan.command.as_slice(), plan.door),
+            (&[WATCHDOG.to_owned()][..], Door::Socket)
+        );
         assert_eq!(plan.binds(Path::new("/p"))[0].source, Path::new("/p/pinnace-watchdog"));
         assert!(has(&plan, "mode=serializing") && has(&plan, "PINNACE_LISTEN_FD=3"));
         assert_eq!(plan.user.uid, NOBODY);
-        let streaming = spec(
-            r#"{"service":"a","image":"i","envVars":{"fprocess":"cat","mode":"streaming"}}"#,
-        );
+        let streaming =
+            spec(r#"{"service":"a","image":"i","envVars":{"fprocess":"cat","mode":"streaming"}}"#);
         assert!(has(&Plan::new(&streaming, &offer(&["/app"])).unwrap(), "mode=streaming"));
     }
 

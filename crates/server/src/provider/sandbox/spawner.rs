@@ -133,7 +133,8 @@ impl SpawnerPaths {
             cgroup_name: self.cgroup.clone(),
         };
         // Its words go to a file: it outlives this server, and must not hold its terminal.
-        let log = OpenOptions::new().create(true).append(true).open(self.run.join("spawner.log"))?;
+        let log =
+            OpenOptions::new().create(true).append(true).open(self.run.join("spawner.log"))?;
         SpawnerLink::open(&self.programs.join("pinnace-spawner"), &config, log)
     }
 }
@@ -246,6 +247,8 @@ async fn receive_all(link: &Link, waiting: &Waiting) -> io::Error {
     }
 }
 
-fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<Started, String>>>> {
+fn lock(
+    waiting: &Waiting,
+) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<Started, String>>>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,138 @@
+//! Modes streaming and serializing: a process for each call.
+//!
+//! A task of its own looks after each process, so that a caller who leaves does not take the process with
+//! it: its output is closed, it may finish what it does, and `exec_timeout` bounds it as before.
+
+mod input;
+mod serializing;
+mod streaming;
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use hyper::body::Incoming;
+use tokio::{
+    io::AsyncRead,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    access::Access,
+    answer::Answer,
+    cgi,
+    front::Call,
+    gate::Pass,
+    journal::{Journal, Source},
+    lines,
+    process::{Pipes, Process, Program},
+    settings::{LogSettings, Settings},
+    spelling,
+};
+
+/// Starts a process for each call.
+#[derive(Debug)]
+pub struct Forker {
+    program: Program,
+    holds_output: bool,
+    exec_timeout: Option<Duration>,
+    read_timeout: Duration,
+    content_type: HeaderValue,
+    logs: LogSettings,
+    journal: Journal,
+}
+
+/// What a call needs besides its process.
+#[derive(Debug)]
+struct Forked {
+    access: Access,
+    deadline: Option<Instant>,
+    _pass: Pass,
+}
+
+impl Forker {
+    /// Of this program; `holds_output` for serializing mode.
+    pub fn new(
+        program: Program,
+        holds_output: bool,
+        settings: &Settings,
+        journal: &Journal,
+    ) -> Self {
+        Self {
+            program,
+            holds_output,
+            exec_timeout: settings.exec_timeout,
+            read_timeout: settings.read_timeout,
+            content_type: settings.content_type.clone(),
+            logs: settings.logs,
+            journal: journal.clone(),
+        }
+    }
+
+    /// A call.
+    pub async fn call(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        call: Call,
+    ) -> Response<Answer> {
+        let mut response = match self.holds_output {
+            true => self.serialize(request, call).await,
+            false => self.stream(request, call).await,
+        };
+        response.headers_mut().entry(CONTENT_TYPE).or_insert_with(|| self.content_type.clone());
+        response
+    }
+
+    fn access(&self, request: &Request<Incoming>, call: &Call) -> Access {
+        let line = (request.method(), request.uri(), request.headers());
+        Access::new(&self.journal, line, call.started, false)
+    }
+
+    fn start(&self, head: &Head) -> Result<(Process, Pipes), String> {
+        let variables = cgi::variables(&head.method, &head.uri, &head.headers);
+        self.program.start(variables).inspect_err(|why| self.journal.say(format_args!("{why}")))
+    }
+
+    fn log_errors(&self, stderr: impl AsyncRead + Unpin + Send + 'static) {
+        tokio::spawn(lines::pump(stderr, Source::Err, self.logs, self.journal.clone()));
+    }
+
+    fn deadline(&self, started: Instant) -> Option<Instant> {
+        self.exec_timeout.map(|limit| started + limit)
+    }
+
+    /// Says in the log how a process ended if it failed, and whether it did.
+    fn judge(&self, ended: Result<std::process::ExitStatus, String>) -> Result<(), String> {
+        let how = match ended {
+            Ok(status) if status.success() => return Ok(()),
+            Ok(status) => spelling::exit(status),
+            Err(why) => why,
+        };
+        self.journal.say(format_args!("{how}"));
+        Err(how)
+    }
+}
+
+use http::request::Parts as Head;
+
+/// Runs `work` until the deadline; then ends the process with all that it has started.
+async fn until<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = T>,
+) -> Result<T, ExecTimeout> {
+    match deadline {
+        Some(at) => timeout_at(at, work).await.map_err(|_| ExecTimeout),
+        None => Ok(work.await),
+    }
+}
+
+/// The deadline has passed.
+#[derive(Debug, Clone, Copy)]
+struct ExecTimeout;
+
+/// Status of a call in the log.
+fn logged_status(result: &Result<(), String>) -> StatusCode {
+    match result {
+        Ok(()) => StatusCode::OK,
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}

@@ -1,0 +1,179 @@
+//! Mode serializing: the body is read whole before the process starts, and its output is held until it
+//! ends, so that a failure is a 500 and not a cut answer.
+
+use std::{io, process::ExitStatus, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
+use http_body::Body as _;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use pinnace_core::limits::{HELD_BODY_BYTES_MAX, HELD_OUTPUT_BYTES_MAX};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::{ChildStdin, ChildStdout},
+    time::timeout,
+};
+
+use super::{Forked, Forker, until};
+use crate::{
+    answer::{self, Answer},
+    front::{Call, Peer},
+    process::Process,
+    status,
+};
+
+impl Forker {
+    pub(super) async fn serialize(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        call: Call,
+    ) -> Response<Answer> {
+        let (started, peer) = (call.started, call.peer);
+        let access = self.access(&request, &call);
+        let deadline = self.deadline(started);
+        let forked = Forked { access, deadline, _pass: call.pass };
+        let (head, body) = request.into_parts();
+        let mut response = match self.whole(body).await {
+            Ok(input) => self.run(&head, input, forked).await,
+            Err(refused) => {
+                let response = refused.answer(peer);
+                let bytes = response.body().size_hint().exact().unwrap_or(0);
+                forked.access.forked(response.status(), bytes);
+                response
+            }
+        };
+        let took = status::seconds(started.elapsed());
+        response.headers_mut().insert(status::X_DURATION_SECONDS, took);
+        response
+    }
+
+    async fn whole(&self, body: Incoming) -> Result<Bytes, Refused> {
+        if body.is_end_stream() {
+            return Ok(Bytes::new());
+        }
+        let whole = Limited::new(body, HELD_BODY_BYTES_MAX).collect();
+        match timeout(self.read_timeout, whole).await {
+            Ok(Ok(whole)) => Ok(whole.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refused::TooLarge),
+            Ok(Err(_)) => Err(Refused::Broken),
+            Err(_) => Err(Refused::TooSlow),
+        }
+    }
+
+    async fn run(
+        self: &Arc<Self>,
+        head: &super::Head,
+        input: Bytes,
+        forked: Forked,
+    ) -> Response<Answer> {
+        let (process, pipes) = match self.start(head) {
+            Ok(started) => started,
+            Err(why) => {
+                forked.access.forked(StatusCode::INTERNAL_SERVER_ERROR, why.len() as u64);
+                return failed(why);
+            }
+        };
+        self.log_errors(pipes.stderr);
+        let forker = Arc::clone(self);
+        let task = look_after(forker, process, (pipes.stdin, input), pipes.stdout, forked);
+        match tokio::spawn(task).await {
+            Ok(Ok(output)) => Response::new(Answer::memory(output)),
+            Ok(Err(why)) => failed(why),
+            Err(error) => failed(error.to_string()),
+        }
+    }
+}
+
+async fn look_after(
+    forker: Arc<Forker>,
+    mut process: Process,
+    (stdin, input): (ChildStdin, Bytes),
+    stdout: ChildStdout,
+    forked: Forked,
+) -> Result<Vec<u8>, String> {
+    let work = async {
+        let (output, ()) = tokio::join!(read(stdout), write(stdin, input));
+        let output = output?;
+        Ok((output, process.wait().await?))
+    };
+    let ended: io::Result<(Vec<u8>, ExitStatus)> = match until(forked.deadline, work).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            process.kill();
+            process.wait().await.map(|status| (Vec::new(), status))
+        }
+    };
+    // After an output that was too large the process is still there.
+    process.kill();
+    let (output, ended) = match ended {
+        Ok((output, status)) => (output, Ok(status)),
+        Err(error) => (Vec::new(), Err(error.to_string())),
+    };
+    let result = forker.judge(ended);
+    match result {
+        Ok(()) => {
+            forked.access.forked(StatusCode::OK, output.len() as u64);
+            Ok(output)
+        }
+        Err(why) => {
+            forked.access.forked(StatusCode::INTERNAL_SERVER_ERROR, why.len() as u64);
+            Err(why)
+        }
+    }
+}
+
+/// A process need not read its input: what it leaves is dropped.
+async fn write(mut stdin: ChildStdin, input: Bytes) {
+    let _ = stdin.write_all(&input).await;
+}
+
+async fn read(stdout: ChildStdout) -> io::Result<Vec<u8>> {
+    let mut output = Vec::new();
+    let max = HELD_OUTPUT_BYTES_MAX as u64;
+    stdout.take(max + 1).read_to_end(&mut output).await?;
+    if output.len() > HELD_OUTPUT_BYTES_MAX {
+        let text = format!(
+            "the output is larger than {HELD_OUTPUT_BYTES_MAX} bytes, which mode=serializing holds: use \
+             mode=streaming"
+        );
+        return Err(io::Error::other(text));
+    }
+    Ok(output)
+}
+
+fn failed(why: String) -> Response<Answer> {
+    let mut response = Response::new(Answer::memory(why));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}
+
+/// Why a body was not read.
+#[derive(Debug, Clone, Copy)]
+enum Refused {
+    TooLarge,
+    TooSlow,
+    Broken,
+}
+
+impl Refused {
+    fn answer(self, peer: Option<Peer>) -> Response<Answer> {
+        let between = match peer {
+            Some(Peer { local, remote }) => format!("read tcp {local}->{remote}"),
+            None => "read unix".to_owned(),
+        };
+        let mut response = match self {
+            Self::TooLarge => {
+                let text = format!(
+                    "the body is larger than {HELD_BODY_BYTES_MAX} bytes, which mode=serializing holds: \
+                     use mode=streaming\n"
+                );
+                answer::error(StatusCode::PAYLOAD_TOO_LARGE, text)
+            }
+            Self::TooSlow => failed(format!("{between}: i/o timeout")),
+            Self::Broken => failed("unexpected EOF".to_owned()),
+        };
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+    }
+}

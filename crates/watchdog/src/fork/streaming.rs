@@ -1,0 +1,111 @@
+//! Mode streaming: what the process writes is the answer, as it comes.
+//!
+//! The head waits for the first byte: until then a process that cannot be started, or is ended by
+//! `exec_timeout`, can still be told from one that works. Later it cannot, and the answer breaks off. A
+//! process that fails of its own accord has answered all the same (200), as the original has it.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio::{
+    io::AsyncReadExt,
+    process::ChildStdout,
+    sync::mpsc::{Sender, channel},
+};
+
+use super::{Forked, Forker, input, logged_status, until};
+use crate::{
+    answer::{self, Answer, Broken},
+    front::Call,
+    process::Process,
+    status,
+};
+
+/// Bytes read in one go at first, and once a process has shown that it writes much.
+const CHUNK_BYTES: usize = 8 << 10;
+const LARGE_CHUNK_BYTES: usize = 64 << 10;
+
+impl Forker {
+    pub(super) async fn stream(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        call: Call,
+    ) -> Response<Answer> {
+        let access = self.access(&request, &call);
+        let (head, body) = request.into_parts();
+        let (process, pipes) = match self.start(&head) {
+            Ok(started) => started,
+            Err(why) => {
+                access.forked(StatusCode::INTERNAL_SERVER_ERROR, 0);
+                return answer::text(StatusCode::INTERNAL_SERVER_ERROR, why + "\n");
+            }
+        };
+        self.log_errors(pipes.stderr);
+        match body.is_end_stream() {
+            true => drop(pipes.stdin),
+            false => drop(tokio::spawn(input::feed(body, pipes.stdin, self.read_timeout))),
+        }
+        // One part waits here while the next is read: enough to keep both ends busy.
+        let (sender, mut parts) = channel(1);
+        let deadline = self.deadline(call.started);
+        let forked = Forked { access, deadline, _pass: call.pass };
+        tokio::spawn(look_after(Arc::clone(self), process, pipes.stdout, sender, forked));
+        match parts.recv().await {
+            Some(Ok(first)) => Response::new(Answer::process(first, parts)),
+            Some(Err(_)) => status::silent_timeout(self.exec_timeout.unwrap_or_default()),
+            None => Response::new(Answer::empty()),
+        }
+    }
+}
+
+async fn look_after(
+    forker: Arc<Forker>,
+    mut process: Process,
+    stdout: ChildStdout,
+    parts: Sender<Result<Bytes, Broken>>,
+    forked: Forked,
+) {
+    let mut bytes = 0;
+    let work = async {
+        copy(stdout, &parts, &mut bytes).await;
+        process.wait().await
+    };
+    let ended = match until(forked.deadline, work).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            process.kill();
+            // A receiver that is gone needs no telling.
+            let _ = parts.send(Err(Broken::ExecTimeout)).await;
+            process.wait().await
+        }
+    };
+    drop(parts);
+    let result = forker.judge(ended.map_err(|error| error.to_string()));
+    forked.access.forked(logged_status(&result), bytes);
+}
+
+/// Hands on what the process writes until it closes its output, or the caller is gone.
+async fn copy(mut stdout: ChildStdout, parts: &Sender<Result<Bytes, Broken>>, bytes: &mut u64) {
+    let mut buffer = BytesMut::with_capacity(CHUNK_BYTES);
+    let mut chunk_bytes = CHUNK_BYTES;
+    loop {
+        buffer.reserve(chunk_bytes);
+        let read = tokio::select! {
+            read = stdout.read_buf(&mut buffer) => read.unwrap_or(0),
+            () = parts.closed() => return,
+        };
+        if read == 0 {
+            return;
+        }
+        if read >= chunk_bytes {
+            chunk_bytes = LARGE_CHUNK_BYTES;
+        }
+        *bytes += read as u64;
+        if parts.send(Ok(buffer.split().freeze())).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! A process of the function.
+//!
+//! It leads a process group of its own, so that ending it ends what it has started too. It is started
+//! by `posix_spawn` (no work between fork and exec), which suspends the watchdog only until the exec.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::process::CommandExt,
+    process::{ExitStatus, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+
+use crate::{cgi::Variable, spelling};
+
+/// The function's command with its environment.
+#[derive(Debug)]
+pub struct Program {
+    words: Vec<String>,
+    /// The file it stands for; looked up again at each start while it is not there.
+    file: Option<OsString>,
+    environment: Vec<Variable>,
+}
+
+/// A started process. Dropping it before it was waited for ends its group.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    group: Option<Pid>,
+}
+
+/// The ends of its pipes.
+#[derive(Debug)]
+pub struct Pipes {
+    /// Its standard input.
+    pub stdin: ChildStdin,
+    /// Its standard output.
+    pub stdout: ChildStdout,
+    /// Its standard error.
+    pub stderr: ChildStderr,
+}
+
+impl Program {
+    /// Takes the command as it was split. `words` has at least one, maybe empty, word.
+    pub fn new(words: Vec<String>, environment: Vec<Variable>) -> Self {
+        let file = words.first().and_then(|word| resolve(word));
+        Self { words, file, environment }
+    }
+
+    /// Starts it with these variables beside its own environment.
+    ///
+    /// # Errors
+    /// A sentence as Go would write it.
+    pub fn start(&self, variables: Vec<Variable>) -> Result<(Process, Pipes), String> {
+        let (name, arguments) = self.words.split_first().ok_or("no command is set")?;
+        let file = self.file.clone().or_else(|| resolve(name));
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let file = file.ok_or_else(|| spelling::start_failure(name, &missing()))?;
+        let mut command = std::process::Command::new(file);
+        command
+            .arg0(name)
+            .args(arguments)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .envs(variables)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let started = Command::from(command).spawn();
+        let mut child = started.map_err(|error| spelling::start_failure(name, &error))?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+            return Err("the process has no pipes".to_owned());
+        };
+        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        Ok((Process { child, group }, Pipes { stdin, stdout, stderr }))
+    }
+
+    /// The words of the command.
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+}
+
+fn resolve(name: &str) -> Option<OsString> {
+    match name.contains('/') {
+        true => Some(name.into()),
+        false => spelling::look_up(name).map(OsString::from),
+    }
+}
+
+impl Process {
+    /// Waits for its end. After that its group is left alone: the number may be another's.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait().await;
+        self.group = None;
+        status
+    }
+
+    /// Sends a signal to the process alone.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.group {
+            // It has not been waited for, so the number is still its own.
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    /// Ends the process and all that it has started.
+    pub fn kill(&self) {
+        if let Some(group) = self.group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

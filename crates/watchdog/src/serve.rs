@@ -1,0 +1,354 @@
+//! From the settings to the exit code: starts what the mode needs, serves connections, drains, ends.
+
+use std::{ffi::OsString, io, sync::Arc, time::Duration};
+
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pinnace_core::limits;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{Semaphore, watch},
+    time::{interval, timeout},
+};
+
+use crate::{
+    files::Files,
+    fork::Forker,
+    front::{Front, Peer, Work},
+    http_mode::{Forwarder, Function},
+    journal::Journal,
+    listen::{Connection, Handed, Listener, Ready},
+    lock::Lock,
+    process::Program,
+    settings::{Mode, Settings},
+    spelling,
+};
+
+/// How often idle connections are looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How long accepting pauses when descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until it is asked to end, or the function ends. Returns the exit code.
+pub async fn run(
+    settings: Settings,
+    environment: Vec<(OsString, OsString)>,
+    handed: Handed,
+    journal: &Journal,
+) -> u8 {
+    match Server::start(settings, environment, handed, journal).await {
+        Ok(server) => server.serve().await,
+        Err(why) => {
+            journal.say(format_args!("{why}"));
+            1
+        }
+    }
+}
+
+struct Server {
+    front: Arc<Front>,
+    forwarder: Option<Arc<Forwarder>>,
+    function: Option<Function>,
+    listener: Listener,
+    /// Connections look at it: a change means that their next answer is their last.
+    last_answer: watch::Sender<()>,
+    places: Arc<Semaphore>,
+    http: http1::Builder,
+    terminate: Signal,
+    settings: Settings,
+    journal: Journal,
+}
+
+/// Why serving has ended.
+enum Ending {
+    /// SIGTERM.
+    Asked,
+    /// The function's server is gone.
+    FunctionGone,
+}
+
+impl Server {
+    async fn start(
+        settings: Settings,
+        environment: Vec<(OsString, OsString)>,
+        handed: Handed,
+        journal: &Journal,
+    ) -> Result<Self, String> {
+        // Before anything can be asked to end.
+        let terminate = signal(SignalKind::terminate())
+            .map_err(|error| format!("SIGTERM cannot be listened for: {error}"))?;
+        tell_mode(&settings, journal);
+        let (listener, ready) = handed.listen(settings.port).await.map_err(|error| {
+            let (port, why) = (settings.port, spelling::failure(&error));
+            format!("Error ListenAndServe: listen tcp :{port}: bind: {why}")
+        })?;
+        let (work, forwarder, function) = prepare(&settings, environment, journal)?;
+        let front = Arc::new(Front::new(work, &settings, Lock::new(&settings)));
+        tell_listening(&settings, &listener, journal);
+        put_lock(front.lock(), journal)?;
+        if let Some(ready) = ready {
+            let forwarder = forwarder.clone();
+            tokio::spawn(tell_ready(ready, forwarder, journal.clone()));
+        }
+        Ok(Self {
+            http: http_server(&settings, &listener),
+            front,
+            forwarder,
+            function,
+            listener,
+            last_answer: watch::Sender::new(()),
+            places: Arc::new(Semaphore::new(limits::WATCHDOG_CONNECTIONS_MAX)),
+            terminate,
+            settings,
+            journal: journal.clone(),
+        })
+    }
+
+    async fn serve(mut self) -> u8 {
+        match self.accept_until_end().await {
+            Ending::FunctionGone => 1,
+            Ending::Asked => self.drain().await,
+        }
+    }
+
+    async fn accept_until_end(&mut self) -> Ending {
+        let mut sweep = interval(SWEEP_EVERY);
+        loop {
+            tokio::select! {
+                accepted = accept(&self.listener, &self.places) => self.connect(accepted).await,
+                _ = self.terminate.recv() => return Ending::Asked,
+                gone = function_gone(&mut self.function, &self.forwarder, &self.journal) => {
+                    if gone {
+                        return Ending::FunctionGone;
+                    }
+                }
+                _ = sweep.tick() => {
+                    if let Some(forwarder) = &self.forwarder {
+                        forwarder.sweep();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connect(&self, accepted: io::Result<(Connection, Place)>) {
+        match accepted {
+            Ok((Connection::Unix(stream), place)) => self.spawn(stream, None, place),
+            Ok((Connection::Tcp(stream, peer), place)) => self.spawn(stream, Some(peer), place),
+            Err(error) => {
+                self.journal.say(format_args!("A connection cannot be accepted: {error}"));
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+
+    fn spawn<S>(&self, stream: S, peer: Option<Peer>, place: Place)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let front = Arc::clone(&self.front);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let front = Arc::clone(&front);
+            async move { front.answer(request, peer).await }
+        });
+        let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let mut last_answer = self.last_answer.subscribe();
+        tokio::spawn(async move {
+            let mut connection = std::pin::pin!(connection);
+            // How a connection ends is told to nobody: its calls were logged.
+            tokio::select! {
+                biased;
+                _ = connection.as_mut() => {}
+                _ = last_answer.changed() => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
+            }
+            drop(place);
+        });
+    }
+
+    /// Serves on for the pause, so that whoever routes calls can notice; then lets the calls under way
+    /// finish, and ends the function's server when there are none.
+    async fn drain(mut self) -> u8 {
+        let pause = self.pause();
+        self.front.stop_accepting();
+        self.journal
+            .say(format_args!("SIGTERM: no new connections in {}", spelling::duration(pause)));
+        self.remove_lock();
+        let _ = timeout(pause, self.accept_until_end()).await;
+        let busy = self.front.gate().busy();
+        self.journal.say(format_args!("No new connections allowed, draining: {busy} requests"));
+        drop(self.listener);
+        let gate = Arc::clone(self.front.gate());
+        let drained = async move {
+            let _ = self.last_answer.send(());
+            self.last_answer.closed().await;
+            gate.idle().await;
+        };
+        if timeout(self.settings.write_timeout, drained).await.is_err() {
+            self.journal.say(format_args!("Error in Shutdown: context deadline exceeded"));
+        }
+        let busy = self.front.gate().busy();
+        self.journal.say(format_args!("Exiting. Active connections: {busy}"));
+        if let Some(function) = self.function {
+            end(function, &self.journal).await;
+        }
+        0
+    }
+
+    /// A platform that hands over the socket has stopped sending calls before it asks for the end.
+    fn pause(&self) -> Duration {
+        match self.settings.healthcheck_interval {
+            None if self.listener.is_handed() => Duration::ZERO,
+            _ => self.settings.pause(),
+        }
+    }
+
+    fn remove_lock(&self) {
+        let lock = self.front.lock();
+        let path = lock.path().display();
+        self.journal.say(format_args!("Removing lock-file : {path}"));
+        if let Err(error) = lock.remove() {
+            let why = spelling::failure(&error);
+            self.journal
+                .say(format_args!("Unable to mark server as unhealthy: remove {path}: {why}"));
+        }
+    }
+}
+
+type Place = tokio::sync::OwnedSemaphorePermit;
+
+async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> io::Result<(Connection, Place)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    Ok((listener.accept().await?, place))
+}
+
+/// Waits for the end of the function's server; true if the watchdog must end with it.
+///
+/// A command that ends well may have left its server behind it: then calls go on.
+async fn function_gone(
+    function: &mut Option<Function>,
+    forwarder: &Option<Arc<Forwarder>>,
+    journal: &Journal,
+) -> bool {
+    let (Some(running), Some(forwarder)) = (function.as_mut(), forwarder) else {
+        return std::future::pending().await;
+    };
+    let status = running.ended(journal).await;
+    *function = None;
+    if status.is_some_and(|status| status.success()) && forwarder.is_reachable().await {
+        journal
+            .say(format_args!("The function's server goes on without the command that started it"));
+        return false;
+    }
+    true
+}
+
+/// Asks the function's server to end, and ends it if it does not.
+async fn end(mut function: Function, journal: &Journal) {
+    function.ask_to_end();
+    if timeout(limits::CHILD_STOP_MAX, function.ended(journal)).await.is_err() {
+        function.kill();
+    }
+}
+
+type Prepared = (Work, Option<Arc<Forwarder>>, Option<Function>);
+
+fn prepare(
+    settings: &Settings,
+    environment: Vec<(OsString, OsString)>,
+    journal: &Journal,
+) -> Result<Prepared, String> {
+    let program = Program::new(settings.command.clone(), environment);
+    Ok(match &settings.mode {
+        Mode::Http(upstream) => {
+            let function = Function::start(&program, settings.logs, journal)
+                .map_err(|()| "The function was not started: see fprocess".to_owned())?;
+            let forwarder = Arc::new(Forwarder::new(upstream.clone(), settings, journal));
+            (Work::Forward(Arc::clone(&forwarder)), Some(forwarder), Some(function))
+        }
+        Mode::Streaming => {
+            let forker = Forker::new(program, false, settings, journal);
+            (Work::Fork(Arc::new(forker)), None, None)
+        }
+        Mode::Serializing => {
+            let forker = Forker::new(program, true, settings, journal);
+            (Work::Fork(Arc::new(forker)), None, None)
+        }
+        Mode::Static(root) => {
+            journal.say(format_args!("Serving files at: {}", root.display()));
+            (Work::Files(Arc::new(Files::new(root.clone()))), None, None)
+        }
+    })
+}
+
+fn http_server(settings: &Settings, listener: &Listener) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.max_buf_size(limits::REQUEST_HEAD_BYTES_MAX);
+    // The gateway at the other end of a socket that was handed over reads any case and has limits of
+    // its own; whoever comes by TCP sees what the original shows.
+    if listener.is_handed() {
+        http.header_read_timeout(None);
+    } else {
+        http.timer(TokioTimer::new());
+        http.header_read_timeout(settings.read_timeout).title_case_headers(true);
+    }
+    http
+}
+
+async fn tell_ready(ready: Ready, forwarder: Option<Arc<Forwarder>>, journal: Journal) {
+    if let Some(forwarder) = forwarder {
+        forwarder.wait_reachable().await;
+    }
+    if let Err(error) = ready.say() {
+        journal.say(format_args!("The platform cannot be told that the function serves: {error}"));
+    }
+}
+
+fn put_lock(lock: &Lock, journal: &Journal) -> Result<(), String> {
+    if lock.is_suppressed() {
+        journal.say(format_args!(
+            "Warning: \"suppress_lock\" is enabled. No automated health-checks will be in place for your \
+             function."
+        ));
+        return Ok(());
+    }
+    let path = lock.path().display();
+    journal.say(format_args!("Writing lock-file to: {path}"));
+    lock.put().map_err(|error| {
+        format!("Cannot write {path}: {}. To disable the lock-file set suppress_lock=true", error)
+    })
+}
+
+fn tell_mode(settings: &Settings, journal: &Journal) {
+    let mode = match settings.mode {
+        Mode::Http(_) => "http",
+        Mode::Streaming => "streaming",
+        Mode::Serializing => "serializing",
+        Mode::Static(_) => "static",
+    };
+    let command = settings.command.join(" ");
+    journal.say(format_args!("Watchdog mode: {mode}\tfprocess: \"{command}\""));
+}
+
+fn tell_listening(settings: &Settings, listener: &Listener, journal: &Journal) {
+    let show = spelling::duration;
+    journal.say(format_args!(
+        "Timeouts: read: {} write: {} hard: {} health: {}",
+        show(settings.read_timeout),
+        show(settings.write_timeout),
+        show(settings.exec_timeout.unwrap_or_default()),
+        show(settings.pause()),
+    ));
+    match listener {
+        Listener::Handed(_) => {
+            journal.say(format_args!("Listening on the socket that was handed over"))
+        }
+        Listener::Port(_) => {
+            journal.say(format_args!("Listening on port: {}", settings.port));
+        }
+    }
+}
