@@ -54,6 +54,10 @@ pub struct SandboxSpec {
     /// Whether the message carries the function's listening socket. The function then has it as
     /// descriptor [`LISTEN_FD`] and must write one byte to descriptor [`READY_FD`] when it serves.
     pub listens: bool,
+    /// The TCP port on which a function without such a socket listens: its init says that it serves once
+    /// the port accepts a connection.
+    #[serde(default)]
+    pub port: Option<u16>,
 }
 
 /// Descriptor of the function's listening socket, if [`SandboxSpec::listens`].
@@ -173,10 +177,10 @@ pub enum ToInit {
 pub enum FromInit {
     /// Answers [`ToInit::Attach`]. Carries two pipe ends: standard output and standard error.
     Attached {
-        /// Whether the function has said that it serves (see [`READY_FD`]).
+        /// Whether the function serves: it has said so (see [`READY_FD`]), or its port accepts connections.
         ready: bool,
     },
-    /// The function says that it serves.
+    /// The function serves from now on.
     Ready,
     /// Carries the sockets asked for.
     Sockets,

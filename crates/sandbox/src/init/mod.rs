@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod inside;
+mod knock;
 mod launch;
 pub mod orders;
 mod targets;

@@ -13,7 +13,7 @@ use rustix::{
     process::{WaitOptions, WaitStatus, wait},
 };
 
-use super::{launch::Started, record};
+use super::{knock::Knock, launch::Started, record};
 use crate::{
     cgroup,
     channel::{Channel, Listener},
@@ -34,6 +34,8 @@ pub(super) struct Watch {
     signals: Signals,
     server: Option<Server>,
     ready: bool,
+    /// Set while its port is to be tried.
+    knock: Option<Knock>,
     /// When a function that was asked to stop is ended.
     kill_at: Option<Instant>,
     stopping: bool,
@@ -76,6 +78,7 @@ impl Watch {
             signals,
             server: None,
             ready: false,
+            knock: spec.port.map(|port| Knock::new(port, Instant::now())),
             kill_at: None,
             stopping: false,
             ended: None,
@@ -99,7 +102,11 @@ impl Watch {
                     Event::Connection => self.meet(),
                 }
             }
-            if self.kill_at.is_some_and(|at| at <= Instant::now()) {
+            let now = Instant::now();
+            if self.knock.as_mut().is_some_and(|knock| knock.try_at(now)) {
+                self.serves();
+            }
+            if self.kill_at.is_some_and(|at| at <= now) {
                 self.kill_at = None;
                 sys::kill_everyone();
             }
@@ -114,7 +121,9 @@ impl Watch {
         sources.push((Event::Connection, self.control.as_fd()));
         let mut polled: Vec<PollFd<'_>> =
             sources.iter().map(|(_, fd)| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-        let deadline = self.kill_at.or(self.ended.as_ref().map(|ended| ended.leave_at));
+        let leave_at = self.ended.as_ref().map(|ended| ended.leave_at);
+        let knock_at = self.knock.as_ref().map(|knock| knock.at);
+        let deadline = self.kill_at.or(leave_at).into_iter().chain(knock_at).min();
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut polled, timeout.as_ref()) {
@@ -155,6 +164,7 @@ impl Watch {
         record(&self.exit_file, &exit);
         sys::kill_everyone();
         self.kill_at = None;
+        self.knock = None;
         let leave_at = Instant::now() + limits::LAST_WORDS_WAIT_MAX;
         self.ended = Some(Ended { exit, leave_at });
     }
@@ -193,9 +203,14 @@ impl Watch {
         let Some(pipe) = self.function.ready.take() else { return };
         // Closed without a byte: it never will be.
         if matches!(rustix::io::read(&pipe, &mut [0; 1]), Ok(1)) {
-            self.ready = true;
-            self.tell_server(|server| server.channel.try_send(&FromInit::Ready, &[]));
+            self.serves();
         }
+    }
+
+    fn serves(&mut self) {
+        self.knock = None;
+        self.ready = true;
+        self.tell_server(|server| server.channel.try_send(&FromInit::Ready, &[]));
     }
 
     /// Tells the server something if it is attached. One that does not read is dropped, since an init

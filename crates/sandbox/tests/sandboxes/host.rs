@@ -157,6 +157,7 @@ impl Host {
             },
             id_base: is_root().then_some(ID_BASE + number * 65_536),
             listens: false,
+            port: None,
         }
     }
 

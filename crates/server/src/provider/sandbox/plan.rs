@@ -160,8 +160,9 @@ fn environment(spec: &FunctionSpec, offer: &Offer, door: Door) -> Vec<String> {
     }
     env.extend(spec.deployment.env_vars.clone().unwrap_or_default());
     if door == Door::Socket {
-        env.insert("PINNACE_LISTEN_FD".to_owned(), LISTEN_FD.to_string());
-        env.insert("PINNACE_READY_FD".to_owned(), READY_FD.to_string());
+        // As systemd hands sockets over (sd_listen_fds(3)): they begin at descriptor 3.
+        const { assert!(LISTEN_FD == 3 && READY_FD == 4) };
+        env.insert("LISTEN_FDS".to_owned(), "2".to_owned());
     }
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
@@ -220,7 +221,7 @@ mod tests {
             (&[WATCHDOG.to_owned()][..], Door::Socket)
         );
         assert_eq!(plan.binds(Path::new("/p"))[0].source, Path::new("/p/pinnace-watchdog"));
-        assert!(has(&plan, "mode=serializing") && has(&plan, "PINNACE_LISTEN_FD=3"));
+        assert!(has(&plan, "mode=serializing") && has(&plan, "LISTEN_FDS=2"));
         assert_eq!(plan.user.uid, NOBODY);
         let streaming =
             spec(r#"{"service":"a","image":"i","envVars":{"fprocess":"cat","mode":"streaming"}}"#);

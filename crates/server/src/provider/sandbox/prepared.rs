@@ -152,6 +152,10 @@ impl Prepared {
             bounds: self.bounds.clone(),
             id_base,
             listens: self.plan.door == Door::Socket,
+            port: match self.plan.door {
+                Door::Port(port) => Some(port),
+                Door::Socket => None,
+            },
         }
     }
 }

@@ -1,0 +1,80 @@
+//! Finding out when a function that listens on a TCP port accepts connections, by connecting.
+//!
+//! Nothing tells that a port is listened on but trying. On the loopback device an attempt is decided at
+//! once, so that many can be made: the first ones close together, since most functions that start fast
+//! listen within milliseconds, later ones further apart.
+
+use std::time::{Duration, Instant};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{
+        AddressFamily, Ipv4Addr, SocketAddrV4, SocketFlags, SocketType, connect, socket_with,
+        sockopt::socket_error,
+    },
+};
+
+/// Wait between the first two attempts; each further wait is half as long again.
+const WAIT_MIN: Duration = Duration::from_micros(100);
+
+/// Longest wait between two attempts.
+const WAIT_MAX: Duration = Duration::from_millis(5);
+
+/// Tries a port until it accepts.
+#[derive(Debug)]
+pub(super) struct Knock {
+    port: u16,
+    wait: Duration,
+    /// When to try next.
+    pub(super) at: Instant,
+}
+
+impl Knock {
+    pub(super) fn new(port: u16, now: Instant) -> Self {
+        Self { port, wait: WAIT_MIN, at: now }
+    }
+
+    /// Tries if it is time to. Whether the port accepts.
+    pub(super) fn try_at(&mut self, now: Instant) -> bool {
+        if now < self.at {
+            return false;
+        }
+        if accepts(self.port).unwrap_or(false) {
+            return true;
+        }
+        self.at = Instant::now() + self.wait;
+        self.wait = (self.wait + self.wait / 2).min(WAIT_MAX);
+        false
+    }
+}
+
+fn accepts(port: u16) -> rustix::io::Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)) {
+        Ok(()) => return Ok(true),
+        Err(rustix::io::Errno::INPROGRESS) => {}
+        Err(error) => return Err(error),
+    }
+    let mut polled = [PollFd::new(&socket, PollFlags::OUT)];
+    let decided = poll(&mut polled, Some(&Timespec::default()))? > 0;
+    Ok(decided && socket_error(&socket)?.is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_found_once_it_is_listened_on() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let now = Instant::now();
+        assert!(Knock::new(port, now).try_at(now));
+        drop(listener);
+        let mut knock = Knock::new(port, now);
+        assert!(!knock.try_at(now));
+        assert!(knock.at > now, "the next attempt comes later");
+        assert!(!knock.try_at(now));
+    }
+}
