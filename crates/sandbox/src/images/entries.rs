@@ -254,10 +254,18 @@ impl<R: Read> Entries<R> {
         Ok(())
     }
 
+    /// Skips what is left of a content and its padding. A stream that ends within the padding has lost
+    /// nothing: umoci writes such layers, and Go reads them.
     fn skip_body(&mut self) -> Result<(), LoadError> {
-        self.body += std::mem::take(&mut self.padding);
         let mut scratch = [0; 16 << 10];
         while self.read(&mut scratch)? > 0 {}
+        while self.padding > 0 {
+            let wanted = usize::try_from(self.padding).unwrap_or(BLOCK).min(BLOCK);
+            match self.read_some(&mut scratch[..wanted])? {
+                0 => self.padding = 0,
+                read => self.padding -= read as u64,
+            }
+        }
         Ok(())
     }
 

@@ -155,7 +155,9 @@ impl Loading<'_> {
                 if !self.layers.contains_key(diff_id) {
                     let step = format!("unpacking layer {} of {all}", self.layers.len() + 1);
                     let what = format!("layer {} of {all} ({diff_id})", self.layers.len() + 1);
-                    progress(Progress { bytes, step: step.into() });
+                    if !self.store.has_layer(diff_id) {
+                        progress(Progress { bytes, step: step.into() });
+                    }
                     self.stage(diff_id, &layer.blob.path, &what)?;
                 }
             }

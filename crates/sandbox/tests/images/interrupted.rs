@@ -79,6 +79,28 @@ fn a_tar_cut_between_two_entries_is_noticed() {
 }
 
 #[test]
+fn a_layer_without_its_last_padding_is_whole() {
+    // Its digest proves it, and umoci writes such layers.
+    let place = Place::new();
+    let layer = Tar::new().file("a", "1").file("b", "text").build();
+    for cut in [1024 + 512 + 4, 1024 + 512 + 100, 2048] {
+        let tree = place.tree(&layer[..cut]);
+        assert_eq!(std::fs::read_to_string(tree.join("b")).unwrap(), "text");
+    }
+    for cut in [1024 + 512 + 3, 1024 + 512, 1024 + 100] {
+        assert!(place.layer(&layer[..cut]).unwrap_err().cause() == Cause::Stream);
+    }
+    // A root directory has no digest, so there an end is asked for.
+    let options = LoadOptions {
+        kind: ArchiveKind::RootDir,
+        reference: Some("mine:1".into()),
+        ..LoadOptions::default()
+    };
+    let error = place.load_with(&layer[..1024 + 512 + 4], &options).unwrap_err();
+    assert_eq!(error.cause(), Cause::Stream, "{error}");
+}
+
+#[test]
 fn an_error_of_the_stream_is_told() {
     struct Broken<'a>(&'a [u8]);
     impl Read for Broken<'_> {
