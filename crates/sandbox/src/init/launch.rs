@@ -9,6 +9,7 @@ use std::{
 };
 
 use rustix::{
+    net::{AddressFamily, SocketFlags, SocketType, socketpair},
     pipe::{PipeFlags, pipe_with},
     process::Pid,
     thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets},
@@ -60,7 +61,10 @@ pub(super) fn start(orders: &Orders, gifts: &mut Gifts) -> Result<Started, Strin
     if spec.listens {
         let listener = gifts.listener.take();
         given.push(listener.ok_or("the server sent no listener for the function")?);
-        let (read, write) = pipe("the ready message")?;
+        // A socket: unlike a pipe it can be taken over by number and checked to be what it is.
+        let flags = SocketFlags::CLOEXEC;
+        let (read, write) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+            .map_err(|error| format!("cannot make a socket for the ready message: {error}"))?;
         given.push(write);
         ready = Some(read);
     }

@@ -169,9 +169,10 @@ impl SandboxProvider {
         self.sandboxes.sweep(&live)
     }
 
-    /// Drains and ends every replica.
+    /// Drains and ends every replica, then the spawner.
     pub async fn end_all(&self) {
         self.keeper.end_all().await;
+        self.sandboxes.ground.spawner.quit().await;
     }
 }
 

@@ -51,10 +51,15 @@ pub struct Spawner {
 }
 
 #[derive(Debug)]
-struct Request {
-    say: ToSpawner,
-    fds: Vec<OwnedFd>,
-    answer: oneshot::Sender<Result<Started, String>>,
+enum Request {
+    Start {
+        spec: Box<SandboxSpec>,
+        listener: Option<OwnedFd>,
+        answer: oneshot::Sender<Result<Started, String>>,
+    },
+    Quit {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// Sockets that the spawner keeps while no server runs, by name.
@@ -86,12 +91,19 @@ impl Spawner {
         listener: Option<OwnedFd>,
     ) -> Result<Started, String> {
         let (answer, answered) = oneshot::channel();
-        // The number is filled in by the task that counts.
-        let say = ToSpawner::Start { request: 0, spec: Box::new(spec) };
-        let request = Request { say, fds: listener.into_iter().collect(), answer };
+        let request = Request::Start { spec: Box::new(spec), listener, answer };
         let gone = || "the spawner is gone: the server is ending".to_owned();
         self.requests.send(request).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
+    }
+
+    /// Has it end, which closes the sockets that it keeps. Resolves when it has.
+    pub async fn quit(&self) {
+        let (done, quit) = oneshot::channel();
+        // Gone already is what is wished for.
+        if self.requests.send(Request::Quit { done }).await.is_ok() {
+            let _ = quit.await;
+        }
     }
 }
 
@@ -178,8 +190,14 @@ async fn run(
     loop {
         let waiting = Waiting::default();
         tokio::select! {
-            // Nobody asks any more: the server is ending. The spawner stays for the next one.
-            () = send_all(&alive.link, &waiting, &mut inbox) => return,
+            quit = send_all(&alive.link, &waiting, &mut inbox) => {
+                // Where nobody asked it to quit, it stays for the next server.
+                if let Some(done) = quit {
+                    await_end(alive).await;
+                    let _ = done.send(());
+                }
+                return;
+            }
             error = receive_all(&alive.link, &waiting) => {
                 tracing::error!(%error, "the spawner died; another is started");
             }
@@ -211,20 +229,39 @@ async fn replace(paths: &SpawnerPaths, dead: Alive, kept: Arc<Kept>) -> io::Resu
     hand_over(link, kept).await
 }
 
-async fn send_all(link: &Link, waiting: &Waiting, inbox: &mut mpsc::Receiver<Request>) {
-    let mut number = 0;
-    while let Some(Request { say, fds, answer }) = inbox.recv().await {
-        number += 1;
-        let say = match say {
-            ToSpawner::Start { spec, .. } => ToSpawner::Start { request: number, spec },
-            other => other,
-        };
-        lock(waiting).insert(number, answer);
-        if let Err(error) = link.send(&say, &fds).await
-            && let Some(answer) = lock(waiting).remove(&number)
-        {
-            drop(answer.send(Err(format!("the spawner cannot be asked: {error}"))));
+/// Passes requests on until nobody makes any more, or it is told to quit: then says whom to tell.
+async fn send_all(
+    link: &Link,
+    waiting: &Waiting,
+    inbox: &mut mpsc::Receiver<Request>,
+) -> Option<oneshot::Sender<()>> {
+    let mut request = 0;
+    loop {
+        match inbox.recv().await? {
+            Request::Start { spec, listener, answer } => {
+                request += 1;
+                lock(waiting).insert(request, answer);
+                let fds: Vec<OwnedFd> = listener.into_iter().collect();
+                if let Err(error) = link.send(&ToSpawner::Start { request, spec }, &fds).await
+                    && let Some(answer) = lock(waiting).remove(&request)
+                {
+                    drop(answer.send(Err(format!("the spawner cannot be asked: {error}"))));
+                }
+            }
+            Request::Quit { done } => {
+                // One that cannot be told has ended.
+                let _ = link.send(&ToSpawner::Quit, &[]).await;
+                return Some(done);
+            }
         }
+    }
+}
+
+/// Waits until a spawner that was told to quit has closed its link.
+async fn await_end(alive: Alive) {
+    while alive.link.recv::<FromSpawner>().await.is_ok_and(|message| message.is_some()) {}
+    if let Some(mut process) = alive.process {
+        let _ = blocking(move || process.wait()).await;
     }
 }
 
