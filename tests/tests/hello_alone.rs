@@ -29,7 +29,7 @@ fn it_serves_on_the_socket_it_is_given_and_says_when() {
     // The shell puts what it has as standard input and output where a sandbox puts them.
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "exec \"$0\" 3<&0 4>&1", env!("CARGO_BIN_EXE_hello")]);
-    command.env("PINNACE_LISTEN_FD", "3").stdin(Stdio::from(OwnedFd::from(listener)));
+    command.env("LISTEN_FDS", "2").stdin(Stdio::from(OwnedFd::from(listener)));
     let mut running = Running(command.stdout(Stdio::piped()).spawn().unwrap());
 
     let mut ready = [0; 1];

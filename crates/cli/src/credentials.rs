@@ -23,9 +23,6 @@ use crate::{gateway::Address, state_dir};
 /// The user of a server's own password (design section 7).
 pub const ADMIN: &str = "admin";
 
-/// Bytes of a password file or of a password on standard input.
-pub const PASSWORD_BYTES_MAX: u64 = 4096;
-
 /// What is sent as proof. Neither form shows its secret when it is printed.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
@@ -90,7 +87,7 @@ pub fn for_gateway(address: &Address, token: Option<&str>) -> anyhow::Result<Opt
 pub fn of_state_dir(state_dir: &Path) -> Option<Credential> {
     let file = fs::File::open(state_dir.join("basic-auth-password")).ok()?;
     let mut password = String::new();
-    file.take(PASSWORD_BYTES_MAX).read_to_string(&mut password).ok()?;
+    file.take(limits::PASSWORD_BYTES_MAX).read_to_string(&mut password).ok()?;
     let password = password.trim();
     (!password.is_empty()).then(|| Credential::basic(ADMIN, password))
 }

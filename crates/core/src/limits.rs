@@ -263,3 +263,6 @@ pub const LISTED_FILES_MAX: usize = 10_000;
 
 /// Byte ranges of one request in static mode. Reached: the whole file is sent.
 pub const RANGES_MAX: usize = 16;
+
+/// Bytes of a password file or of a password on standard input.
+pub const PASSWORD_BYTES_MAX: u64 = 4096;

@@ -26,6 +26,10 @@ pub const LABEL_FUNCTION: &str = "faas_function";
 /// Annotation of ours: calls one replica serves at a time, 0 for no limit.
 pub const ANNOTATION_CONCURRENCY: &str = "dev.pinnace.concurrency";
 
+/// Annotation of ours: `socket` if the image's own program serves on a listening unix socket that it is
+/// handed as systemd does it (sd_listen_fds(3)), which is the fastest way into it; else it listens on TCP.
+pub const ANNOTATION_LISTEN: &str = "dev.pinnace.listen";
+
 /// Most replicas of a function that names no maximum (contract section 9).
 const SCALE_MAX_DEFAULT: u32 = 20;
 
@@ -89,6 +93,7 @@ impl FunctionSpec {
         let scale = check_scale(deployment.labels.as_ref(), &mut faults);
         let memory_bytes = check_memory(&deployment, &mut faults);
         let cpu_millicores = check_cpu(&deployment, &mut faults);
+        check_listen(deployment.annotations.as_ref(), &mut faults);
         let concurrency = check_concurrency(deployment.annotations.as_ref(), &mut faults);
         let env = |name: &str| deployment.env_vars.as_ref().and_then(|env| env.get(name));
         let seconds = |name: &str| env(name).and_then(|text| duration::parse_seconds_or_go(text));
@@ -128,6 +133,13 @@ impl FunctionSpec {
     pub fn fprocess(&self) -> Option<&str> {
         let from_env = || self.env("function_process").or_else(|| self.env("fprocess"));
         Some(self.deployment.env_process.as_str()).filter(|p| !p.is_empty()).or_else(from_env)
+    }
+
+    /// Whether the image's own program serves on a socket that it is handed.
+    #[must_use]
+    pub fn takes_socket(&self) -> bool {
+        let annotations = self.deployment.annotations.as_ref();
+        annotations.and_then(|a| a.get(ANNOTATION_LISTEN)).is_some_and(|listen| listen == "socket")
     }
 
     /// A variable of the function's environment.
@@ -262,6 +274,13 @@ fn check_concurrency(annotations: Option<&Map>, faults: &mut Vec<String>) -> Opt
             faults.push(format!("annotations: {ANNOTATION_CONCURRENCY} must be a number"));
             None
         }
+    }
+}
+
+fn check_listen(annotations: Option<&Map>, faults: &mut Vec<String>) {
+    let listen = annotations.and_then(|annotations| annotations.get(ANNOTATION_LISTEN));
+    if listen.is_some_and(|listen| listen != "socket" && listen != "port") {
+        faults.push(format!("annotations: {ANNOTATION_LISTEN} must be socket or port"));
     }
 }
 

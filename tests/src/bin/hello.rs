@@ -1,7 +1,7 @@
 //! The function that benchmarks and tests call: a static HTTP server that does what its path says.
 //!
-//! It serves on TCP port `PORT` (8080), or, with `PINNACE_LISTEN_FD=3`, on the listening unix socket that
-//! it was given as descriptor 3, and then writes a byte to descriptor 4. `HELLO_AT_START` makes it
+//! It serves on TCP port `PORT` (8080), or, with `LISTEN_FDS`, on the listening unix socket that it was
+//! given as descriptor 3, and then writes a byte to descriptor 4. `HELLO_AT_START` makes it
 //! misbehave before it serves: `exit 3`, `abort`, `eat`, `idle`.
 //!
 //! | path | does |
@@ -45,7 +45,7 @@ async fn main() -> std::io::Result<()> {
     if let Ok(what) = env::var("HELLO_AT_START") {
         misbehave(&what).await;
     }
-    if env::var_os("PINNACE_LISTEN_FD").is_some() {
+    if env::var_os("LISTEN_FDS").is_some() {
         serve_unix().await
     } else {
         let port = env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(8080);

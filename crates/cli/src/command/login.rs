@@ -3,12 +3,13 @@
 use std::io::{self, Read, Write};
 
 use clap::Args;
+use pinnace_core::limits::PASSWORD_BYTES_MAX;
 use serde_json::json;
 use ureq::http::{Method, StatusCode};
 
 use crate::{
     args::{GatewayArgs, OutputArgs, StackFileArgs},
-    credentials::{ADMIN, Credential, PASSWORD_BYTES_MAX, Store},
+    credentials::{ADMIN, Credential, Store},
     failure::usage,
     gateway::{Address, Gateway, Patience},
     output,

@@ -12,7 +12,7 @@ use crate::{
     latency::Caller,
     reference::Runc,
     report::{Promise, Row},
-    warm::deploy,
+    warm::{Way, deploy},
 };
 
 /// Least samples of a percentile.
@@ -25,7 +25,7 @@ const SAMPLES_MIN: u32 = 1000;
 pub fn from_zero(plan: &Plan) -> Result<Vec<Row>> {
     let hello = hello()?;
     let gateway = Gateway::start();
-    deploy(&gateway, &hello, "cold", None)?;
+    deploy(&gateway, &hello, "cold", Way::Port)?;
     let mut runc = Runc::bundle(&hello).ok();
     let samples = plan.samples.clamp(1, SAMPLES_MIN);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());

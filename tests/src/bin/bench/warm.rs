@@ -33,14 +33,16 @@ const WARM_UP_CALLS: u32 = 200;
 pub fn throughput(plan: &Plan) -> Result<Vec<Row>> {
     let hello = hello()?;
     let gateway = Gateway::start();
-    deploy(&gateway, &hello, "plain", None)?;
-    deploy(&gateway, &hello, "watched", Some("/hello"))?;
+    deploy(&gateway, &hello, "plain", Way::Port)?;
+    deploy(&gateway, &hello, "handed", Way::Socket)?;
+    deploy(&gateway, &hello, "watched", Way::Watchdog)?;
 
     let function = direct(&hello)?;
     let watched = watchdog(&unpacked_watchdog(&gateway)?, &hello)?;
     let mut rows = Vec::new();
     for (name, socket, upstream, least) in [
         ("plain", "TCP", function.address, 1.0),
+        ("handed", "unix socket", function.address, 1.2),
         ("watched", "watchdog on a unix socket", watched.address, 1.2),
     ] {
         let nginx = Nginx::before(upstream)?;
@@ -101,7 +103,7 @@ fn beside(
 pub fn added(plan: &Plan) -> Result<Vec<Row>> {
     let hello = hello()?;
     let gateway = Gateway::start();
-    deploy(&gateway, &hello, "plain", None)?;
+    deploy(&gateway, &hello, "plain", Way::Port)?;
     let function = direct(&hello)?;
     let mut ours = Caller::connect(&gateway.address().to_string(), "/function/plain/")?;
     let mut reference = Caller::connect(&function.address.to_string(), "/")?;
@@ -138,20 +140,33 @@ fn call_times(caller: &mut Caller, samples: u32) -> Result<Vec<f64>> {
     (0..samples).map(|_| caller.call()).collect()
 }
 
-/// Deploys the function, as it is or behind our watchdog.
-pub fn deploy(gateway: &Gateway, hello: &Path, name: &str, fprocess: Option<&str>) -> Result<()> {
+/// How the function is reached.
+#[derive(Clone, Copy)]
+pub enum Way {
+    /// It listens on TCP.
+    Port,
+    /// It is handed a listening unix socket.
+    Socket,
+    /// Our watchdog listens on a unix socket, and calls it over TCP.
+    Watchdog,
+}
+
+/// Deploys the function.
+pub fn deploy(gateway: &Gateway, hello: &Path, name: &str, way: Way) -> Result<()> {
     let reference = format!("bench/{name}:1");
     let config = json!({ "Entrypoint": ["/hello"], "ExposedPorts": { "8080/tcp": {} } });
     let layer = Layer::default().file("hello", 0o755, &fs::read(hello)?);
     gateway.load(&reference, &Image::new(&reference, config, Packing::Plain).layer(layer));
     let mut function = Function::new(name, &reference);
-    if let Some(fprocess) = fprocess {
-        function = function
-            .with("envProcess", fprocess.into())
+    function = match way {
+        Way::Port => function,
+        Way::Socket => function.with("annotations", json!({ "dev.pinnace.listen": "socket" })),
+        Way::Watchdog => function
+            .with("envProcess", "/hello".into())
             .env("mode", "http")
             .env("upstream_url", "http://127.0.0.1:8082")
-            .env("PORT", "8082");
-    }
+            .env("PORT", "8082"),
+    };
     gateway.deploy(&function);
     Ok(())
 }

@@ -63,6 +63,8 @@ pub struct Plan {
     pub stop_signal: i32,
     /// How it is reached.
     pub door: Door,
+    /// Whether our watchdog is bound in.
+    brings_watchdog: bool,
 }
 
 impl Plan {
@@ -78,6 +80,8 @@ impl Plan {
             (vec![WATCHDOG.to_owned()], Door::Socket)
         } else if own.is_empty() {
             return Err(nothing_to_run(spec, offer));
+        } else if spec.takes_socket() {
+            (own, Door::Socket)
         } else {
             (own, Door::Port(port(spec, offer)))
         };
@@ -88,13 +92,14 @@ impl Plan {
         };
         Ok(Self {
             command,
-            env: environment(spec, offer, door),
+            env: environment(spec, offer, door, brings_watchdog),
             working_dir: Some(offer.config.working_dir.clone())
                 .filter(|dir| !dir.is_empty())
                 .unwrap_or_else(|| "/".to_owned()),
             user,
             stop_signal: offer.config.stop_signal.unwrap_or(SIGTERM),
             door,
+            brings_watchdog,
         })
     }
 
@@ -103,7 +108,7 @@ impl Plan {
     pub fn binds(&self, programs: &Path) -> Vec<Bind> {
         let watchdog =
             || Bind { source: programs.join("pinnace-watchdog"), target: WATCHDOG.into() };
-        (self.door == Door::Socket).then(watchdog).into_iter().collect()
+        self.brings_watchdog.then(watchdog).into_iter().collect()
     }
 }
 
@@ -145,15 +150,23 @@ fn port(spec: &FunctionSpec, offer: &Offer) -> u16 {
 }
 
 /// The image's variables, then the platform's, then the function's own.
-fn environment(spec: &FunctionSpec, offer: &Offer, door: Door) -> Vec<String> {
+fn environment(
+    spec: &FunctionSpec,
+    offer: &Offer,
+    door: Door,
+    brings_watchdog: bool,
+) -> Vec<String> {
     let mut env = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
     let image = offer.config.env.iter().filter_map(|pair| pair.split_once('='));
     env.extend(image.map(|(name, value)| (name.to_owned(), value.to_owned())));
     env.insert("OPENFAAS_NAME".to_owned(), spec.id.name().to_owned());
     env.insert("OPENFAAS_NAMESPACE".to_owned(), spec.id.namespace().to_owned());
-    if door == Door::Socket {
+    if brings_watchdog {
         // A failing command shows in this mode, and in no other of those that run one per call.
         env.insert("mode".to_owned(), "serializing".to_owned());
+        // A watchdog that is told to end waits so long for a balancer to notice. Here its calls have
+        // ended before it is told.
+        env.insert("healthcheck_interval".to_owned(), "1ms".to_owned());
     }
     if !spec.deployment.env_process.is_empty() {
         env.insert("fprocess".to_owned(), spec.deployment.env_process.clone());
@@ -226,6 +239,16 @@ mod tests {
         let streaming =
             spec(r#"{"service":"a","image":"i","envVars":{"fprocess":"cat","mode":"streaming"}}"#);
         assert!(has(&Plan::new(&streaming, &offer(&["/app"])).unwrap(), "mode=streaming"));
+    }
+
+    #[test]
+    fn a_program_may_ask_for_the_socket_itself() {
+        let json = r#"{"service":"a","image":"i","annotations":{"dev.pinnace.listen":"socket"}}"#;
+        let plan = Plan::new(&spec(json), &offer(&["/app"])).unwrap();
+        assert_eq!((plan.command.as_slice(), plan.door), (&["/app".to_owned()][..], Door::Socket));
+        assert!(plan.binds(Path::new("/p")).is_empty());
+        assert!(has(&plan, "LISTEN_FDS=2"));
+        assert!(!plan.env.iter().any(|pair| pair.starts_with("mode=")));
     }
 
     #[test]
