@@ -411,16 +411,17 @@ impl Gateway {
         assert!(matches!(answer.status, 200 | 202), "{}: {}", answer.status, answer.text());
     }
 
-    /// Loads an image (`kind` is `archive` or `rootdir`) and answers the last event, or the refusal.
+    /// Loads an image (`kind` is `archive` or `rootdir`) and answers it as an event, or the refusal.
     #[must_use]
     pub fn try_load(&self, reference: &str, kind: &str, tar: &[u8]) -> Value {
         let path = format!("/system/images?reference={reference}&kind={kind}");
         let answer = self.api("POST", &path, tar);
-        let text = answer.text();
-        let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-        serde_json::from_str(last).unwrap_or_else(
-            |_| json!({ "event": "refused", "status": answer.status, "error": text }),
-        )
+        match serde_json::from_str::<Vec<Value>>(&answer.text()) {
+            Ok(images) => json!({ "event": "loaded", "image": images[0] }),
+            Err(_) => {
+                json!({ "event": "refused", "status": answer.status, "error": answer.text() })
+            }
+        }
     }
 
     /// Loads an image from an OCI layout.

@@ -107,7 +107,7 @@ fn hostile_and_broken_archives_leave_nothing() {
     let mut wrong = good.oci_files();
     let layer = wrong.last_mut().unwrap();
     layer.1[1000] ^= 1;
-    refused(&tar_of(&wrong), "archive", "digest");
+    refused(&tar_of(&wrong), "archive", "damaged: expected sha256:");
     let mut cut = good.oci_files();
     let layer = cut.last_mut().unwrap();
     layer.1.truncate(5000);

@@ -169,7 +169,7 @@ fn the_command_line_does_the_main_job() {
     assert!(run(&["image", "ls"]).contains("hello:cli"));
     run(&["deploy", "a", "--image", "hello:cli", "--env", "GREETING=hi", "--label", "team=x"]);
     assert_eq!(run(&["invoke", "a"]), "hello\n");
-    assert!(run(&["list"]).contains("hello:cli"));
+    assert!(run(&["list", "--verbose"]).contains("hello:cli"));
     let described: Value =
         serde_json::from_str(&run(&["describe", "a", "--output", "json"])).unwrap();
     assert_eq!(described["envVars"]["GREETING"], "hi");

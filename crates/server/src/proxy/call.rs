@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use pinnace_core::limits;
+use pinnace_core::{limits, name::DEFAULT_NAMESPACE};
 use pinnace_proxy::{
     BodyEnd, Ended, Lease, Relay, SendFailure, Sent,
     headers::{set_upgrade, strip_hop},
@@ -204,7 +204,8 @@ fn unknown(segment: &str) -> Failure {
         return Failure::NameMissing;
     }
     // The name is shown, but a hostile one may be long.
-    Failure::Unknown(segment.chars().take(128).collect())
+    let shown: String = segment.chars().take(128).collect();
+    Failure::Unknown(if shown.contains('.') { shown } else { format!("{shown}.{DEFAULT_NAMESPACE}") })
 }
 
 fn describe(failure: &SendFailure, name: String) -> Failure {
