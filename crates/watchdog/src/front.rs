@@ -12,7 +12,7 @@ use std::{
 
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, EXPECT, HOST},
+    header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING},
     uri::PathAndQuery,
 };
 use hyper::body::Incoming;
@@ -106,7 +106,7 @@ impl Front {
             "/_/health" => return Ok(self.health(request.method())),
             "/_/ready" => match self.ready(&mut request) {
                 Ok(pass) => pass,
-                Err(answer) => return Ok(answer),
+                Err(status) => return Ok(answer::bare(status)),
             },
             _ => match self.gate.enter() {
                 Some(pass) => pass,
@@ -156,7 +156,7 @@ impl Front {
     }
 
     /// The answer, or the question to the function that finds it.
-    fn ready(&self, request: &mut Request<Incoming>) -> Result<Pass, Response<Answer>> {
+    fn ready(&self, request: &mut Request<Incoming>) -> Result<Pass, StatusCode> {
         let status = match request.method() {
             method if *method != Method::GET => StatusCode::METHOD_NOT_ALLOWED,
             _ if !self.is_healthy() => StatusCode::SERVICE_UNAVAILABLE,
@@ -170,7 +170,7 @@ impl Front {
                 }
             },
         };
-        Err(answer::bare(status))
+        Err(status)
     }
 }
 
@@ -178,6 +178,11 @@ impl Front {
 fn refusal(request: &Request<Incoming>) -> Option<Response<Answer>> {
     if let Some(why) = host_fault(request) {
         return Some(status::bad_request(why));
+    }
+    if let Some(encoding) = request.headers().get(TRANSFER_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")
+    {
+        return Some(status::unsupported_encoding());
     }
     let (method, uri) = (request.method(), request.uri());
     if *method == Method::CONNECT {
