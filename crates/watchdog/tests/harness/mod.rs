@@ -22,7 +22,7 @@ use std::{
 
 pub use client::{Client, Reply, Socket};
 use tempfile::TempDir;
-pub use upstream::{Seen, Upstream};
+pub use upstream::Upstream;
 
 /// Longest wait for anything in a test.
 pub const PATIENCE: Duration = Duration::from_secs(20);
