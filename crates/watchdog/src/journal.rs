@@ -288,7 +288,8 @@ mod tests {
 
     #[test]
     fn own_lines_are_left_out_and_counted_when_nobody_reads() {
-        let state = Mutex::new(State { waiting: vec![b'x'; LOG_BACKLOG_BYTES_MAX], ..State::default() });
+        let state =
+            Mutex::new(State { waiting: vec![b'x'; LOG_BACKLOG_BYTES_MAX], ..State::default() });
         let (filled, written, room) = (Condvar::new(), Condvar::new(), Notify::new());
         let stream = Stream { state, filled, written, room };
         stream.say(format_args!("lost"));

@@ -30,12 +30,7 @@ mod spelling;
 mod status;
 mod target;
 
-use std::{
-    collections::HashMap,
-    ffi::OsString,
-    path::Path,
-    process::ExitCode,
-};
+use std::{collections::HashMap, ffi::OsString, path::Path, process::ExitCode};
 
 use journal::Journal;
 use listen::Handed;

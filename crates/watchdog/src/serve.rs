@@ -200,7 +200,8 @@ impl Server {
     async fn drain(mut self) -> u8 {
         let pause = self.pause();
         self.front.stop_accepting();
-        self.journal.say(format_args!("SIGTERM: no new connections in {}", spelling::duration(pause)));
+        self.journal
+            .say(format_args!("SIGTERM: no new connections in {}", spelling::duration(pause)));
         self.remove_lock();
         let _ = timeout(pause, self.accept_until_end()).await;
         let busy = self.front.gate().busy();
@@ -237,9 +238,8 @@ impl Server {
         self.journal.say(format_args!("Removing lock-file : {path}"));
         if let Err(error) = lock.remove() {
             let why = spelling::failure(&error);
-            self.journal.say(format_args!(
-                "Unable to mark server as unhealthy: remove {path}: {why}"
-            ));
+            self.journal
+                .say(format_args!("Unable to mark server as unhealthy: remove {path}: {why}"));
         }
     }
 }
@@ -360,7 +360,9 @@ fn tell_listening(settings: &Settings, listener: &Listener, journal: &Journal) {
         show(settings.pause()),
     ));
     match listener {
-        Listener::Handed(_) => journal.say(format_args!("Listening on the socket that was handed over")),
+        Listener::Handed(_) => {
+            journal.say(format_args!("Listening on the socket that was handed over"))
+        }
         Listener::Port(port) => {
             // Port 0 is one that the system chose.
             let port = port.local_addr().map_or(settings.port, |address| address.port());

@@ -94,10 +94,14 @@ pub struct LogSettings {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// `mode` is not one of the known.
-    #[error("unknown watchdog mode: 0 (mode={0:?} is none of http, streaming, serializing, static)")]
+    #[error(
+        "unknown watchdog mode: 0 (mode={0:?} is none of http, streaming, serializing, static)"
+    )]
     UnknownMode(String),
     /// `mode=inproc`.
-    #[error("mode=inproc needs a handler that is linked in: build the function as its own server and use mode=http")]
+    #[error(
+        "mode=inproc needs a handler that is linked in: build the function as its own server and use mode=http"
+    )]
     Inproc,
     /// `watchdog_kind` asks for another watchdog.
     #[error("watchdog_kind={0:?} is not served by this watchdog: only \"of\" is")]
@@ -390,7 +394,8 @@ mod tests {
 
     #[test]
     fn every_fault_is_reported() {
-        let faults = parse(&[("mode", "http"), ("write_timeout", "0"), ("port", "abc")]).unwrap_err();
+        let faults =
+            parse(&[("mode", "http"), ("write_timeout", "0"), ("port", "abc")]).unwrap_err();
         assert_eq!(faults.len(), 4);
         assert!(faults.iter().all(|fault| fault.exit_code() == 1));
         let faults = parse(&[("mode", "warp"), ("fprocess", "cat")]).unwrap_err();

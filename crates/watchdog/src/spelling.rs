@@ -181,7 +181,10 @@ mod tests {
     fn exits_and_failures() {
         assert_eq!(exit(ExitStatus::from_raw(3 << 8)), "exit status 3");
         assert_eq!(exit(ExitStatus::from_raw(9)), "signal: killed");
-        assert_eq!(exit(ExitStatus::from_raw(11 | 0x80)), "signal: segmentation fault (core dumped)");
+        assert_eq!(
+            exit(ExitStatus::from_raw(11 | 0x80)),
+            "signal: segmentation fault (core dumped)"
+        );
         let missing = io::Error::from(io::ErrorKind::NotFound);
         assert_eq!(
             start_failure("no-such-command-here", &missing),

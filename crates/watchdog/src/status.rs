@@ -37,8 +37,7 @@ pub fn silent_timeout(limit: Duration) -> Response<Answer> {
 
 /// More calls at once than `max_inflight` allows.
 pub fn over_limit(max: usize) -> Response<Answer> {
-    let text =
-        format!("Concurrent request limit exceeded. Max concurrent requests: {max}\n");
+    let text = format!("Concurrent request limit exceeded. Max concurrent requests: {max}\n");
     let mut response = answer::text(StatusCode::TOO_MANY_REQUESTS, text);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));

@@ -93,7 +93,8 @@ mod tests {
         let redirect = |path: &str, to: &str| {
             assert_eq!(judge(path), Path::Redirect(to.to_owned()), "{path}");
         };
-        for path in ["/", "/a/b", "/a/", "/%2e%2e/x", "/a/%2e/b", "/a%2F%2Fb", "/.hidden", "/a/..b"] {
+        for path in ["/", "/a/b", "/a/", "/%2e%2e/x", "/a/%2e/b", "/a%2F%2Fb", "/.hidden", "/a/..b"]
+        {
             assert_eq!(judge(path), Path::Clean, "{path}");
         }
         redirect("//a//b", "/a/b");

@@ -187,8 +187,10 @@ fn no_listener_and_no_answer_are_500() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", nobody.local_addr().unwrap());
     drop(nobody);
-    let watchdog =
-        Watchdog::start(Route::Tcp, &[("mode", "http"), ("fprocess", "cat"), ("upstream_url", &url)]);
+    let watchdog = Watchdog::start(
+        Route::Tcp,
+        &[("mode", "http"), ("fprocess", "cat"), ("upstream_url", &url)],
+    );
     assert_internal(&watchdog.get("/"), 500);
     watchdog.wait_log("connection refused");
 }
@@ -207,7 +209,8 @@ fn a_caller_that_stops_within_its_body_is_504() {
 fn a_buffered_body_reaches_the_function_with_its_length() {
     let upstream = Upstream::saying("ok");
     let watchdog = start(Route::Unix, &upstream, &[("http_buffer_req_body", "true")]);
-    let chunked = "POST / HTTP/1.1\r\nHost: w\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    let chunked =
+        "POST / HTTP/1.1\r\nHost: w\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
     assert_eq!(watchdog.call(chunked).status, 200);
     let seen = upstream.next();
     assert_eq!((seen.header("Content-Length"), seen.body.as_str()), (Some("2"), "hi"));
@@ -262,8 +265,9 @@ fn a_tunnel_carries_both_ways_and_half_an_end() {
         });
         let watchdog = start(route, &upstream, &[("exec_timeout", "1s")]);
         let mut client = watchdog.client();
-        let reply =
-            client.call("GET /ws HTTP/1.1\r\nHost: w\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        let reply = client.call(
+            "GET /ws HTTP/1.1\r\nHost: w\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        );
         assert_eq!((reply.status, reply.header("upgrade")), (101, Some("websocket")));
         client.send("ping");
         assert_eq!(client.exactly(4).unwrap(), b"pong");
@@ -339,7 +343,11 @@ fn many_calls_at_once_all_get_their_own_answer() {
         let upstream = Upstream::start(|seen, stream| {
             let body = &seen.body;
             let length = body.len();
-            write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: t/x\r\nContent-Length: {length}\r\n\r\n{body}").is_ok()
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: t/x\r\nContent-Length: {length}\r\n\r\n{body}"
+            )
+            .is_ok()
         });
         let watchdog = Arc::new(start(route, &upstream, &[]));
         let results: Vec<_> = (0..16)
@@ -349,7 +357,10 @@ fn many_calls_at_once_all_get_their_own_answer() {
                     let mut client = watchdog.client();
                     (0..20).all(|call| {
                         let body = format!("{caller}-{call}");
-                        let head = format!("POST / HTTP/1.1\r\nHost: w\r\nContent-Length: {}\r\n\r\n", body.len());
+                        let head = format!(
+                            "POST / HTTP/1.1\r\nHost: w\r\nContent-Length: {}\r\n\r\n",
+                            body.len()
+                        );
                         client.call(&(head + &body)).body == body
                     })
                 })

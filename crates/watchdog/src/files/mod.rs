@@ -63,7 +63,11 @@ impl Files {
     }
 
     /// A call.
-    pub async fn call(self: &Arc<Self>, request: Request<Incoming>, call: Call) -> Response<Answer> {
+    pub async fn call(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        call: Call,
+    ) -> Response<Answer> {
         let files = Arc::clone(self);
         let (parts, _) = request.into_parts();
         let question = Question { method: parts.method, uri: parts.uri, headers: parts.headers };
@@ -243,12 +247,10 @@ fn insert(response: &mut Response<Answer>, name: http::HeaderName, value: String
 
 fn failed(error: &io::Error) -> Response<Answer> {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            answer::error(StatusCode::FORBIDDEN, "403 Forbidden\n")
+        io::ErrorKind::PermissionDenied => answer::error(StatusCode::FORBIDDEN, "403 Forbidden\n"),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
+            status::not_found()
         }
-        io::ErrorKind::NotFound
-        | io::ErrorKind::NotADirectory
-        | io::ErrorKind::InvalidFilename => status::not_found(),
         // Links that lead in a circle.
         _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
             status::not_found()

@@ -45,7 +45,9 @@ impl Range {
 
 /// Reads a Range header.
 pub fn wanted(header: &str, size: u64) -> Wanted {
-    let Some(list) = header.strip_prefix("bytes=") else { return Wanted::Impossible("invalid range\n") };
+    let Some(list) = header.strip_prefix("bytes=") else {
+        return Wanted::Impossible("invalid range\n");
+    };
     let mut ranges = Vec::new();
     let mut some = false;
     for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -153,7 +155,8 @@ mod tests {
         ] {
             assert_eq!(wanted(header, 18), meant, "{header}");
         }
-        let several = Wanted::Several(vec![Range { from: 0, bytes: 1 }, Range { from: 2, bytes: 2 }]);
+        let several =
+            Wanted::Several(vec![Range { from: 0, bytes: 1 }, Range { from: 2, bytes: 2 }]);
         assert_eq!(wanted("bytes=0-0,2-3", 18), several);
         let many = format!("bytes={}", "0-0,".repeat(RANGES_MAX + 1));
         assert_eq!(wanted(&many, 18), Wanted::All);

@@ -27,7 +27,8 @@ impl Function {
     /// # Errors
     /// It cannot be started; the error is logged.
     pub fn start(program: &Program, logs: LogSettings, journal: &Journal) -> Result<Self, ()> {
-        let (name, arguments) = program.words().split_first().map_or(("", &[][..]), |(n, a)| (n, a));
+        let (name, arguments) =
+            program.words().split_first().map_or(("", &[][..]), |(n, a)| (n, a));
         journal.say(format_args!("Forking: {name}, arguments: [{}]", arguments.join(" ")));
         match program.start(Vec::new()) {
             Ok((process, pipes)) => {
@@ -36,9 +37,8 @@ impl Function {
                 Ok(Self { process, _stdin: pipes.stdin })
             }
             Err(why) => {
-                journal.say(format_args!(
-                    "Forked function has terminated: exec: not started ({why})"
-                ));
+                journal
+                    .say(format_args!("Forked function has terminated: exec: not started ({why})"));
                 Err(())
             }
         }

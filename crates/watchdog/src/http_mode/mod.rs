@@ -234,7 +234,9 @@ impl Refused {
         match self {
             Self::TooLarge => {
                 let max = limits::HELD_BODY_BYTES_MAX;
-                let text = format!("the body is larger than {max} bytes, which http_buffer_req_body holds\n");
+                let text = format!(
+                    "the body is larger than {max} bytes, which http_buffer_req_body holds\n"
+                );
                 answer::error(StatusCode::PAYLOAD_TOO_LARGE, text)
             }
             // The caller took longer than read_timeout, or is gone.

@@ -71,7 +71,9 @@ impl Body for Outgoing {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Relayed(relay) => relay.size_hint(),
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
+            }
         }
     }
 }
@@ -156,7 +158,9 @@ pub fn put_answer_in_order(headers: &mut HeaderMap, unzips: bool) {
 
 /// Whether the body is gzip.
 pub fn is_gzip(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_ENCODING).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"gzip"))
+    headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"gzip"))
 }
 
 /// The length that the answer names.
@@ -208,7 +212,12 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_added_and_the_rest_passes() {
-        let parts = ordered("GET", "/a%2Fb?x=1", &[("connection", "x-hop"), ("te", "trailers")], Framing::None);
+        let parts = ordered(
+            "GET",
+            "/a%2Fb?x=1",
+            &[("connection", "x-hop"), ("te", "trailers")],
+            Framing::None,
+        );
         assert_eq!(parts.uri, "/a%2Fb?x=1");
         assert_eq!(parts.headers["host"], "127.0.0.1:3000");
         assert_eq!(parts.headers["user-agent"], "Go-http-client/1.1");
@@ -216,7 +225,8 @@ mod tests {
         assert_eq!(parts.headers["connection"], "x-hop");
         assert_eq!(parts.headers["te"], "trailers");
         assert!(!parts.headers.contains_key("content-length"));
-        let parts = ordered("GET", "/", &[("range", "bytes=0-"), ("user-agent", "")], Framing::None);
+        let parts =
+            ordered("GET", "/", &[("range", "bytes=0-"), ("user-agent", "")], Framing::None);
         assert!(!parts.headers.contains_key("accept-encoding"));
         assert!(!parts.headers.contains_key("user-agent"));
         assert!(!ordered("HEAD", "/", &[], Framing::None).headers.contains_key("accept-encoding"));
@@ -231,7 +241,9 @@ mod tests {
         assert!(!parts.headers.contains_key("trailer"));
         assert_eq!(ordered("POST", "/", given, Framing::Length(5)).headers["content-length"], "5");
         assert_eq!(ordered("PUT", "/", &[], Framing::None).headers["content-length"], "0");
-        assert!(!ordered("DELETE", "/", given, Framing::None).headers.contains_key("content-length"));
+        assert!(
+            !ordered("DELETE", "/", given, Framing::None).headers.contains_key("content-length")
+        );
     }
 
     #[test]

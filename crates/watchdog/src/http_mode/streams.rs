@@ -32,7 +32,10 @@ pub fn is_wanted(headers: &HeaderMap) -> bool {
 
 fn contains(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
     let holds = |value: &HeaderValue| {
-        value.as_bytes().windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted.as_bytes()))
+        value
+            .as_bytes()
+            .windows(wanted.len())
+            .any(|part| part.eq_ignore_ascii_case(wanted.as_bytes()))
     };
     headers.get_all(name).iter().any(holds)
 }

@@ -131,6 +131,12 @@ impl Client {
         Ok(chunk)
     }
 
+    /// The first chunk of an answer.
+    pub fn chunk_after_head(&mut self) -> Vec<u8> {
+        self.head().unwrap();
+        self.chunk().unwrap()
+    }
+
     /// Head of an answer, interim or not.
     pub fn head(&mut self) -> io::Result<Reply> {
         let line = self.line()?;

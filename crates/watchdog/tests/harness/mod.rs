@@ -1,6 +1,6 @@
 //! Starts the real watchdog and talks to it over TCP or over a unix socket that it was handed.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 mod client;
 mod upstream;
@@ -87,7 +87,11 @@ impl Watchdog {
         let listener = UnixListener::bind(&path).unwrap();
         let (ready, its) = UnixStream::pair().unwrap();
         let mut command = Command::new("sh");
-        command.args(["-c", "exec \"$0\" 3<&0 4>&1 0</dev/null 1>&2", env!("CARGO_BIN_EXE_pinnace-watchdog")]);
+        command.args([
+            "-c",
+            "exec \"$0\" 3<&0 4>&1 0</dev/null 1>&2",
+            env!("CARGO_BIN_EXE_pinnace-watchdog"),
+        ]);
         command.stdin(OwnedFd::from(listener)).stdout(OwnedFd::from(its));
         command.env("LISTEN_FDS", "2");
         let mut started = Self::spawn(dir, command, env);

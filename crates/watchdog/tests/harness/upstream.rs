@@ -33,15 +33,16 @@ impl Seen {
 
     pub fn header(&self, name: &str) -> Option<&str> {
         let find = |line: &'_ str| line.split_once(':').is_some_and(|(n, _)| n == name);
-        self.head[1..].iter().find(|line| find(line)).map(|line| line.split_once(':').unwrap().1.trim())
+        self.head[1..]
+            .iter()
+            .find(|line| find(line))
+            .map(|line| line.split_once(':').unwrap().1.trim())
     }
 }
 
 impl Upstream {
     /// Answers each request; the connection ends when `answer` says false.
-    pub fn start(
-        answer: impl Fn(&Seen, &mut TcpStream) -> bool + Send + Sync + 'static,
-    ) -> Self {
+    pub fn start(answer: impl Fn(&Seen, &mut TcpStream) -> bool + Send + Sync + 'static) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), answer)
     }
 
