@@ -1,5 +1,7 @@
 //! Mode http, over both ways in.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod harness;
 
 use std::{

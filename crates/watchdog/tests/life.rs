@@ -1,5 +1,7 @@
 //! Start, probes, logs and end.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod harness;
 
 use std::{
