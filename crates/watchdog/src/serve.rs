@@ -296,7 +296,8 @@ fn prepare(
         }
         Mode::Static(root) => {
             journal.say(format_args!("Serving files at: {}", root.display()));
-            (Work::Files(Arc::new(Files::new(root.clone()))), None, None)
+            let files = Files::new(root.clone(), settings.read_timeout);
+            (Work::Files(Arc::new(files)), None, None)
         }
     })
 }
@@ -361,7 +362,7 @@ fn tell_listening(settings: &Settings, listener: &Listener, journal: &Journal) {
     ));
     match listener {
         Listener::Handed(_) => {
-            journal.say(format_args!("Listening on the socket that was handed over"))
+            journal.say(format_args!("Listening on the socket that was handed over"));
         }
         Listener::Port(port) => {
             // Port 0 is one that the system chose.

@@ -17,7 +17,8 @@ use harness::{
 
 #[test]
 fn settings_that_cannot_be_used_end_the_start_with_their_code() {
-    let cases: [(&[(&str, &str)], i32, &str); 7] = [
+    type Env = &'static [(&'static str, &'static str)];
+    let cases: [(Env, i32, &str); 7] = [
         (&[("mode", "warp"), ("fprocess", "cat")], 2, "unknown watchdog mode: 0"),
         (&[("mode", "http"), ("fprocess", "cat")], 1, "you must specify a valid URL"),
         (&[("mode", "streaming")], 1, "provide a \"function_process\" or \"fprocess\""),
@@ -117,6 +118,16 @@ fn probes_follow_the_lock_file() {
         assert_eq!(watchdog.get("/_/ready").status, 503);
         assert_eq!(watchdog.post("/", "still serving").body, "still serving");
     }
+}
+
+#[test]
+fn a_refused_body_does_not_cost_its_connection() {
+    let watchdog = Watchdog::start(Route::Tcp, &[("fprocess", "cat")]);
+    let mut client = watchdog.client();
+    client.send("POST /_/health HTTP/1.1\r\nHost: w\r\nContent-Length: 2\r\n\r\n");
+    assert_eq!(client.reply(false).status, 405);
+    client.send("hi");
+    assert_eq!(client.call("GET /_/health HTTP/1.1\r\nHost: w\r\n\r\n").status, 200);
 }
 
 #[test]
