@@ -12,13 +12,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::{
     body::Incoming,
     client::conn::http1::{Builder, SendRequest},
 };
 use hyper_util::rt::TokioIo;
+use tokio::task::AbortHandle;
 
 use crate::Stream;
 
@@ -34,6 +35,7 @@ pub struct Pool<B> {
 #[derive(Debug)]
 struct Idle<B> {
     sender: SendRequest<B>,
+    driver: Driver,
     since: Instant,
 }
 
@@ -42,7 +44,8 @@ struct Idle<B> {
 pub struct Sent<B> {
     /// Head and body of the answer.
     pub response: Response<Incoming>,
-    /// Give it back when the body has ended; dropping it closes the connection.
+    /// Give it back when the body has ended; dropping it before closes the connection, unless the
+    /// answer was 101: then the connection is whose who takes the upgrade.
     pub lease: Lease<B>,
 }
 
@@ -50,7 +53,21 @@ pub struct Sent<B> {
 #[derive(Debug)]
 pub struct Lease<B> {
     sender: SendRequest<B>,
+    driver: Driver,
     reused: bool,
+}
+
+/// The task that reads and writes a connection; ends with this. Without its sender alone it would go on
+/// until the request's body has ended, which may be never.
+#[derive(Debug)]
+struct Driver(Option<AbortHandle>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
 }
 
 /// Why no answer came.
@@ -110,7 +127,7 @@ where
         if let Some(mut lease) = self.take() {
             let spare = spare_of(&request);
             match lease.sender.try_send_request(request).await {
-                Ok(response) => return Ok(Sent { response, lease }),
+                Ok(response) => return Ok(Sent::new(response, lease)),
                 Err(mut failed) => match failed.take_message().or(spare) {
                     Some(unsent) => request = unsent,
                     None => return Err(SendFailure::Exchange(failed.into_error())),
@@ -120,7 +137,7 @@ where
         let stream = connect().await.map_err(SendFailure::Connect)?;
         let mut lease = self.open(stream).await.map_err(SendFailure::Exchange)?;
         let response = lease.sender.send_request(request).await.map_err(SendFailure::Exchange)?;
-        Ok(Sent { response, lease })
+        Ok(Sent::new(response, lease))
     }
 
     /// Opens a connection ahead of its first use, over a stream that is already there.
@@ -129,7 +146,7 @@ where
     /// The HTTP client refused the stream.
     pub async fn adopt(&self, stream: Stream) -> Result<(), hyper::Error> {
         let lease = self.open(stream).await?;
-        self.put(lease.sender);
+        self.put(lease);
         Ok(())
     }
 
@@ -139,7 +156,7 @@ where
     /// it is closed, for nobody can say when it would be free.
     pub fn give_back(&self, lease: Lease<B>) {
         if lease.sender.is_ready() {
-            self.put(lease.sender);
+            self.put(lease);
         }
     }
 
@@ -157,9 +174,9 @@ where
     async fn open(&self, stream: Stream) -> Result<Lease<B>, hyper::Error> {
         let (mut sender, connection) = self.client.handshake(TokioIo::new(stream)).await?;
         // The task ends with its connection; its error is the caller's, who has it from `send_request`.
-        drop(tokio::spawn(connection.with_upgrades()));
+        let driver = Driver(Some(tokio::spawn(connection.with_upgrades()).abort_handle()));
         sender.ready().await?;
-        Ok(Lease { sender, reused: false })
+        Ok(Lease { sender, driver, reused: false })
     }
 
     fn take(&self) -> Option<Lease<B>> {
@@ -168,16 +185,18 @@ where
         let now = if idle.is_empty() { return None } else { Instant::now() };
         while let Some(candidate) = idle.pop() {
             if self.fresh(&candidate, now) {
-                return Some(Lease { sender: candidate.sender, reused: true });
+                let Idle { sender, driver, .. } = candidate;
+                return Some(Lease { sender, driver, reused: true });
             }
         }
         None
     }
 
-    fn put(&self, sender: SendRequest<B>) {
+    fn put(&self, lease: Lease<B>) {
         let mut idle = self.idle();
         if idle.len() < self.idle_max {
-            idle.push(Idle { sender, since: Instant::now() });
+            let Lease { sender, driver, .. } = lease;
+            idle.push(Idle { sender, driver, since: Instant::now() });
         }
     }
 
@@ -187,6 +206,16 @@ where
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle<B>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B> Sent<B> {
+    fn new(response: Response<Incoming>, mut lease: Lease<B>) -> Self {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // It ends by itself once it has handed over the stream.
+            lease.driver.0 = None;
+        }
+        Self { response, lease }
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, EXPECT, HOST},
+    header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING},
     uri::PathAndQuery,
 };
 use hyper::body::Incoming;
@@ -26,7 +26,7 @@ use crate::{
     http_mode::Forwarder,
     lock::Lock,
     settings::Settings,
-    status, target,
+    status, target, unread,
 };
 
 /// Takes every request.
@@ -37,6 +37,7 @@ pub struct Front {
     lock: Lock,
     accepting: AtomicBool,
     ready_path: Option<PathAndQuery>,
+    read_timeout: Duration,
     write_timeout: Duration,
 }
 
@@ -85,6 +86,7 @@ impl Front {
             lock,
             accepting: AtomicBool::new(true),
             ready_path: settings.ready_path.clone(),
+            read_timeout: settings.read_timeout,
             write_timeout: settings.write_timeout,
         }
     }
@@ -99,19 +101,12 @@ impl Front {
         peer: Option<Peer>,
     ) -> Result<Response<Answer>, HangUp> {
         let started = Instant::now();
-        if let Some(refusal) = refusal(&request) {
-            return Ok(refusal);
-        }
-        let pass = match request.uri().path() {
-            "/_/health" => return Ok(self.health(request.method())),
-            "/_/ready" => match self.ready(&mut request) {
-                Ok(pass) => pass,
-                Err(answer) => return Ok(answer),
-            },
-            _ => match self.gate.enter() {
-                Some(pass) => pass,
-                None => return Ok(status::over_limit(self.gate.max())),
-            },
+        let pass = match self.admit(&mut request) {
+            Ok(pass) => pass,
+            Err(answer) => {
+                unread::discard(request.into_body(), self.read_timeout);
+                return Ok(*answer);
+            }
         };
         let call = Call { started, pass, peer };
         let mut response = match &self.work {
@@ -126,6 +121,18 @@ impl Front {
             false => response.body_mut().end_by(end_by),
         }
         Ok(response)
+    }
+
+    /// A place for the call, or the answer to a request that goes no further.
+    fn admit(&self, request: &mut Request<Incoming>) -> Result<Pass, Box<Response<Answer>>> {
+        if let Some(refusal) = refusal(request) {
+            return Err(Box::new(refusal));
+        }
+        match request.uri().path() {
+            "/_/health" => Err(Box::new(self.health(request.method()))),
+            "/_/ready" => self.ready(request).map_err(|status| Box::new(answer::bare(status))),
+            _ => self.gate.enter().ok_or_else(|| Box::new(status::over_limit(self.gate.max()))),
+        }
     }
 
     /// From now on the probes say that nothing new should come.
@@ -156,7 +163,7 @@ impl Front {
     }
 
     /// The answer, or the question to the function that finds it.
-    fn ready(&self, request: &mut Request<Incoming>) -> Result<Pass, Response<Answer>> {
+    fn ready(&self, request: &mut Request<Incoming>) -> Result<Pass, StatusCode> {
         let status = match request.method() {
             method if *method != Method::GET => StatusCode::METHOD_NOT_ALLOWED,
             _ if !self.is_healthy() => StatusCode::SERVICE_UNAVAILABLE,
@@ -170,7 +177,7 @@ impl Front {
                 }
             },
         };
-        Err(answer::bare(status))
+        Err(status)
     }
 }
 
@@ -178,6 +185,11 @@ impl Front {
 fn refusal(request: &Request<Incoming>) -> Option<Response<Answer>> {
     if let Some(why) = host_fault(request) {
         return Some(status::bad_request(why));
+    }
+    if let Some(encoding) = request.headers().get(TRANSFER_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")
+    {
+        return Some(status::unsupported_encoding());
     }
     let (method, uri) = (request.method(), request.uri());
     if *method == Method::CONNECT {

@@ -16,7 +16,7 @@ use pinnace_core::limits::LOG_BACKLOG_BYTES_MAX;
 use tokio::sync::Notify;
 
 /// How long lines are gathered before they are written.
-const GATHERED_FOR: Duration = Duration::from_millis(2);
+const GATHERED_FOR: Duration = Duration::from_millis(5);
 /// Bytes that are written without gathering any longer.
 const GATHERED_BYTES: usize = 16 << 10;
 /// How long the last lines may take when the watchdog ends.
@@ -118,9 +118,10 @@ impl Stream {
             state.left_out += 1;
             return;
         }
+        let before = state.waiting.len();
         state.tell_left_out();
         state.line(line);
-        self.wake(state);
+        self.wake(state, before);
     }
 
     async fn pass(&self, text: &[u8]) {
@@ -139,16 +140,21 @@ impl Stream {
         if state.waiting.len() >= LOG_BACKLOG_BYTES_MAX {
             return false;
         }
+        let before = state.waiting.len();
         state.tell_left_out();
         state.waiting.extend_from_slice(text);
-        self.wake(state);
+        self.wake(state, before);
         true
     }
 
-    /// The writer is asleep only if nothing waited before.
-    fn wake(&self, state: MutexGuard<'_, State>) {
+    /// The writer sleeps only while nothing waits, and gathers until enough does: to wake it for each
+    /// line would cost every call a system call.
+    fn wake(&self, state: MutexGuard<'_, State>, before: usize) {
+        let enough = before < GATHERED_BYTES && state.waiting.len() >= GATHERED_BYTES;
         drop(state);
-        self.filled.notify_one();
+        if before == 0 || enough {
+            self.filled.notify_one();
+        }
     }
 
     fn finish(&self, end: Instant) {

@@ -9,6 +9,7 @@ use std::{
     fs::OpenOptions,
     io::{self, Write},
     os::unix::net::UnixStream as StdUnixStream,
+    time::Duration,
 };
 
 use listenfd::ListenFd;
@@ -119,13 +120,15 @@ impl Ready {
 }
 
 impl Listener {
-    /// The next connection.
-    pub async fn accept(&self) -> io::Result<Connection> {
+    /// The next connection. One by TCP whose peer takes nothing for `stuck_max` is ended by the kernel.
+    pub async fn accept(&self, stuck_max: Duration) -> io::Result<Connection> {
         match self {
             Self::Handed(listener) => Ok(Connection::Unix(listener.accept().await?.0)),
             Self::Port(listener) => {
                 let (stream, remote) = listener.accept().await?;
                 stream.set_nodelay(true)?;
+                let stuck_max = u32::try_from(stuck_max.as_millis()).unwrap_or(u32::MAX);
+                rustix::net::sockopt::set_tcp_user_timeout(&stream, stuck_max)?;
                 let remote = canonical(remote);
                 let local = canonical(stream.local_addr()?);
                 Ok(Connection::Tcp(stream, Peer { local, remote }))

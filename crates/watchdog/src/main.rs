@@ -29,6 +29,7 @@ mod sniff;
 mod spelling;
 mod status;
 mod target;
+mod unread;
 
 use std::{collections::HashMap, ffi::OsString, path::Path, process::ExitCode};
 

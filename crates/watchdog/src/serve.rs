@@ -1,6 +1,6 @@
 //! From the settings to the exit code: starts what the mode needs, serves connections, drains, ends.
 
-use std::{ffi::OsString, io, sync::Arc, time::Duration};
+use std::{ffi::OsString, io, process::ExitStatus, sync::Arc, time::Duration};
 
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -26,8 +26,10 @@ use crate::{
     spelling,
 };
 
-/// How often idle connections are looked at.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How long calls under way may take to be answered when the function's server is gone.
+const LAST_ANSWERS_MAX: Duration = Duration::from_millis(200);
+/// How long a look takes whether the function's server is still there.
+const LOOK_MAX: Duration = Duration::from_secs(1);
 /// How long accepting pauses when descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -108,28 +110,51 @@ impl Server {
 
     async fn serve(mut self) -> u8 {
         match self.accept_until_end().await {
-            Ending::FunctionGone => 1,
+            Ending::FunctionGone => {
+                // They fail, but with an answer.
+                let _ = timeout(LAST_ANSWERS_MAX, self.front.gate().idle()).await;
+                1
+            }
             Ending::Asked => self.drain().await,
         }
     }
 
     async fn accept_until_end(&mut self) -> Ending {
-        let mut sweep = interval(SWEEP_EVERY);
+        let stuck_max = self.settings.write_timeout;
+        let mut sweep = interval(limits::IDLE_CONNECTION_KEPT);
         loop {
             tokio::select! {
-                accepted = accept(&self.listener, &self.places) => self.connect(accepted).await,
+                accepted = accept(&self.listener, &self.places, stuck_max) => {
+                    self.connect(accepted).await;
+                }
                 _ = self.terminate.recv() => return Ending::Asked,
-                gone = function_gone(&mut self.function, &self.forwarder, &self.journal) => {
-                    if gone {
+                ended = ended(&mut self.function, &self.journal) => {
+                    self.function = None;
+                    if !self.is_served_without(ended).await {
                         return Ending::FunctionGone;
                     }
                 }
-                _ = sweep.tick() => {
-                    if let Some(forwarder) = &self.forwarder {
-                        forwarder.sweep();
-                    }
-                }
+                _ = sweep.tick(), if self.forwarder.is_some() => self.sweep(),
             }
+        }
+    }
+
+    /// A command that ends well may have left its server behind it: then calls go on.
+    async fn is_served_without(&self, ended: Option<ExitStatus>) -> bool {
+        let Some(forwarder) = &self.forwarder else { return false };
+        let well = ended.is_some_and(|status| status.success());
+        let served = well && timeout(LOOK_MAX, forwarder.is_reachable()).await.unwrap_or(false);
+        if served {
+            self.journal.say(format_args!(
+                "The function's server goes on without the command that started it"
+            ));
+        }
+        served
+    }
+
+    fn sweep(&self) {
+        if let Some(forwarder) = &self.forwarder {
+            forwarder.sweep();
         }
     }
 
@@ -221,30 +246,21 @@ impl Server {
 
 type Place = tokio::sync::OwnedSemaphorePermit;
 
-async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> io::Result<(Connection, Place)> {
+async fn accept(
+    listener: &Listener,
+    places: &Arc<Semaphore>,
+    stuck_max: Duration,
+) -> io::Result<(Connection, Place)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    Ok((listener.accept().await?, place))
+    Ok((listener.accept(stuck_max).await?, place))
 }
 
-/// Waits for the end of the function's server; true if the watchdog must end with it.
-///
-/// A command that ends well may have left its server behind it: then calls go on.
-async fn function_gone(
-    function: &mut Option<Function>,
-    forwarder: &Option<Arc<Forwarder>>,
-    journal: &Journal,
-) -> bool {
-    let (Some(running), Some(forwarder)) = (function.as_mut(), forwarder) else {
-        return std::future::pending().await;
-    };
-    let status = running.ended(journal).await;
-    *function = None;
-    if status.is_some_and(|status| status.success()) && forwarder.is_reachable().await {
-        journal
-            .say(format_args!("The function's server goes on without the command that started it"));
-        return false;
+/// Waits for the end of the command of http mode.
+async fn ended(function: &mut Option<Function>, journal: &Journal) -> Option<ExitStatus> {
+    match function {
+        Some(function) => function.ended(journal).await,
+        None => std::future::pending().await,
     }
-    true
 }
 
 /// Asks the function's server to end, and ends it if it does not.
@@ -280,7 +296,8 @@ fn prepare(
         }
         Mode::Static(root) => {
             journal.say(format_args!("Serving files at: {}", root.display()));
-            (Work::Files(Arc::new(Files::new(root.clone()))), None, None)
+            let files = Files::new(root.clone(), settings.read_timeout);
+            (Work::Files(Arc::new(files)), None, None)
         }
     })
 }
@@ -319,7 +336,7 @@ fn put_lock(lock: &Lock, journal: &Journal) -> Result<(), String> {
     let path = lock.path().display();
     journal.say(format_args!("Writing lock-file to: {path}"));
     lock.put().map_err(|error| {
-        format!("Cannot write {path}: {}. To disable the lock-file set suppress_lock=true", error)
+        format!("Cannot write {path}: {error}. To disable the lock-file set suppress_lock=true")
     })
 }
 
@@ -345,10 +362,12 @@ fn tell_listening(settings: &Settings, listener: &Listener, journal: &Journal) {
     ));
     match listener {
         Listener::Handed(_) => {
-            journal.say(format_args!("Listening on the socket that was handed over"))
+            journal.say(format_args!("Listening on the socket that was handed over"));
         }
-        Listener::Port(_) => {
-            journal.say(format_args!("Listening on port: {}", settings.port));
+        Listener::Port(port) => {
+            // Port 0 is one that the system chose.
+            let port = port.local_addr().map_or(settings.port, |address| address.port());
+            journal.say(format_args!("Listening on port: {port}"));
         }
     }
 }

@@ -3,7 +3,12 @@
 //! Parsing is pure: it reads a map and reports every fault at once, so that one failed start shows all
 //! that must be changed.
 
-use std::{collections::HashMap, path::PathBuf, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use http::{HeaderValue, Uri, uri::PathAndQuery};
 use pinnace_core::duration::parse_seconds_or_go;
@@ -61,12 +66,19 @@ pub enum Mode {
 pub struct Upstream {
     /// `HOST:PORT` as a Host header has it.
     pub authority: HeaderValue,
-    /// Name or address, an IPv6 one without its brackets.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
+    /// Where to connect.
+    pub place: Place,
     /// Path that is put before every request's; empty or beginning with a slash.
     pub base_path: String,
+}
+
+/// Where an upstream is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// At one of these addresses, tried in this order.
+    At(Vec<SocketAddr>),
+    /// Where a name leads, which is asked at each connection.
+    Named(String, u16),
 }
 
 /// How the child's log lines are written.
@@ -330,10 +342,21 @@ fn parse_upstream(text: &str) -> Result<Upstream, String> {
     let base_path = after.map(|_| uri.path().to_owned()).unwrap_or_default();
     Ok(Upstream {
         authority: HeaderValue::from_str(authority.as_str()).map_err(|_| shown())?,
-        host: host.to_owned(),
-        port: authority.port_u16().unwrap_or(80),
+        place: place(host, authority.port_u16().unwrap_or(80)),
         base_path,
     })
+}
+
+/// `localhost` is what it always is: an image may have no file that says so.
+fn place(host: &str, port: u16) -> Place {
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    match host.parse::<IpAddr>() {
+        Ok(address) => Place::At(vec![SocketAddr::new(address, port)]),
+        Err(_) if host.eq_ignore_ascii_case("localhost") => {
+            Place::At(loopback.map(|address| SocketAddr::new(address, port)).to_vec())
+        }
+        Err(_) => Place::Named(host.to_owned(), port),
+    }
 }
 
 #[cfg(test)]
@@ -423,12 +446,17 @@ mod tests {
     #[test]
     fn upstream_urls() {
         let upstream = parse_upstream("http://127.0.0.1:3000").unwrap();
-        assert_eq!((upstream.port, upstream.base_path.as_str()), (3000, ""));
+        assert_eq!(upstream.place, Place::At(vec!["127.0.0.1:3000".parse().unwrap()]));
+        assert_eq!(upstream.base_path, "");
         assert_eq!(upstream.authority, "127.0.0.1:3000");
         assert_eq!(parse_upstream("http://h:1/base").unwrap().base_path, "/base");
         assert_eq!(parse_upstream("http://h:1/").unwrap().base_path, "/");
         let v6 = parse_upstream("http://[::1]/").unwrap();
-        assert_eq!((v6.host.as_str(), v6.port), ("::1", 80));
+        assert_eq!(v6.place, Place::At(vec!["[::1]:80".parse().unwrap()]));
+        let named = parse_upstream("http://db.test:1").unwrap();
+        assert_eq!(named.place, Place::Named("db.test".into(), 1));
+        let local = parse_upstream("http://localhost:1").unwrap();
+        assert!(matches!(local.place, Place::At(addresses) if addresses.len() == 2));
         for bad in ["", "127.0.0.1:80", "https://a", "http://", "/x", "http://a@b:1"] {
             assert!(parse_upstream(bad).is_err(), "{bad}");
         }

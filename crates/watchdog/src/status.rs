@@ -52,6 +52,13 @@ pub fn bad_request(why: &'static str) -> Response<Answer> {
     response
 }
 
+/// A body in an encoding that would have to be undone.
+pub fn unsupported_encoding() -> Response<Answer> {
+    let mut response = bad_request("Unsupported transfer encoding");
+    *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
+    response
+}
+
 /// Nothing is there.
 pub fn not_found() -> Response<Answer> {
     answer::error(StatusCode::NOT_FOUND, "404 page not found\n")

@@ -14,7 +14,7 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use http::{
@@ -31,13 +31,14 @@ use self::ranges::Wanted;
 use crate::{
     answer::{self, Answer},
     front::Call,
-    sniff, status, target,
+    sniff, status, target, unread,
 };
 
 /// A directory whose files are served.
 #[derive(Debug)]
 pub struct Files {
     root: PathBuf,
+    read_timeout: Duration,
 }
 
 /// What is asked for, without the connection.
@@ -58,8 +59,8 @@ struct Found {
 
 impl Files {
     /// Of this directory, which need not exist.
-    pub fn new(root: PathBuf) -> Self {
-        Self { root }
+    pub fn new(root: PathBuf, read_timeout: Duration) -> Self {
+        Self { root, read_timeout }
     }
 
     /// A call.
@@ -69,7 +70,8 @@ impl Files {
         call: Call,
     ) -> Response<Answer> {
         let files = Arc::clone(self);
-        let (parts, _) = request.into_parts();
+        let (parts, body) = request.into_parts();
+        unread::discard(body, self.read_timeout);
         let question = Question { method: parts.method, uri: parts.uri, headers: parts.headers };
         let answered = tokio::task::spawn_blocking(move || files.answer(&question)).await;
         drop(call.pass);
@@ -287,7 +289,7 @@ mod tests {
         link("/etc", "etc");
         link("file", "within");
         link("loop", "loop");
-        let files = Files::new(root.clone());
+        let files = Files::new(root.clone(), Duration::from_secs(1));
         assert!(files.open(Path::new("file")).is_ok());
         assert!(files.open(Path::new("within")).is_ok());
         for out in ["out", "etc/passwd", "loop", "missing"] {

@@ -33,7 +33,7 @@ use crate::{
     answer::{self, Answer},
     front::Call,
     journal::Journal,
-    settings::{Settings, Upstream},
+    settings::{Place, Settings, Upstream},
     spelling, status,
 };
 
@@ -146,7 +146,10 @@ impl Forwarder {
     }
 
     async fn connect(&self) -> io::Result<Stream> {
-        let stream = TcpStream::connect((self.upstream.host.as_str(), self.upstream.port)).await?;
+        let stream = match &self.upstream.place {
+            Place::At(addresses) => TcpStream::connect(addresses.as_slice()).await?,
+            Place::Named(name, port) => TcpStream::connect((name.as_str(), *port)).await?,
+        };
         stream.set_nodelay(true)?;
         Ok(Stream::Tcp(stream))
     }

@@ -190,12 +190,12 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::settings::Place;
 
     fn upstream(base_path: &str) -> Upstream {
         Upstream {
             authority: HeaderValue::from_static("127.0.0.1:3000"),
-            host: "127.0.0.1".into(),
-            port: 3000,
+            place: Place::Named("127.0.0.1".into(), 3000),
             base_path: base_path.into(),
         }
     }
