@@ -165,14 +165,8 @@ fn a_killed_server_comes_back_and_its_functions_never_left() {
     assert_eq!(started(&before), started(&after), "the replica is the same process");
     let kept = |name: &str| gateway.status(name).unwrap()["availableReplicas"].clone();
     assert_eq!((kept("image"), kept("host")), (1.into(), 1.into()));
-    let counts = |census: &Census| {
-        let [processes, mounts, cgroups, networks, files] = census.counts();
-        (processes, mounts, cgroups, networks, files)
-    };
-    let now = eventually("as much is there as before", Duration::from_secs(10), || {
-        Some(Census::take(&state_dir)).filter(|now| counts(now) == counts(&census))
-    });
-    assert_eq!(now.cgroups, census.cgroups);
+    Census::settle(&census, &state_dir);
+    assert_eq!(Census::take(&state_dir).counts(), census.counts());
 }
 
 #[test]

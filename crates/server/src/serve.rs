@@ -68,7 +68,16 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
 async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let state = StateDir::open(&settings.state_dir)?;
     let mut signals = Signals::new()?;
-    let started = Started::new(settings, &state).await?;
+    let started = match Started::new(settings, &state).await {
+        Ok(started) => started,
+        Err(error) => {
+            // Replicas of an earlier server wait for the next try; a spawner alone waits for nobody.
+            if !state.has_replicas() {
+                crate::down::clear(state.path()).await?;
+            }
+            return Err(error);
+        }
+    };
     started.announce(settings, &state)?;
     signals.next().await;
     tracing::info!(drain = ?settings.drain, "ending: calls under way may finish; a second signal skips that");

@@ -113,6 +113,12 @@ impl StateDir {
         self.run().join("replicas")
     }
 
+    /// Whether replicas have directories there.
+    #[must_use]
+    pub fn has_replicas(&self) -> bool {
+        fs::read_dir(self.replicas()).is_ok_and(|mut replicas| replicas.next().is_some())
+    }
+
     /// The password, made now if there is none yet. True if it was.
     ///
     /// # Errors

@@ -4,19 +4,19 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Json,
-    body::Bytes,
-    extract::{Path, Query, State, rejection::BytesRejection},
+    body::Body,
+    extract::{Path, Query, State},
     http::StatusCode,
 };
 use pinnace_core::{
-    FunctionRef, limits,
+    FunctionRef,
     name::DEFAULT_NAMESPACE,
     spec::LABEL_FUNCTION,
     wire::{DeleteFunctionRequest, FunctionDeployment, FunctionStatus},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 
-use super::{Api, error::ApiError};
+use super::{Api, error::ApiError, json::json};
 use crate::{catalog::Entry, deployments::ChangeError};
 
 /// Query of requests that concern a namespace.
@@ -28,8 +28,6 @@ pub struct InNamespace {
     /// Whether resource use is asked for.
     pub usage: String,
 }
-
-type Body = Result<Bytes, BytesRejection>;
 
 /// GET `/system/functions`.
 pub async fn list(
@@ -70,7 +68,7 @@ pub async fn create(
     Query(query): Query<InNamespace>,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
-    api.deployments.create(deployment(body, query)?).await?;
+    api.deployments.create(deployment(body, query).await?).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -80,7 +78,7 @@ pub async fn update(
     Query(query): Query<InNamespace>,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
-    api.deployments.update(deployment(body, query)?).await?;
+    api.deployments.update(deployment(body, query).await?).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -90,7 +88,7 @@ pub async fn remove(
     Query(query): Query<InNamespace>,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let request: DeleteFunctionRequest = json(body)?;
+    let request: DeleteFunctionRequest = json(body).await?;
     let namespace = body_or_query(request.namespace, query.namespace);
     let id = FunctionRef::new(&request.function_name, &namespace).map_err(ChangeError::from)?;
     api.deployments.remove(&id).await?;
@@ -114,33 +112,13 @@ pub(super) fn reference(name: &str, namespace: &str) -> Result<FunctionRef, ApiE
     Ok(id.map_err(ChangeError::from)?)
 }
 
-/// Reads a JSON body that may be missing its content type, as old clients' are.
-pub(super) fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!(
-                "the body is larger than {} bytes (API_BODY_BYTES_MAX)",
-                limits::API_BODY_BYTES_MAX
-            ),
-        ),
-        status => ApiError::new(status, format!("the body could not be read: {rejection}")),
-    })?;
-    serde_json::from_slice(&body).map_err(|error| {
-        ApiError::new(
-            StatusCode::BAD_REQUEST,
-            format!("the body is not the JSON expected: {error}"),
-        )
-    })
-}
-
 /// Mutations name their namespace in the body; old clients in the query (contract section 4).
 pub(super) fn body_or_query(body: String, query: String) -> String {
     if body.is_empty() { query } else { body }
 }
 
-fn deployment(body: Body, query: InNamespace) -> Result<FunctionDeployment, ApiError> {
-    let mut deployment: FunctionDeployment = json(body)?;
+async fn deployment(body: Body, query: InNamespace) -> Result<FunctionDeployment, ApiError> {
+    let mut deployment: FunctionDeployment = json(body).await?;
     deployment.namespace = body_or_query(deployment.namespace, query.namespace);
     Ok(deployment)
 }

@@ -4,6 +4,7 @@
 //! newline-delimited JSON is told how far it is; one that does not gets one answer at the end.
 
 use std::{
+    collections::HashSet,
     io::{self, Read},
     sync::Arc,
     time::{Duration, Instant},
@@ -11,7 +12,7 @@ use std::{
 
 use axum::{
     Json,
-    body::Body,
+    body::{Body, BodyDataStream},
     extract::{Query, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -20,6 +21,7 @@ use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 use pinnace_core::{
     image::with_default_tag,
+    limits,
     wire::{ImageSummary, LoadEvent},
 };
 use pinnace_sandbox::images::{ArchiveKind, Cause, LoadError, LoadOptions, StoreError};
@@ -70,7 +72,12 @@ pub async fn remove(
         return Err(ApiError::new(StatusCode::CONFLICT, text));
     }
     let images = api.images.clone();
-    blocking(move || images.remove(&asked.reference)).await??;
+    blocking(move || {
+        images.remove(&asked.reference)?;
+        // What a replica still runs on is leased, and stays.
+        images.collect_garbage(&HashSet::new())
+    })
+    .await??;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -83,7 +90,7 @@ pub async fn load(
 ) -> Result<Response, ApiError> {
     let options = options(&api, asked)?;
     refuse_if_too_large(&headers, options.bytes_max)?;
-    let archive = Arrival::of(body);
+    let archive = Arrival::of(body).await;
     let streamed = headers
         .get_all(header::ACCEPT)
         .iter()
@@ -178,22 +185,39 @@ async fn blocking<T: Send + 'static>(
 
 /// An archive as it arrives, for a thread that may wait for it.
 struct Arrival {
-    pieces: mpsc::Receiver<Result<Bytes, axum::Error>>,
+    pieces: mpsc::Receiver<io::Result<Bytes>>,
     piece: Bytes,
 }
 
 impl Arrival {
-    fn of(body: Body) -> Self {
+    /// Begins to take an archive in; resolves with its first piece.
+    ///
+    /// The answer must not begin before: a client that asked to be told to go on (`Expect`) would take it
+    /// for the last word and send nothing.
+    async fn of(body: Body) -> Self {
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
+        let mut body = body.into_data_stream();
+        let mut next = next_piece(&mut body).await;
         tokio::spawn(async move {
-            let mut body = body.into_data_stream();
-            while let Some(piece) = body.next().await {
-                if sender.send(piece).await.is_err() {
+            while let Some(piece) = next {
+                let last = piece.is_err();
+                if sender.send(piece).await.is_err() || last {
                     return;
                 }
+                next = next_piece(&mut body).await;
             }
         });
         Self { pieces, piece: Bytes::new() }
+    }
+}
+
+async fn next_piece(body: &mut BodyDataStream) -> Option<io::Result<Bytes>> {
+    match tokio::time::timeout(limits::BODY_IDLE_MAX, body.next()).await {
+        Ok(piece) => piece.map(|piece| piece.map_err(io::Error::other)),
+        Err(_) => {
+            let text = format!("nothing came for {} s", limits::BODY_IDLE_MAX.as_secs());
+            Some(Err(io::Error::new(io::ErrorKind::TimedOut, text)))
+        }
     }
 }
 
@@ -202,7 +226,7 @@ impl Read for Arrival {
         while self.piece.is_empty() {
             match self.pieces.blocking_recv() {
                 Some(Ok(piece)) => self.piece = piece,
-                Some(Err(error)) => return Err(io::Error::other(error)),
+                Some(Err(error)) => return Err(error),
                 None => return Ok(0),
             }
         }

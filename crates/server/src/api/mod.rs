@@ -7,6 +7,7 @@ mod error;
 mod functions;
 mod images;
 mod info;
+mod json;
 mod logs;
 mod scale;
 
@@ -15,7 +16,6 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::{
     Router,
     body::Body,
-    extract::DefaultBodyLimit,
     http::{Request, Response, StatusCode},
     middleware,
     response::IntoResponse,
@@ -23,7 +23,6 @@ use axum::{
 };
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
-use pinnace_core::limits;
 use pinnace_sandbox::images::ImageStore;
 use tower::ServiceExt;
 
@@ -93,7 +92,6 @@ fn router(api: Arc<Api>) -> Router {
         .route("/namespaces", get(functions::namespaces))
         .route("/info", get(info::info))
         .route("/logs", get(logs::logs))
-        .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES_MAX))
         .route("/images", get(images::list).post(images::load).delete(images::remove))
         .layer(middleware::from_fn_with_state(api.clone(), access::check));
     Router::new()

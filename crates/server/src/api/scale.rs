@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Bytes,
-    extract::{Path, Query, State, rejection::BytesRejection},
+    body::Body,
+    extract::{Path, Query, State},
     http::StatusCode,
 };
 use pinnace_core::wire::ScaleServiceRequest;
@@ -12,7 +12,8 @@ use pinnace_core::wire::ScaleServiceRequest;
 use super::{
     Api,
     error::ApiError,
-    functions::{InNamespace, body_or_query, json, reference},
+    functions::{InNamespace, body_or_query, reference},
+    json::json,
 };
 
 /// POST `/system/scale-function/NAME`. The path names the function; the body need not repeat it.
@@ -20,9 +21,9 @@ pub async fn scale(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
     Query(query): Query<InNamespace>,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let request: ScaleServiceRequest = json(body)?;
+    let request: ScaleServiceRequest = json(body).await?;
     let id = reference(&name, &body_or_query(request.namespace, query.namespace))?;
     api.deployments.scale(&id, request.replicas).await?;
     Ok(StatusCode::ACCEPTED)

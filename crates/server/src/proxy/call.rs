@@ -7,7 +7,10 @@ use std::{
 };
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::{
+    body::{Body, Incoming},
+    upgrade::OnUpgrade,
+};
 use pinnace_core::{limits, name::DEFAULT_NAMESPACE};
 use pinnace_proxy::{
     BodyEnd, Ended, Lease, Relay, SendFailure, Sent,
@@ -190,6 +193,11 @@ impl std::fmt::Debug for CallEnd {
 fn outgoing(request: Request<Incoming>, target: http::Uri) -> Request<RequestBody> {
     let mut request =
         request.map(|body| Relay::new(body, limits::BODY_IDLE_MAX, u64::MAX, Unwatched));
+    // hyper sends the body of a GET or HEAD of unknown length only where it is told to chunk it.
+    if request.body().size_hint().exact().is_none() {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(header::TRANSFER_ENCODING, chunked);
+    }
     *request.uri_mut() = target;
     *request.version_mut() = Version::HTTP_11;
     if !request.headers().contains_key(header::HOST) {
@@ -205,7 +213,11 @@ fn unknown(segment: &str) -> Failure {
     }
     // The name is shown, but a hostile one may be long.
     let shown: String = segment.chars().take(128).collect();
-    Failure::Unknown(if shown.contains('.') { shown } else { format!("{shown}.{DEFAULT_NAMESPACE}") })
+    Failure::Unknown(if shown.contains('.') {
+        shown
+    } else {
+        format!("{shown}.{DEFAULT_NAMESPACE}")
+    })
 }
 
 fn describe(failure: &SendFailure, name: String) -> Failure {

@@ -164,9 +164,6 @@ fn environment(
     if brings_watchdog {
         // A failing command shows in this mode, and in no other of those that run one per call.
         env.insert("mode".to_owned(), "serializing".to_owned());
-        // A watchdog that is told to end waits so long for a balancer to notice. Here its calls have
-        // ended before it is told.
-        env.insert("healthcheck_interval".to_owned(), "1ms".to_owned());
     }
     if !spec.deployment.env_process.is_empty() {
         env.insert("fprocess".to_owned(), spec.deployment.env_process.clone());
