@@ -1,7 +1,7 @@
 //! From settings to a running server, and back to nothing.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io,
     sync::{Arc, atomic::AtomicUsize},
     thread::JoinHandle,
@@ -173,13 +173,16 @@ impl Started {
         let catalog = Arc::new(Catalog::new(workers));
         let deployments = Deployments::new(catalog.clone(), provider.clone(), store);
         restore(&deployments, &provider, functions, settings.zero_by_default)?;
+        // What an interrupted removal left; layers that adopted replicas run on are leased by now.
+        let swept = images.clone();
+        tokio::task::spawn_blocking(move || swept.collect_garbage(&HashSet::new())).await??;
 
         let access =
             if settings.auth { Access::Password(state.password()?.0) } else { Access::Open };
         let image_bytes_max = settings.image_bytes_max;
         let api = Arc::new(Api { deployments, access, images, image_bytes_max });
         let (ending, is_ending) = watch::channel(false);
-        serve_metrics(metrics, catalog.clone())?;
+        serve_metrics(metrics, &catalog)?;
         let shared = Arc::new(Shared {
             control: Arc::new(ControlPlane::new(api, tokio::runtime::Handle::current())),
             live: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
@@ -257,7 +260,7 @@ fn restore(
     Ok(())
 }
 
-fn serve_metrics(listeners: Listeners, catalog: Arc<Catalog>) -> anyhow::Result<()> {
+fn serve_metrics(listeners: Listeners, catalog: &Arc<Catalog>) -> anyhow::Result<()> {
     for socket in listeners.sockets {
         let listener = tokio::net::TcpListener::from_std(socket)?;
         let router = metrics::router(catalog.clone());

@@ -1,5 +1,7 @@
 //! The real `pinnace` binary against a small HTTP server that says what a test tells it to.
 
+#![allow(clippy::unwrap_used, reason = "a test says what failed by failing there")]
+
 mod bench;
 mod deploy;
 mod image;

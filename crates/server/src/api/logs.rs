@@ -64,7 +64,7 @@ impl Asked {
                 "instance" => asked.query.instance = Some(value).filter(|value| !value.is_empty()),
                 "follow" => {
                     asked.query.follow =
-                        matches!(value.as_str(), "1" | "t" | "T" | "true" | "True" | "TRUE")
+                        matches!(value.as_str(), "1" | "t" | "T" | "true" | "True" | "TRUE");
                 }
                 "tail" if given => {
                     let lines = value.parse::<i64>().map_err(|_| bad())?;

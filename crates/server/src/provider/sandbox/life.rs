@@ -9,6 +9,7 @@ use pinnace_core::{Exit, FunctionRef, limits};
 use pinnace_sandbox::{
     adoption::kill,
     channel::Channel,
+    images::Lease,
     protocol::{FromInit, SandboxSpec, ToInit},
 };
 use tokio::{
@@ -58,6 +59,8 @@ pub struct Life {
     pub reports: Reports,
     /// Where it hears that it is to stop, and how much time it has.
     pub stops: mpsc::Receiver<Duration>,
+    /// Keeps the layers that it runs on, `None` for image `host`.
+    pub layers: Option<Arc<Lease>>,
 }
 
 /// What a replica is waiting for, and until when.
@@ -209,7 +212,7 @@ impl Life {
 
     /// Clears away what is left, then says that it is gone.
     async fn end(self, exit: Exit) {
-        let Self { id, dir, ground, reports, .. } = self;
+        let Self { id, dir, ground, reports, layers, .. } = self;
         ground.forget(&id);
         let groups = ground.cgroups.clone();
         let cleared = tokio::task::spawn_blocking({
@@ -223,6 +226,7 @@ impl Life {
         if let Ok(Err(error)) = cleared.await {
             tracing::warn!(replica = %id, %error, "something of an ended replica stays until the next start");
         }
+        drop(layers);
         reports.send(Event::Gone(exit)).await;
     }
 }

@@ -23,8 +23,13 @@ use std::{
 use futures_util::future::BoxFuture;
 use pinnace_core::{Exit, FunctionRef, FunctionSpec, wire::Usage};
 use pinnace_sandbox::{
-    adoption, cgroup::Cgroups, host::Host, host_root::HostRoot, images::ImageStore,
-    protocol::SandboxSpec, sweep,
+    adoption,
+    cgroup::Cgroups,
+    host::Host,
+    host_root::HostRoot,
+    images::{ImageStore, Lease},
+    protocol::SandboxSpec,
+    sweep,
 };
 use tokio::sync::mpsc;
 
@@ -225,11 +230,12 @@ impl Runtime for Sandboxes {
         let started = self.preparer.prepare(deployed).and_then(|prepared| {
             self.begin(replica, deployed, &prepared)
                 .map_err(|error| Refusal::Broken(format!("its directory cannot be made: {error}")))
-                .map(|(spec, listener)| (spec, listener, prepared.door()))
+                .map(|(spec, listener)| (spec, listener, prepared))
         });
         match started {
-            Ok((spec, listener, door)) => {
-                let life = self.life(replica, function, door, reports);
+            Ok((spec, listener, prepared)) => {
+                let (door, layers) = (prepared.door(), prepared.lease());
+                let life = self.life(replica, function, door, layers, reports);
                 tokio::spawn(life.start(spec, listener));
             }
             Err(refusal) => {
@@ -268,11 +274,20 @@ impl Sandboxes {
     }
 
     fn adopt(&self, function: &FunctionRef, leftover: Leftover, reports: Reports) {
-        let life = self.life(&leftover.id, function.clone(), leftover.record.door, reports);
+        let Record { door, image, .. } = leftover.record;
+        let layers = image.and_then(|digest| self.preparer.lease(&digest));
+        let life = self.life(&leftover.id, function.clone(), door, layers, reports);
         tokio::spawn(life.adopt(leftover.init.pidfd));
     }
 
-    fn life(&self, id: &str, function: FunctionRef, door: Door, reports: Reports) -> Life {
+    fn life(
+        &self,
+        id: &str,
+        function: FunctionRef,
+        door: Door,
+        layers: Option<Arc<Lease>>,
+        reports: Reports,
+    ) -> Life {
         let (stop, stops) = mpsc::channel(1);
         let handle = LifeHandle { function: function.clone(), stop, cpu_seen: None };
         self.ground.lives().insert(id.to_owned(), handle);
@@ -284,6 +299,7 @@ impl Sandboxes {
             ground: self.ground.clone(),
             reports,
             stops,
+            layers,
         }
     }
 

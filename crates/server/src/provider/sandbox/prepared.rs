@@ -9,7 +9,7 @@ use std::{
 use pinnace_core::{FunctionRef, FunctionSpec};
 use pinnace_sandbox::{
     host_root::HostRoot,
-    images::{Image, ImageStore},
+    images::{Image, ImageStore, Lease},
     protocol::{Bind, Bounds, Root, SandboxSpec},
 };
 
@@ -74,6 +74,18 @@ impl Preparer {
         Ok(prepared)
     }
 
+    /// Keeps the layers of an image that a replica of an earlier server runs on.
+    #[must_use]
+    pub fn lease(&self, digest: &str) -> Option<Arc<Lease>> {
+        match self.images.resolve(digest) {
+            Ok(image) => Some(image.lease),
+            Err(error) => {
+                tracing::warn!(%error, "an adopted replica's image is not in the store");
+                None
+            }
+        }
+    }
+
     /// A function is no more.
     pub fn forget(&self, id: &FunctionRef) {
         self.ready().remove(id);
@@ -120,6 +132,12 @@ impl Prepared {
     #[must_use]
     pub fn door(&self) -> Door {
         self.plan.door
+    }
+
+    /// Keeps its layers.
+    #[must_use]
+    pub fn lease(&self) -> Option<Arc<Lease>> {
+        self.image.as_ref().map(|image| image.lease.clone())
     }
 
     /// What is written down about a replica of it.
