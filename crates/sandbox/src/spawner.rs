@@ -115,9 +115,11 @@ pub fn main(args: impl Iterator<Item = OsString>) -> io::Result<()> {
 
 impl Spawner {
     fn new(config: &Config) -> io::Result<Self> {
-        // First of all, so that a second spawner changes nothing.
-        let listener = listen(&config.socket)?;
+        refuse_if_served(&config.socket)?;
         let tools = Tools::new(config)?;
+        // Last of all: a server that gets a connection can rely on the rest.
+        let listener = Channel::listen(&config.socket)
+            .doing(|| format!("listen at {}", config.socket.display()))?;
         Ok(Self { listener, server: None, custody: Custody::default(), tools })
     }
 
@@ -255,19 +257,18 @@ pub(crate) fn enter_user_namespace(proof: &SingleThreaded) -> io::Result<()> {
     fs::write("/proc/self/gid_map", format!("0 {} 1", gid.as_raw()))
 }
 
-/// Takes the socket over from a spawner that has died; refuses where one lives.
-fn listen(socket: &Path) -> io::Result<Listener> {
+/// Removes the socket of a spawner that has died; refuses where one lives.
+fn refuse_if_served(socket: &Path) -> io::Result<()> {
     match Channel::connect(socket) {
         Ok(_) => {
             let text = format!("another spawner serves at {}", socket.display());
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+            Err(io::Error::new(io::ErrorKind::AddrInUse, text))
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(socket).doing(|| format!("remove {}", socket.display()))?;
+            Ok(fs::remove_file(socket).doing(|| format!("remove {}", socket.display()))?)
         }
-        Err(_) => {}
+        Err(_) => Ok(()),
     }
-    Ok(Channel::listen(socket).doing(|| format!("listen at {}", socket.display()))?)
 }
 
 /// A file in memory that nobody can change any more.

@@ -119,11 +119,18 @@ impl Cgroups {
     /// # Errors
     /// If the kernel refuses, with the group's path.
     pub fn prepare(&self) -> io::Result<()> {
-        match &self.kind {
+        // Another Pinnace that ends removes the group that all share, if it finds it empty just then.
+        const ATTEMPTS: usize = 100;
+        let attempt = || match &self.kind {
             Kind::V1(hierarchies) => hierarchies.prepare(&self.name),
             Kind::V2(subtree) => subtree.prepare(&self.name),
             Kind::None { .. } => Ok(()),
-        }
+        };
+        let vanished = |made: &io::Result<()>| {
+            made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        let mut attempts = (0..ATTEMPTS).map(|_| attempt());
+        attempts.find(|made| !vanished(made)).unwrap_or_else(attempt)
     }
 
     /// Makes the group of a replica and sets its bounds. What the host cannot limit is left out.

@@ -15,6 +15,7 @@ use pinnace_sandbox::{
     adoption::Adopted,
     cgroup::Cgroups,
     channel::Channel,
+    host::Host as Abilities,
     host_root::{self, HostRoot},
     protocol::{Bounds, FromInit, FromSpawner, Root, SandboxSpec, ToInit, ToSpawner},
     spawner::Config,
@@ -39,6 +40,8 @@ pub struct Host {
     pub cgroups: Cgroups,
     pub spawner: Option<Child>,
     pub server: Channel,
+    /// Whether sandboxes get id ranges, as a server decides it.
+    pub has_ranges: bool,
     requests: u64,
 }
 
@@ -80,11 +83,15 @@ impl Host {
         };
         let layers = host_root::prepare(&dir.path().join("layers")).unwrap();
         let (spawner, server) = start_spawner(&config);
+        let cgroups = Cgroups::detect(&cgroup_name);
+        let program = Path::new(env!("CARGO_BIN_EXE_pinnace-spawner"));
+        let abilities = Abilities::probe(program, dir.path(), &cgroups).unwrap();
         Self {
             dir,
             config,
             layers,
-            cgroups: Cgroups::detect(&cgroup_name),
+            cgroups,
+            has_ranges: abilities.id_ranges.is_ok(),
             spawner: Some(spawner),
             server,
             requests: 0,
@@ -155,7 +162,7 @@ impl Host {
                 upper_bytes: 8 << 20,
                 tmp_bytes: 4 << 20,
             },
-            id_base: is_root().then_some(ID_BASE + number * 65_536),
+            id_base: self.has_ranges.then_some(ID_BASE + number * 65_536),
             listens: false,
             port: None,
         }
