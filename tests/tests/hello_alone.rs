@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what failed by failing there")]
 
 use std::{
-    io::{BufReader, Read, Write},
+    io::{Read, Write},
     net::Shutdown,
     os::{
         fd::OwnedFd,
@@ -30,10 +30,10 @@ fn it_serves_on_the_socket_it_is_given_and_says_when() {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "exec \"$0\" 3<&0 4>&1", env!("CARGO_BIN_EXE_hello")]);
     command.env("LISTEN_FDS", "2").stdin(Stdio::from(OwnedFd::from(listener)));
-    let mut running = Running(command.stdout(Stdio::piped()).spawn().unwrap());
+    let (mut heard, said) = UnixStream::pair().unwrap();
+    let _running = Running(command.stdout(Stdio::from(OwnedFd::from(said))).spawn().unwrap());
 
-    let mut ready = [0; 1];
-    BufReader::new(running.0.stdout.take().unwrap()).read_exact(&mut ready).unwrap();
+    heard.read_exact(&mut [0; 1]).unwrap();
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

@@ -20,7 +20,7 @@
 //! | `/eat/MIB` | takes so much memory |
 
 use std::{
-    convert::Infallible, env, fs, io::Write, net::Ipv4Addr, os::fd::OwnedFd, time::Duration,
+    convert::Infallible, env, fs, io::Write, net::Ipv4Addr, os::unix::net::UnixStream, time::Duration,
 };
 
 use bytes::Bytes;
@@ -35,10 +35,6 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, UnixListener};
 
 type Body = BoxBody<Bytes, hyper::Error>;
-
-/// Descriptors that the sandbox gives to a function which listens on a socket of its host.
-const LISTEN_FD: i32 = 3;
-const READY_FD: i32 = 4;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
@@ -64,22 +60,20 @@ async fn serve_tcp(port: u16) -> std::io::Result<()> {
 }
 
 async fn serve_unix() -> std::io::Result<()> {
-    let listener = std::os::unix::net::UnixListener::from(inherited(LISTEN_FD)?);
+    const AF_UNIX: i32 = 1;
+    const SOCK_STREAM: i32 = 1;
+    let mut handed = listenfd::ListenFd::from_env();
+    let listener = handed.take_unix_listener(0)?;
+    let listener = listener.ok_or_else(|| std::io::Error::other("no listener was handed over"))?;
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
-    fs::File::from(inherited(READY_FD)?).write_all(b"1")?;
+    if let Some(ready) = handed.take_custom::<UnixStream>(1, AF_UNIX, SOCK_STREAM, "unix stream")? {
+        (&ready).write_all(b"1")?;
+    }
     loop {
         let (stream, _) = listener.accept().await?;
         tokio::spawn(connection(TokioIo::new(stream)));
     }
-}
-
-/// A copy of a descriptor that this process was started with, taken by way of the kernel: std has no
-/// safe one.
-fn inherited(descriptor: i32) -> std::io::Result<OwnedFd> {
-    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-    let myself = pidfd_open(getpid(), PidfdFlags::empty())?;
-    Ok(pidfd_getfd(myself, descriptor, PidfdGetfdFlags::empty())?)
 }
 
 async fn connection<S>(stream: TokioIo<S>)

@@ -65,7 +65,7 @@ impl Server {
     pub fn start(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = seen.clone();
-        let url = listen(move |stream| serve(stream, &answer, &log));
+        let url = listen(move |stream| serve(&stream, &answer, &log));
         Self { url, seen }
     }
 
@@ -99,16 +99,16 @@ fn listen(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> String {
     url
 }
 
-fn serve(stream: TcpStream, answer: &dyn Fn(&Seen) -> Reply, log: &Mutex<Vec<Seen>>) {
+fn serve(stream: &TcpStream, answer: &dyn Fn(&Seen) -> Reply, log: &Mutex<Vec<Seen>>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     while let Some(mut seen) = read_head(&mut reader) {
         if seen.header("expect").is_some() {
-            (&stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+            (&*stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
         }
         seen.body = read_body(&mut reader, &seen);
         let reply = answer(&seen);
         log.lock().unwrap().push(seen);
-        if send(&stream, &reply).is_err() {
+        if send(stream, &reply).is_err() {
             return;
         }
     }

@@ -31,6 +31,11 @@ fn nothing_is_left_of_many_sandboxes() {
     let mounts = host_mounts();
     let fds = || entries(&format!("/proc/{spawner}/fd"));
     let mounted = || fs::read_to_string(format!("/proc/{spawner}/mountinfo")).unwrap();
+    // It listens before it has a mount namespace of its own; with its first sandbox it has.
+    let mut first = host.start(&host.spec(root.clone(), &["true"]));
+    first.attach().unwrap();
+    first.exit();
+    host.clean_up(&first);
     let (fds_before, mounted_before) = (fds(), mounted());
     let mut replicas: Vec<Replica> = Vec::new();
     for number in 0..SANDBOXES {
