@@ -20,7 +20,8 @@
 //! | `/eat/MIB` | takes so much memory |
 
 use std::{
-    convert::Infallible, env, fs, io::Write, net::Ipv4Addr, os::unix::net::UnixStream, time::Duration,
+    convert::Infallible, env, fs, io::Write, net::Ipv4Addr, os::unix::net::UnixStream,
+    time::Duration,
 };
 
 use bytes::Bytes;

@@ -11,7 +11,7 @@ mod json;
 mod logs;
 mod scale;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -56,11 +56,7 @@ impl ControlPlane {
 }
 
 impl Control for ControlPlane {
-    fn answer(
-        &self,
-        request: Request<Incoming>,
-        _: SocketAddr,
-    ) -> BoxFuture<'static, Response<Body>> {
+    fn answer(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Body>> {
         let router = self.router.clone();
         // A client that leaves does not undo what it asked for: the task goes on without it.
         let task = self.runtime.spawn(router.oneshot(request.map(Body::new)));

@@ -60,17 +60,17 @@ impl Drop for Seat {
     }
 }
 
-/// Takes a seat on the replica with the fewest calls, or waits for one; has a replica started where there
-/// is none.
+/// A seat on the replica with the fewest calls, if one is free and nobody waits for it.
+#[must_use]
+pub fn seat_at_once(entry: &Arc<Entry>) -> Option<Seat> {
+    if entry.has_waiting() { None } else { try_seat(entry) }
+}
+
+/// Waits for a seat in the function's queue; has a replica started where there is none.
 ///
 /// # Errors
 /// The queue is full, or the function's replicas fail.
 pub async fn seat(entry: &Arc<Entry>, activate: &dyn Activate) -> Result<Seat, Failure> {
-    if !entry.has_waiting()
-        && let Some(seat) = try_seat(entry)
-    {
-        return Ok(seat);
-    }
     let place = entry.join_queue().ok_or_else(|| Failure::QueueFull(entry.id.to_string()))?;
     loop {
         let wake_up = place.wake_up();

@@ -1,7 +1,6 @@
 //! The way of an invocation, top to bottom.
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,11 +22,11 @@ use tokio::time::{Instant as Deadline, timeout_at};
 use crate::{
     catalog::{Catalog, Entry},
     proxy::{
-        admission::{Activate, Entered, Seat, seat},
+        admission::{Activate, Entered, Seat, seat, seat_at_once},
         answer::AnswerBody,
         failure::Failure,
         route,
-        stamp::Stamp,
+        stamp::{Peer, Stamp},
     },
     replica::RequestBody,
 };
@@ -58,7 +57,7 @@ impl Calls {
         segment: &str,
         rest: &str,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: &Peer,
     ) -> Response<AnswerBody> {
         let started = Instant::now();
         let target = route::target(rest, request.uri().query());
@@ -81,7 +80,7 @@ impl Calls {
         entry: Arc<Entry>,
         target: http::Uri,
         mut request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: &Peer,
         started: Instant,
     ) -> Result<Response<AnswerBody>, Failure> {
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
@@ -100,9 +99,12 @@ impl Calls {
         let stamp = Stamp::request(request.headers_mut(), peer);
         let request = outgoing(request, target);
 
-        let seat = timeout_at(deadline, seat(&entry, &*self.activate))
-            .await
-            .map_err(|_| Failure::NotReadyInTime { name: name(), after })??;
+        let seat = match seat_at_once(&entry) {
+            Some(seat) => seat,
+            None => timeout_at(deadline, seat(&entry, &*self.activate))
+                .await
+                .map_err(|_| Failure::NotReadyInTime { name: name(), after })??,
+        };
         let pool = seat.replica().pool(self.worker);
         let sent = timeout_at(deadline, pool.send(request, || seat.replica().connect()))
             .await

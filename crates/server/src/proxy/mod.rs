@@ -8,6 +8,7 @@
 pub mod admission;
 pub mod answer;
 pub mod call;
+pub mod ending;
 pub mod failure;
 pub mod route;
 pub mod stamp;

@@ -1,7 +1,6 @@
 //! The headers that the gateway adds to a call and to its answer (contract section 6.1).
 
 use std::{
-    fmt::Write,
     net::SocketAddr,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -18,6 +17,18 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 const VERSION: &str = concat!("pinnace/", env!("CARGO_PKG_VERSION"));
 
+/// Who a connection comes from, as it stands in headers.
+#[derive(Debug)]
+pub struct Peer(HeaderValue);
+
+impl Peer {
+    /// The other end of a connection.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self(HeaderValue::from_str(&address.to_string()).expect("an address is plain text"))
+    }
+}
+
 /// What a call was marked with on arrival.
 #[derive(Debug)]
 pub struct Stamp {
@@ -29,7 +40,7 @@ pub struct Stamp {
 impl Stamp {
     /// Marks a request on its way to a function.
     #[must_use]
-    pub fn request(headers: &mut HeaderMap, peer: SocketAddr) -> Self {
+    pub fn request(headers: &mut HeaderMap, peer: &Peer) -> Self {
         let start_time = unix_nanos();
         headers.append(START_TIME, start_time.clone());
         let made_call_id = (!headers.contains_key(CALL_ID)).then(|| {
@@ -41,7 +52,7 @@ impl Stamp {
             headers.insert(TRACEPARENT, traceparent());
         }
         if !headers.contains_key(FORWARDED_FOR) {
-            headers.insert(FORWARDED_FOR, text(peer));
+            headers.insert(FORWARDED_FOR, peer.0.clone());
         }
         if !headers.contains_key(FORWARDED_HOST)
             && let Some(host) = headers.get(header::HOST).cloned()
@@ -90,30 +101,29 @@ fn random_id() -> HeaderValue {
 
 /// A new trace, not sampled (W3C Trace Context section 3.2).
 fn traceparent() -> HeaderValue {
+    let (mut trace, mut span) = (Uuid::encode_buffer(), Uuid::encode_buffer());
     let mut text = String::with_capacity(55);
-    let (trace, span) = (Uuid::new_v4(), Uuid::new_v4().as_u64_pair().0);
-    // Writing to a string cannot fail.
-    let _ = write!(text, "00-{}-{span:016x}-00", trace.as_simple());
-    HeaderValue::from_str(&text).expect("a trace is made of hexadecimal digits and hyphens")
-}
-
-fn text(peer: SocketAddr) -> HeaderValue {
-    HeaderValue::from_str(&peer.to_string()).expect("an address is plain text")
+    text.push_str("00-");
+    text.push_str(Uuid::new_v4().simple().encode_lower(&mut trace));
+    text.push('-');
+    text.push_str(&Uuid::new_v4().simple().encode_lower(&mut span)[..16]);
+    text.push_str("-00");
+    HeaderValue::try_from(text).expect("a trace is made of hexadecimal digits and hyphens")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn peer() -> SocketAddr {
-        "127.0.0.1:5000".parse().unwrap()
+    fn peer() -> Peer {
+        Peer::new("127.0.0.1:5000".parse().unwrap())
     }
 
     #[test]
     fn a_call_gets_ids_and_its_answer_repeats_those_that_were_made() {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static("h"));
-        let stamp = Stamp::request(&mut headers, peer());
+        let stamp = Stamp::request(&mut headers, &peer());
         assert_eq!(headers[CALL_ID].len(), 36);
         assert_eq!(headers[FORWARDED_HOST], "h");
         assert_eq!(headers[FORWARDED_FOR], "127.0.0.1:5000");
@@ -138,7 +148,7 @@ mod tests {
         ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let stamp = Stamp::request(&mut headers, peer());
+        let stamp = Stamp::request(&mut headers, &peer());
         assert_eq!(headers[CALL_ID], "mine");
         assert_eq!(headers.get_all(START_TIME).iter().count(), 2, "a second value is added");
         assert_eq!(headers[FORWARDED_FOR], "9.9.9.9");
@@ -151,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_function_may_name_itself() {
-        let stamp = Stamp::request(&mut HeaderMap::new(), peer());
+        let stamp = Stamp::request(&mut HeaderMap::new(), &peer());
         let mut answer = HeaderMap::new();
         answer.insert(SERVED_BY, HeaderValue::from_static("me"));
         stamp.answer(&mut answer, false);

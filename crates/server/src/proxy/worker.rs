@@ -24,7 +24,13 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
 };
 
-use crate::proxy::{answer::AnswerBody, call::Calls, route::Route};
+use crate::proxy::{
+    answer::AnswerBody,
+    call::Calls,
+    ending::{Connections, Ear},
+    route::Route,
+    stamp::Peer,
+};
 
 /// How many more connections than the emptiest worker one may have before it hands newcomers over.
 const IMBALANCE_MAX: usize = 2;
@@ -41,7 +47,6 @@ pub trait Control: Send + Sync {
     fn answer(
         &self,
         request: Request<Incoming>,
-        peer: SocketAddr,
     ) -> futures_util::future::BoxFuture<'static, Response<axum::body::Body>>;
 }
 
@@ -92,6 +97,7 @@ impl Worker {
         let places = Arc::new(Semaphore::new(self.shared.connections_max));
         let number = self.calls.worker;
         let calls = Arc::new(self.calls);
+        let connections = Arc::new(Connections::default());
         let mut ending = self.shared.ending.clone();
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
@@ -100,13 +106,15 @@ impl Worker {
                     let (stream, peer, place) = accepted;
                     match emptier(&self.shared.live, number) {
                         Some(other) => hand_over(&self.outboxes[other], stream, peer),
-                        None => serve(&calls, &self.shared, stream, peer, place),
+                        None => serve(&calls, &self.shared, &connections, stream, peer, place),
                     }
                 }
                 Some((stream, peer)) = self.inbox.recv() => {
                     let place = places.clone().acquire_owned().await;
                     match (TcpStream::from_std(stream), place) {
-                        (Ok(stream), Ok(place)) => serve(&calls, &self.shared, stream, peer, place),
+                        (Ok(stream), Ok(place)) => {
+                            serve(&calls, &self.shared, &connections, stream, peer, place);
+                        }
                         (Err(error), _) => tracing::debug!(%error, "a connection was lost on the way to its worker"),
                         (_, Err(_)) => {}
                     }
@@ -116,6 +124,7 @@ impl Worker {
             }
         }
         drop(listener);
+        connections.end();
         let all = u32::try_from(self.shared.connections_max).unwrap_or(u32::MAX);
         drop(places.acquire_many(all).await);
         Ok(())
@@ -166,15 +175,17 @@ fn close_idle(calls: &Calls) {
 fn serve(
     calls: &Arc<Calls>,
     shared: &Arc<Shared>,
+    connections: &Connections,
     stream: TcpStream,
     peer: SocketAddr,
     place: OwnedSemaphorePermit,
 ) {
     let (calls, shared) = (calls.clone(), shared.clone());
+    let ear = connections.ear();
     tokio::spawn(async move {
         let live = &shared.live[calls.worker];
         live.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = connection(&calls, &shared, stream, peer).await {
+        if let Err(error) = connection(&calls, &shared, ear, stream, peer).await {
             tracing::debug!(%peer, %error, "a client's connection ended early");
         }
         live.fetch_sub(1, Ordering::Relaxed);
@@ -185,10 +196,12 @@ fn serve(
 async fn connection(
     calls: &Arc<Calls>,
     shared: &Arc<Shared>,
+    mut ear: Ear,
     stream: TcpStream,
     peer: SocketAddr,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
+    let peer = &Peer::new(peer);
     let service = service_fn(move |request: Request<Incoming>| async move {
         Ok::<_, Infallible>(answer(calls, shared, request, peer).await)
     });
@@ -199,10 +212,8 @@ async fn connection(
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    let mut ending = shared.ending.clone();
-    tokio::select! {
-        ended = connection.as_mut() => return Ok(ended?),
-        _ = ending.wait_for(|ending| *ending) => {}
+    if let Some(ended) = ear.until_ending(connection.as_mut()).await {
+        return Ok(ended?);
     }
     // The call under way is finished; the connection takes no further one.
     connection.as_mut().graceful_shutdown();
@@ -213,11 +224,11 @@ async fn answer(
     calls: &Arc<Calls>,
     shared: &Arc<Shared>,
     request: Request<Incoming>,
-    peer: SocketAddr,
+    peer: &Peer,
 ) -> Response<AnswerBody> {
     let uri = request.uri().clone();
     match Route::of(uri.path()) {
         Route::Function { segment, rest } => calls.answer(segment, rest, request, peer).await,
-        Route::Control => shared.control.answer(request, peer).await.map(AnswerBody::Control),
+        Route::Control => shared.control.answer(request).await.map(AnswerBody::Control),
     }
 }
