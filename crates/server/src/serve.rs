@@ -118,6 +118,8 @@ struct Started {
     ending: watch::Sender<bool>,
     address: std::net::SocketAddr,
     missing: Vec<String>,
+    /// The password, if it was made just now.
+    new_password: Option<String>,
 }
 
 impl Started {
@@ -177,8 +179,10 @@ impl Started {
         let swept = images.clone();
         tokio::task::spawn_blocking(move || swept.collect_garbage(&HashSet::new())).await??;
 
+        let (password, is_new) = state.password()?;
+        let new_password = is_new.then(|| password.clone());
         let access =
-            if settings.auth { Access::Password(state.password()?.0) } else { Access::Open };
+            if settings.auth { Access::Password(password) } else { Access::Open };
         let image_bytes_max = settings.image_bytes_max;
         let api = Arc::new(Api { deployments, access, images, image_bytes_max });
         let (ending, is_ending) = watch::channel(false);
@@ -197,7 +201,7 @@ impl Started {
             worker,
         };
         let workers = start_workers(http, &shared, calls)?;
-        Ok(Self { provider, workers, ending, address, missing })
+        Ok(Self { provider, workers, ending, address, missing, new_password })
     }
 
     /// Says on standard output where the server is, and on the log what the host cannot do.
@@ -209,7 +213,13 @@ impl Started {
         println!("State is kept in {}", state.path().display());
         if settings.auth {
             let file = state.path().join("basic-auth-password");
-            println!("User admin, password in {}", file.display());
+            match &self.new_password {
+                Some(password) => {
+                    println!("User admin, password {password}");
+                    println!("It is shown this once and kept in {}", file.display());
+                }
+                None => println!("User admin, password in {}", file.display()),
+            }
         } else {
             println!("No password is asked for");
         }
