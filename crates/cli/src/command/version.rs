@@ -18,7 +18,7 @@ use crate::{
 const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// Git revision it was built from, where the build knows it.
-const REVISION: Option<&str> = option_env!("PINNACE_GIT_REVISION");
+const REVISION: Option<&str> = option_env!("PINNACE_REVISION");
 
 /// Flags of `pinnace version`.
 #[derive(Args, Debug)]
