@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     env, fmt, fs,
     io::{Read, Write},
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -80,7 +81,15 @@ pub fn for_gateway(address: &Address, token: Option<&str>) -> anyhow::Result<Opt
     if !address.is_loopback() {
         return Ok(None);
     }
-    Ok(state_dir::default().as_deref().and_then(of_state_dir))
+    // Whoever else has a port of this host must not be sent the server's password.
+    let ours = state_dir::default().filter(|dir| serves(dir, address));
+    Ok(ours.as_deref().and_then(of_state_dir))
+}
+
+/// Whether the server of a state directory listens at this address.
+fn serves(state_dir: &Path, address: &Address) -> bool {
+    let Ok(listen) = fs::read_to_string(state_dir.join("run/listen")) else { return false };
+    listen.parse::<SocketAddr>().is_ok_and(|listen| Some(listen.port()) == address.port())
 }
 
 /// The credential that a server keeps in its state directory, if we may read it.

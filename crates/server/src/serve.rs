@@ -148,6 +148,8 @@ impl Started {
         let (spawner, mut kept) = Spawner::find_or_start(paths).await?;
         let http = Listeners::take_or_bind(&mut kept, "http", settings.listen, workers)?;
         let metrics = Listeners::take_or_bind(&mut kept, "metrics", settings.metrics_listen, 1)?;
+        // Clients on this host send the password only where this says that we listen.
+        std::fs::write(state.run().join("listen"), http.address().to_string())?;
         let mut copies = http.copies()?;
         copies.extend(metrics.copies()?);
         let spawner = spawner.serve(copies).await?;
@@ -181,8 +183,7 @@ impl Started {
 
         let (password, is_new) = state.password()?;
         let new_password = is_new.then(|| password.clone());
-        let access =
-            if settings.auth { Access::Password(password) } else { Access::Open };
+        let access = if settings.auth { Access::Password(password) } else { Access::Open };
         let image_bytes_max = settings.image_bytes_max;
         let api = Arc::new(Api { deployments, access, images, image_bytes_max });
         let (ending, is_ending) = watch::channel(false);

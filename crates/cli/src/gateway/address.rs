@@ -14,6 +14,7 @@ pub const DEFAULT: &str = "http://127.0.0.1:8080";
 pub struct Address {
     text: String,
     host: String,
+    port: Option<u16>,
     plain_http: bool,
 }
 
@@ -62,12 +63,18 @@ impl Address {
             return Err(wrong("has a query"));
         }
         let host = authority.host().to_ascii_lowercase();
-        Ok(Self { text: trimmed.to_owned(), host, plain_http })
+        let port = authority.port_u16();
+        Ok(Self { text: trimmed.to_owned(), host, port, plain_http })
     }
 
     /// The URL.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The port, if the URL names one.
+    pub fn port(&self) -> Option<u16> {
+        self.port
     }
 
     /// The key under which its credentials are stored (contract 2.1).

@@ -73,6 +73,13 @@ impl Bench {
         self.dir.path().join(name)
     }
 
+    /// Puts a password into the state directory of a server that listens where the gateway is.
+    pub fn password(self, password: &str) -> Self {
+        let url = self.env.iter().find(|(name, _)| name == "OPENFAAS_URL").unwrap();
+        let listen = url.1.trim_start_matches("http://").to_owned();
+        self.file("state/basic-auth-password", password).file("state/run/listen", &listen)
+    }
+
     pub fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

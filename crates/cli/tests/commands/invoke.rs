@@ -14,7 +14,7 @@ use crate::{
 #[test]
 fn short_bodies_have_a_length_and_no_credentials() {
     let server = Server::start(|seen| Reply::new(200, seen.body.clone()));
-    let bench = Bench::new(&server.url).file("state/basic-auth-password", "hunter2\n");
+    let bench = Bench::new(&server.url).password("hunter2\n");
     let ran = bench.run_with(&["invoke", "hello", "--query", "a b=c&d"], b"hi there").ok();
     assert_eq!(ran.out(), "hi there");
     assert_eq!(ran.stderr, "");
