@@ -52,10 +52,11 @@ impl Listeners {
             return Ok(Self { sockets, address, purpose, guard });
         }
         drop(sockets);
-        let guard = guard_address(address)?;
         let probe = bind(address, false)?;
         // Port 0 asks for any free port; all sockets must have the one that was found.
         let found = probe.local_addr()?.as_socket().unwrap_or(address);
+        // Taken while the probe still keeps others out: from here on the guard does.
+        let guard = guard_address(found)?;
         drop(probe);
         let sockets =
             (0..count).map(|_| listen(found)).collect::<io::Result<Vec<TcpListener>>>()?;
@@ -97,14 +98,6 @@ fn take(kept: &mut Kept, name: &str) -> Vec<OwnedFd> {
 }
 
 fn guard_address(address: SocketAddr) -> io::Result<OwnedFd> {
-    if address.port() == 0 {
-        // Any free port: nobody else can want the same one.
-        return Ok(UnixListener::bind_addr(&UnixAddr::from_abstract_name(format!(
-            "pinnace-any-{}-{address}",
-            std::process::id()
-        ))?)?
-        .into());
-    }
     let guard = UnixAddr::from_abstract_name(format!("pinnace-listen-{address}"))?;
     match UnixListener::bind_addr(&guard) {
         Ok(guard) => Ok(guard.into()),
