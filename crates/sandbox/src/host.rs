@@ -17,6 +17,7 @@ use std::{
 use rustix::{
     fs::CWD,
     mount::{FsOpenFlags, OpenTreeFlags, fsopen, open_tree},
+    process::{WaitId, WaitIdOptions},
 };
 use serde::{Deserialize, Serialize};
 
@@ -189,6 +190,8 @@ fn id_ranges(proof: &SingleThreaded, directory: &Path) -> io::Result<()> {
         })
     })();
     adoption::kill(&pidfd)?;
+    // Left to the host's pid 1 it may stay in the list of processes for a while.
+    let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
     tried
 }
 
