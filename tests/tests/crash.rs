@@ -196,3 +196,35 @@ fn nothing_is_left_after_a_stop_nor_after_a_crash_and_down() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Census::settle(&before, &state_dir);
 }
+
+#[test]
+fn what_was_wished_for_holds_after_a_crash() {
+    let _turn = turn();
+    let mut gateway = Gateway::start();
+    gateway.deploy_hello("a");
+    gateway.scale("a", 3);
+    gateway.until("a", "three serve", |status| status["availableReplicas"] == 3);
+    gateway.scale("a", 1);
+    gateway.kill();
+    gateway.up();
+    let status = gateway.until("a", "one serves", |status| status["availableReplicas"] == 1);
+    assert_eq!(status["replicas"], 1);
+}
+
+#[test]
+fn a_call_that_waits_ends_when_its_function_is_removed() {
+    let _turn = turn();
+    let gateway = Gateway::start();
+    let never = Function::host("never", "sleep 1000")
+        .env("mode", "http")
+        .env("upstream_url", "http://127.0.0.1:9");
+    let _ = gateway.try_deploy(&never).expect(202);
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| gateway.call("never", b""));
+        gateway.remove("never");
+        let begin = Instant::now();
+        let answer = call.join().unwrap();
+        assert_eq!(answer.status, 404, "{}", answer.text());
+        assert!(begin.elapsed() < Duration::from_secs(20));
+    });
+}

@@ -38,6 +38,8 @@ pub struct Deployed {
     pub revision: u64,
     /// A small number that no other function has.
     pub slot: u32,
+    /// RFC 3339 time of its first deploy: tells it from an earlier function of the same name.
+    pub created_at: String,
 }
 
 /// A deployed function: what the way of an invocation needs, and what a GET shows.
@@ -56,6 +58,7 @@ pub struct Entry {
     waiting: AtomicUsize,
     capacity: Notify,
     called: AtomicBool,
+    removed: AtomicBool,
     started_at: Instant,
     last_end_ms: AtomicU64,
 }
@@ -185,6 +188,7 @@ impl Entry {
             waiting: AtomicUsize::new(0),
             capacity: Notify::new(),
             called: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             started_at: now(),
             last_end_ms: AtomicU64::new(0),
         }
@@ -275,6 +279,18 @@ impl Entry {
         if self.has_waiting() {
             self.capacity.notify_one();
         }
+    }
+
+    /// The function is no more: calls that wait are refused.
+    pub fn mark_removed(&self) {
+        self.removed.store(true, Ordering::SeqCst);
+        self.capacity.notify_waiters();
+    }
+
+    /// Whether the function is no more.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::SeqCst)
     }
 
     /// Whether calls wait, which newcomers must not overtake.

@@ -160,7 +160,8 @@ impl Deployments {
         let revision = stored.revision;
         let wanted = stored.replicas;
         self.store.put(spec.id.clone(), stored).await?;
-        let deployed = Arc::new(Deployed { spec, revision, slot: before.slot });
+        let created_at = before.created_at.clone();
+        let deployed = Arc::new(Deployed { spec, revision, slot: before.slot, created_at });
         let mut standing = crate::catalog::Standing::unknown(wanted);
         standing.message = format!("revision {revision} is being started");
         entry.set_deployed(deployed.clone());
@@ -178,6 +179,7 @@ impl Deployments {
         let entry = self.known(id)?;
         self.store.remove(id.clone()).await?;
         self.catalog.remove(id);
+        entry.mark_removed();
         self.provider.remove(id);
         self.slots().remove(&entry.deployed().slot);
         Ok(())
@@ -213,8 +215,9 @@ impl Deployments {
     }
 
     fn entry(&self, spec: FunctionSpec, stored: &Stored) -> Arc<Entry> {
-        let deployed = Deployed { spec, revision: stored.revision, slot: stored.slot };
         let created_at = stored.created_at.clone();
+        let (revision, slot) = (stored.revision, stored.slot);
+        let deployed = Deployed { spec, revision, slot, created_at: created_at.clone() };
         let workers = self.catalog.workers();
         Arc::new(Entry::new(Arc::new(deployed), stored.replicas, created_at, workers))
     }

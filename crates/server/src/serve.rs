@@ -258,16 +258,20 @@ fn restore(
     zero_by_default: bool,
 ) -> anyhow::Result<()> {
     let mut leftovers = provider.find_leftovers().context("replicas cannot be looked for")?;
+    let mut discarded = Vec::new();
     for (entry, stored) in deployments.restore(functions) {
         let left = leftovers.remove(&entry.id).unwrap_or_default();
+        let (left, strangers): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|leftover| leftover.belongs_to(&entry));
+        discarded.extend(strangers);
         let running = u32::try_from(left.len()).unwrap_or(u32::MAX);
-        let scale = entry.deployed().spec.scale.clone();
-        // A function that may be at zero stays there until it is called.
-        let at_least = if scale.to_zero.unwrap_or(zero_by_default) { 0 } else { stored.replicas };
-        let wanted = running.clamp(at_least, scale.max.max(at_least));
+        // What was wished for holds, however many were running or draining; a function that may be at
+        // zero stays there until it is called.
+        let may_be_zero = entry.deployed().spec.scale.to_zero.unwrap_or(zero_by_default);
+        let wanted = if may_be_zero { stored.replicas.min(running) } else { stored.replicas };
         provider.restore(&entry, wanted, left);
     }
-    provider.discard(leftovers.into_values().flatten())?;
+    provider.discard(leftovers.into_values().flatten().chain(discarded))?;
     Ok(())
 }
 

@@ -47,6 +47,7 @@ enum Command {
     Lines { function: FunctionRef, lines: Vec<Line> },
     Ended { function: FunctionRef },
     Forget { function: FunctionRef },
+    Remember { function: FunctionRef },
     Open { function: FunctionRef, query: LogQuery, answer: oneshot::Sender<Opened> },
 }
 
@@ -85,8 +86,20 @@ impl LogBook {
     }
 
     /// Removes a function's log once its last replica is silent.
-    pub async fn forget(&self, function: &FunctionRef) {
-        drop(self.commands.send(Command::Forget { function: function.clone() }).await);
+    pub fn forget(&self, function: &FunctionRef) {
+        self.tell(Command::Forget { function: function.clone() });
+    }
+
+    /// A function of this name is deployed: its log is wanted.
+    pub fn remember(&self, function: &FunctionRef) {
+        self.tell(Command::Remember { function: function.clone() });
+    }
+
+    fn tell(&self, command: Command) {
+        if let Err(mpsc::error::TrySendError::Full(command)) = self.commands.try_send(command) {
+            let commands = self.commands.clone();
+            tokio::spawn(async move { commands.send(command).await });
+        }
     }
 
     /// The lines that a client asks for.
@@ -179,6 +192,11 @@ impl Shelf {
                     self.book(&function).forgotten = true;
                     self.clear(&function);
                 }
+                Command::Remember { function } => {
+                    if let Some(book) = self.books.get_mut(&function) {
+                        book.forgotten = false;
+                    }
+                }
                 Command::Open { function, query, answer } => {
                     let opened = self.book(&function).open(query.follow, &function);
                     drop(answer.send(opened));
@@ -225,8 +243,6 @@ impl Shelf {
         };
         let book = self.book(&function);
         book.pipes += 1;
-        // A function of the same name was deployed again: its log is wanted again.
-        book.forgotten = false;
         let reader = LineReader::new(instance, source);
         tokio::spawn(read_pipe(function, receiver, reader, self.commands.clone()));
     }
@@ -347,7 +363,7 @@ mod tests {
         let book = LogBook::start(dir.path(), 2).unwrap();
         let (read, mut write) = pipe();
         book.attach(&function(), "a-1", Source::Stderr, read).await;
-        book.forget(&function()).await;
+        book.forget(&function());
         write.write_all(b"last words\n").unwrap();
         drop(write);
         let log = dir.path().join("openfaas-fn/a");

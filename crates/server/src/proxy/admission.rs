@@ -69,13 +69,16 @@ pub fn seat_at_once(entry: &Arc<Entry>) -> Option<Seat> {
 /// Waits for a seat in the function's queue; has a replica started where there is none.
 ///
 /// # Errors
-/// The queue is full, or the function's replicas fail.
+/// The queue is full, the function's replicas fail, or it was removed.
 pub async fn seat(entry: &Arc<Entry>, activate: &dyn Activate) -> Result<Seat, Failure> {
     let place = entry.join_queue().ok_or_else(|| Failure::QueueFull(entry.id.to_string()))?;
     loop {
         let wake_up = place.wake_up();
         if let Some(seat) = try_seat(entry) {
             return Ok(seat);
+        }
+        if entry.is_removed() {
+            return Err(Failure::Unknown(entry.id.to_string()));
         }
         if entry.ready().is_empty() {
             refuse_if_failing(entry)?;

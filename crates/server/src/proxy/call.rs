@@ -126,8 +126,11 @@ impl Call {
     ) -> Response<AnswerBody> {
         let Sent { mut response, lease } = sent;
         let status = response.status();
-        if let (StatusCode::SWITCHING_PROTOCOLS, Some(client)) = (status, client_upgrade) {
-            return self.switch(response, seat, stamp, client);
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return match client_upgrade {
+                Some(client) => self.switch(response, seat, stamp, client),
+                None => self.refuse_switch(),
+            };
         }
         strip_hop(response.headers_mut());
         let has_body = status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED;
@@ -136,6 +139,14 @@ impl Call {
         response.map(|body| {
             AnswerBody::Function(Relay::new(body, limits::BODY_IDLE_MAX, u64::MAX, end))
         })
+    }
+
+    fn refuse_switch(&self) -> Response<AnswerBody> {
+        let name = self.entered.entry().id.to_string();
+        let why = "it switched protocols though nobody had asked it to".to_owned();
+        let failure = Failure::BrokeOff { name, why };
+        self.count(failure.status().as_u16());
+        refuse(&failure)
     }
 
     /// The call turns into two streams of bytes; it lasts until both have ended.

@@ -132,7 +132,10 @@ impl NamespaceConnector {
             }
             match socket {
                 Some(socket) => return Ok(socket),
-                None => arrived.await,
+                None => tokio::select! {
+                    () = arrived => {}
+                    () = self.wants.closed() => return Err(io::Error::other("its sandbox is gone")),
+                },
             }
         }
     }

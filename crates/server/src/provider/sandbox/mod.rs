@@ -113,6 +113,14 @@ pub struct Leftover {
     init: adoption::Adopted,
 }
 
+impl Leftover {
+    /// Whether it is a replica of this very function, not of an earlier one of the same name.
+    #[must_use]
+    pub fn belongs_to(&self, entry: &Entry) -> bool {
+        self.record.created_at == entry.created_at
+    }
+}
+
 impl SandboxProvider {
     /// A provider without replicas.
     #[must_use]
@@ -193,6 +201,7 @@ impl Provider for SandboxProvider {
     }
 
     fn apply(&self, entry: &Arc<Entry>, deployed: Arc<Deployed>, wanted: u32) {
+        self.sandboxes.ground.logs.remember(&entry.id);
         self.keeper.apply(entry, deployed, wanted, Vec::new());
     }
 
@@ -203,8 +212,7 @@ impl Provider for SandboxProvider {
     fn remove(&self, id: &FunctionRef) {
         self.keeper.remove(id);
         self.sandboxes.preparer.forget(id);
-        let (logs, id) = (self.sandboxes.ground.logs.clone(), id.clone());
-        tokio::spawn(async move { logs.forget(&id).await });
+        self.sandboxes.ground.logs.forget(id);
     }
 
     fn logs<'a>(
@@ -264,7 +272,7 @@ impl Sandboxes {
     ) -> io::Result<(SandboxSpec, Option<std::os::fd::OwnedFd>)> {
         let dir = self.replicas.join(replica);
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
-        prepared.record(&deployed.spec, deployed.revision).write(&dir)?;
+        prepared.record(deployed).write(&dir)?;
         let listener = match prepared.door() {
             Door::Socket => Some(UnixConnector::listen(&dir)?),
             Door::Port(_) => None,

@@ -142,11 +142,12 @@ impl Prepared {
 
     /// What is written down about a replica of it.
     #[must_use]
-    pub fn record(&self, spec: &FunctionSpec, revision: u64) -> Record {
+    pub fn record(&self, deployed: &Deployed) -> Record {
         Record {
-            name: spec.id.name().to_owned(),
-            namespace: spec.id.namespace().to_owned(),
-            revision,
+            name: deployed.spec.id.name().to_owned(),
+            namespace: deployed.spec.id.namespace().to_owned(),
+            revision: deployed.revision,
+            created_at: deployed.created_at.clone(),
             door: self.plan.door,
             memory_bytes: self.bounds.memory_bytes,
             image: self.image.as_ref().map(|image| image.digest.clone()),

@@ -19,6 +19,9 @@ pub struct Record {
     pub namespace: String,
     /// The deploy it belongs to.
     pub revision: u64,
+    /// First deploy of the function, which tells it from an earlier one of the same name.
+    #[serde(default)]
+    pub created_at: String,
     /// How it is reached.
     pub door: Door,
     /// Its memory limit, in bytes.
