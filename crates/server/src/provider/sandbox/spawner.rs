@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::Child,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use pinnace_core::limits;
@@ -23,6 +24,9 @@ use pinnace_sandbox::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::link::Link;
+
+/// Wait before another spawner is tried after one that could not be started.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// A sandbox that was made.
 #[derive(Debug)]
@@ -205,28 +209,28 @@ async fn run(
         for (_, answer) in std::mem::take(&mut *lock(&waiting)) {
             drop(answer.send(Err("the spawner died while it made the sandbox".to_owned())));
         }
-        alive = match replace(&paths, alive, kept.clone()).await {
-            Ok(alive) => alive,
-            Err(error) => {
-                tracing::error!(%error, "no function can be started any more: no spawner");
-                return;
-            }
-        };
+        alive = replace(&paths, alive, &kept).await;
     }
 }
 
-async fn replace(paths: &SpawnerPaths, dead: Alive, kept: Arc<Kept>) -> io::Result<Alive> {
-    let paths = paths.clone();
-    let link = blocking(move || {
-        if let Some(mut process) = dead.process {
-            // It may have broken off without dying.
-            process.kill()?;
-            process.wait()?;
+/// Ends what is left of a dead spawner, and tries until another one serves. Requests wait meanwhile.
+async fn replace(paths: &SpawnerPaths, dead: Alive, kept: &Arc<Kept>) -> Alive {
+    if let Some(mut process) = dead.process {
+        // It may have broken off without dying; one that cannot be waited for is gone.
+        let _ = blocking(move || process.kill().and_then(|()| process.wait())).await;
+    }
+    loop {
+        let paths = paths.clone();
+        let started = match blocking(move || paths.open()).await {
+            Ok(link) => hand_over(link, kept.clone()).await,
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(alive) => return alive,
+            Err(error) => tracing::error!(%error, "no function can be started: no spawner"),
         }
-        paths.open()
-    })
-    .await?;
-    hand_over(link, kept).await
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
 }
 
 /// Passes requests on until nobody makes any more, or it is told to quit: then says whom to tell.
