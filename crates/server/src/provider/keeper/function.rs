@@ -30,7 +30,6 @@ pub(super) struct Function {
     copies: BTreeMap<String, Copy>,
     workers: usize,
     has_served: bool,
-    failures_in_a_row: u32,
     last_failure: Option<String>,
     wanted_since: Instant,
     due: Option<Instant>,
@@ -90,7 +89,6 @@ impl Function {
             copies: BTreeMap::new(),
             workers,
             has_served: false,
-            failures_in_a_row: 0,
             last_failure: None,
             wanted_since: now,
             due: None,
@@ -110,7 +108,6 @@ impl Function {
         self.deployed = deployed;
         self.supervisor = Supervisor::new(wanted);
         self.has_served = false;
-        self.failures_in_a_row = 0;
         self.last_failure = None;
         self.wanted_since = now;
         self.removed = false;
@@ -201,7 +198,6 @@ impl Function {
         self.last_failure = Some(format!("replica {replica} {exit} (at {when})"));
         if is_current {
             self.supervisor.on_gone(now, exit, served);
-            self.failures_in_a_row = self.supervisor.failures_in_a_row();
         }
     }
 
@@ -338,7 +334,8 @@ impl Function {
                 (RolloutPhase::Progressing, format!("{} of {wanted} replicas serve", census.ready))
             }
         };
-        let refuses = !self.has_served || self.failures_in_a_row >= REFUSE_AFTER_FAILURES;
+        let refuses =
+            !self.has_served || self.supervisor.failures_in_a_row() >= REFUSE_AFTER_FAILURES;
         Standing {
             wanted,
             phase,
@@ -353,7 +350,7 @@ impl Function {
         match failing {
             Some((why, next)) => {
                 let wait = next.saturating_duration_since(now).as_secs_f32();
-                let row = self.failures_in_a_row;
+                let row = self.supervisor.failures_in_a_row();
                 vec![format!("{why}; failures in a row: {row}, next try after {wait:.1} s")]
             }
             None => vec![format!("last failure: {last}")],
