@@ -31,9 +31,6 @@ use crate::{
     watched::watched,
 };
 
-/// Longest an init may take to answer its server.
-const INIT_ANSWER_MAX: Duration = Duration::from_secs(10);
-
 /// How much longer than the function's grace period its init may take to end.
 const INIT_END_MAX: Duration = Duration::from_secs(5);
 
@@ -112,7 +109,7 @@ impl Life {
     /// Listens to the init until the replica's end.
     async fn attend(&mut self, link: &Link, pidfd: &AsyncFd<OwnedFd>) -> io::Result<Exit> {
         link.send(&ToInit::Attach, &[]).await?;
-        let attached = timeout(INIT_ANSWER_MAX, link.recv::<FromInit>()).await??;
+        let attached = timeout(limits::ATTACH_TIME_MAX, link.recv::<FromInit>()).await??;
         let Some((FromInit::Attached { ready }, pipes)) = attached else {
             return Err(io::Error::other("it does not say how its function stands"));
         };
