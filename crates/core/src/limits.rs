@@ -9,6 +9,33 @@ use std::time::Duration;
 /// Bytes of a request's line and headers (contract section 1). Reached: 431.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 1 << 20;
 
+/// Headers of one request or answer. Reached: 431, or 502 for an answer.
+pub const HEADERS_MAX: usize = 512;
+
+/// Bytes of the line and headers of a function's answer. Reached: 502.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of all chunk extensions of one body. Reached: 400, or the answer is broken off.
+pub const CHUNK_EXTENSION_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of one body's trailer. Reached: 400, or the answer is broken off.
+pub const TRAILER_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes that are held of further requests a caller sends while its call is under way; the rest waits in
+/// the kernel.
+pub const WATCHED_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a refused request's body that are read on, so that its caller can read why. Reached: the
+/// connection is closed.
+pub const LINGER_BYTES_MAX: usize = 16 << 20;
+
+/// How long a refused request's body is read on. Reached: the connection is closed.
+pub const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How long a call tries again to connect to replicas that refuse it: one that ends says so a moment later,
+/// and the call goes to the next. Reached: 500.
+pub const CONNECT_RETRY_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// Bytes of a JSON body to `/system/...`. Reached: 413.
 pub const API_BODY_BYTES_MAX: usize = 1 << 20;
 

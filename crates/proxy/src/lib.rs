@@ -11,7 +11,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod h1;
 pub mod headers;
+mod patience;
 pub mod pool;
 pub mod relay;
 pub mod stream;

@@ -1,13 +1,22 @@
-//! A connection to an upstream: TCP or a unix socket.
+//! A connection: TCP or a unix socket.
+//!
+//! A unix socket tells its writer of room after every message that the other end takes, and a poller that
+//! asked for that would be woken once a call for nothing. So a unix connection is registered for reading
+//! only; room is asked for on a second descriptor, while a write waits.
 
 use std::{
-    io,
+    io::{self, Read, Write},
+    net::Shutdown,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream as StdUnixStream,
+    },
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker, ready},
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
     net::{TcpStream, UnixStream},
 };
 
@@ -17,7 +26,128 @@ pub enum Stream {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over a unix socket.
-    Unix(UnixStream),
+    Unix(UnixConnection),
+}
+
+/// A connected unix socket, registered for reading only.
+#[derive(Debug)]
+pub struct UnixConnection {
+    socket: AsyncFd<StdUnixStream>,
+    room: Option<AsyncFd<OwnedFd>>,
+}
+
+impl Stream {
+    /// Over a unix socket.
+    ///
+    /// # Errors
+    /// The socket cannot be registered.
+    pub fn unix(stream: UnixStream) -> io::Result<Self> {
+        let socket = registered(stream.into_std()?, Interest::READABLE)?;
+        Ok(Self::Unix(UnixConnection { socket, room: None }))
+    }
+
+    /// Reads what is there; 0 is the end.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+                Poll::Ready(Ok(buffer.filled().len()))
+            }
+            Self::Unix(connection) => connection.poll_receive(cx, buffer),
+        }
+    }
+
+    /// Writes what fits.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(connection) => connection.poll_send(cx, bytes),
+        }
+    }
+
+    /// Tells the other end that nothing more comes.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(connection) => {
+                Poll::Ready(connection.socket.get_ref().shutdown(Shutdown::Write))
+            }
+        }
+    }
+
+    /// Whether nothing was received, an end included, since the last read that emptied it. It asks the
+    /// poller's last word, not the kernel.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(&mut cx).is_pending(),
+            Self::Unix(connection) => connection.socket.poll_read_ready(&mut cx).is_pending(),
+        }
+    }
+}
+
+/// Registers a descriptor that its owner gives away.
+#[allow(
+    deprecated,
+    reason = "what replaces it is unsafe, for types that do not own their descriptor"
+)]
+fn registered<T: AsRawFd>(owner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(owner, interest)
+}
+
+impl UnixConnection {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut guard = ready!(self.socket.poll_read_ready(cx))?;
+            match self.socket.get_ref().read(buffer) {
+                Ok(read) => {
+                    // Less than asked for: it is empty, and the poller will tell of more.
+                    if read > 0 && read < buffer.len() {
+                        guard.clear_ready();
+                    }
+                    return Poll::Ready(Ok(read));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match self.socket.get_ref().write(bytes) {
+                Ok(written) => {
+                    self.room = None;
+                    return Poll::Ready(Ok(written));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            if self.room.is_none() {
+                let copy = OwnedFd::from(self.socket.get_ref().try_clone()?);
+                self.room = Some(registered(copy, Interest::WRITABLE)?);
+            }
+            let Some(room) = &self.room else { continue };
+            ready!(room.poll_write_ready(cx))?.clear_ready();
+        }
+    }
 }
 
 impl AsyncRead for Stream {
@@ -28,7 +158,11 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(connection) => {
+                let read = ready!(connection.poll_receive(cx, buf.initialize_unfilled()))?;
+                buf.advance(read);
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
@@ -39,38 +173,14 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        self.get_mut().poll_send(cx, buf)
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        self.get_mut().poll_end(cx)
     }
 }

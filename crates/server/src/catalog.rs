@@ -200,6 +200,12 @@ impl Entry {
         self.deployed.load_full()
     }
 
+    /// Longest time to the first byte of its answer, if it names one.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        self.deployed.load().spec.deadline
+    }
+
     /// Takes over a new deploy; replicas follow later.
     pub fn set_deployed(&self, deployed: Arc<Deployed>) {
         self.deployed.store(deployed);

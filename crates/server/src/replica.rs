@@ -7,16 +7,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::Instant,
 };
 
 use futures_util::future::BoxFuture;
 use pinnace_core::limits;
-use pinnace_proxy::{Pool, Relay, Stream, relay::Unwatched};
-use tokio::{net::TcpStream, sync::Notify};
-
-/// Bodies of requests on their way to a replica.
-pub type RequestBody = Relay<Unwatched>;
+use pinnace_proxy::{Stream, h1::Idle};
+use tokio::{net::TcpStream, sync::Notify, time::Instant};
 
 /// A replica that serves.
 pub struct Replica {
@@ -25,9 +21,9 @@ pub struct Replica {
     /// The deploy it belongs to.
     pub revision: u64,
     /// When it first accepted a connection.
-    pub ready_at: Instant,
+    pub ready_at: std::time::Instant,
     endpoint: Endpoint,
-    pools: Box<[Pool<RequestBody>]>,
+    idle: Box<[Idle]>,
     in_flight: AtomicU32,
     in_flight_max: u32,
     draining: AtomicBool,
@@ -63,13 +59,13 @@ impl Replica {
         // another worker keeps idle.
         let idle_max =
             if concurrency == Some(1) { 0 } else { limits::IDLE_CONNECTIONS_PER_REPLICA_MAX };
-        let pool = |_| Pool::new(idle_max, limits::IDLE_CONNECTION_KEPT);
+        let idle = |_| Idle::new(idle_max, limits::IDLE_CONNECTION_KEPT);
         Self {
             id,
             revision,
             ready_at: crate::clock::now(),
             endpoint,
-            pools: (0..workers.max(1)).map(pool).collect(),
+            idle: (0..workers.max(1)).map(idle).collect(),
             in_flight: AtomicU32::new(0),
             in_flight_max: concurrency.unwrap_or(u32::MAX),
             draining: AtomicBool::new(false),
@@ -79,8 +75,8 @@ impl Replica {
 
     /// The idle connections of one worker.
     #[must_use]
-    pub fn pool(&self, worker: usize) -> &Pool<RequestBody> {
-        &self.pools[worker]
+    pub fn idle(&self, worker: usize) -> &Idle {
+        &self.idle[worker]
     }
 
     /// A new connection.
@@ -142,7 +138,7 @@ impl Replica {
 
     /// Closes connections that one worker left unused for too long.
     pub fn sweep(&self, worker: usize, now: Instant) {
-        self.pools[worker].sweep(now);
+        self.idle[worker].sweep(now);
     }
 }
 

@@ -1,35 +1,29 @@
 //! The way of an invocation, top to bottom.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::{
-    body::{Body, Incoming},
-    upgrade::OnUpgrade,
-};
 use pinnace_core::{limits, name::DEFAULT_NAMESPACE};
 use pinnace_proxy::{
-    BodyEnd, Ended, Lease, Relay, SendFailure, Sent,
-    headers::{set_upgrade, strip_hop},
-    relay::Unwatched,
-    upgrade::splice,
+    Stream,
+    h1::{
+        Answered, Asked, Exchange, ExchangeFailure, Inbound, Limits, Outgoing, RequestHead, tunnel,
+    },
 };
-use tokio::time::{Instant as Deadline, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     catalog::{Catalog, Entry},
     proxy::{
         admission::{Activate, Entered, Seat, seat, seat_at_once},
-        answer::AnswerBody,
+        connection::refuse,
         failure::Failure,
-        route,
+        route::{self, Route},
         stamp::{Peer, Stamp},
     },
-    replica::RequestBody,
 };
+
+/// Wait before a replica that refused a connection, or the next one, is tried.
+const CONNECT_RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// What every call on one worker needs.
 pub struct Calls {
@@ -44,180 +38,233 @@ pub struct Calls {
 }
 
 /// A call that was admitted to its function.
-struct Call {
+#[derive(Debug)]
+pub struct Call {
     entered: Entered,
-    worker: usize,
     started: Instant,
+    after: Duration,
+    stamp: Stamp,
+    is_idempotent: bool,
+}
+
+/// How a call was passed on.
+enum Passed {
+    /// The answer has ended.
+    Whole,
+    /// It has turned into two streams of bytes, of which these came already.
+    Switched { seat: Seat, upstream: Stream, early: Vec<u8> },
+}
+
+/// Why a call was not passed on to its end.
+enum Broken {
+    /// No byte of an answer was sent.
+    Refuse(Failure),
+    /// There is nobody left to answer, or the answer broke off.
+    Close,
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        Self::Refuse(failure)
+    }
 }
 
 impl Calls {
-    /// Answers a call of the function that `segment` names.
-    pub async fn answer(
+    /// Decides what becomes of a request, from its head; writes the head of one that goes to a function.
+    pub fn judge(
         &self,
-        segment: &str,
-        rest: &str,
-        request: Request<Incoming>,
+        head: &RequestHead<'_>,
         peer: &Peer,
-    ) -> Response<AnswerBody> {
-        let started = Instant::now();
-        let target = route::target(rest, request.uri().query());
+        out: &mut Vec<u8>,
+    ) -> Asked<Call, Failure> {
+        let Route::Function { segment, rest } = Route::of(head.target) else { return Asked::Lend };
         let Some(entry) = self.catalog.find(segment) else {
-            return refuse(&unknown(segment));
+            return Asked::Refuse(unknown(segment));
         };
+        let started = Instant::now();
         entry.stats.started(self.worker);
-        let result = match target {
-            Some(target) => self.call(entry.clone(), target, request, peer, started).await,
-            None => Err(Failure::Target(entry.id.to_string())),
-        };
-        result.unwrap_or_else(|failure| {
-            entry.stats.answered(self.worker, failure.status().as_u16(), started.elapsed());
-            refuse(&failure)
-        })
+        let admitted = self.admit(entry.clone(), started, head, rest, peer, out);
+        admitted.map_or_else(
+            |failure| {
+                let status = failure.status().as_u16();
+                entry.stats.answered(self.worker, status, started.elapsed());
+                Asked::Refuse(failure)
+            },
+            Asked::Relay,
+        )
     }
 
-    async fn call(
+    fn admit(
         &self,
         entry: Arc<Entry>,
-        target: http::Uri,
-        mut request: Request<Incoming>,
-        peer: &Peer,
         started: Instant,
-    ) -> Result<Response<AnswerBody>, Failure> {
-        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-            return Err(Failure::Method(request.method().to_string()));
+        head: &RequestHead<'_>,
+        rest: &str,
+        peer: &Peer,
+        out: &mut Vec<u8>,
+    ) -> Result<Call, Failure> {
+        if matches!(head.method, "CONNECT" | "TRACE") {
+            return Err(Failure::Method(head.method.to_owned()));
         }
-        let name = || entry.id.to_string();
-        let entered = Entered::new(entry.clone())?;
-        let after = entry.deployed().spec.deadline.unwrap_or(self.deadline);
-        let deadline = Deadline::from_std(started + after);
+        out.extend_from_slice(head.method.as_bytes());
+        out.push(b' ');
+        if !route::write_target(rest, out) {
+            return Err(Failure::Target(entry.id.to_string()));
+        }
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        let after = entry.deadline().unwrap_or(self.deadline);
+        let entered = Entered::new(entry)?;
+        let stamp = Stamp::request(head, peer, out);
+        let is_idempotent = matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE");
+        Ok(Call { entered, started, after, stamp, is_idempotent })
+    }
 
-        let hop = strip_hop(request.headers_mut());
-        let client_upgrade = hop.upgrade.map(|protocol| {
-            set_upgrade(request.headers_mut(), protocol);
-            hyper::upgrade::on(&mut request)
-        });
-        let stamp = Stamp::request(request.headers_mut(), peer);
-        let request = outgoing(request, target);
+    /// Answers a call. The caller's connection comes back where it can take another request.
+    pub async fn answer(
+        &self,
+        call: Call,
+        mut caller: Inbound,
+        request: &mut Outgoing,
+        may_stay: bool,
+    ) -> Option<Inbound> {
+        match self.pass(&call, &mut caller, request, may_stay).await {
+            Ok(Passed::Whole) => {}
+            Ok(Passed::Switched { seat, upstream, early }) => {
+                let (client, sent) = caller.into_parts();
+                let ended = tunnel(client, sent, upstream, early, limits::BODY_IDLE_MAX).await;
+                if let Err(error) = ended {
+                    tracing::debug!(function = %call.entry().id, %error, "upgraded call ended");
+                }
+                drop(seat);
+                self.count(&call, 101);
+                return None;
+            }
+            Err(Broken::Refuse(failure)) => {
+                self.count(&call, failure.status().as_u16());
+                drop(call);
+                refuse(&mut caller, &failure, may_stay).await.ok()?;
+            }
+            Err(Broken::Close) => return None,
+        }
+        Some(caller)
+    }
 
-        let seat = match seat_at_once(&entry) {
-            Some(seat) => seat,
-            None => timeout_at(deadline, seat(&entry, &*self.activate))
-                .await
-                .map_err(|_| Failure::NotReadyInTime { name: name(), after })??,
-        };
-        let pool = seat.replica().pool(self.worker);
-        let sent = timeout_at(deadline, pool.send(request, || seat.replica().connect()))
-            .await
-            .map_err(|_| Failure::NoAnswerInTime { name: name(), after })?
-            .map_err(|failure| describe(&failure, name()))?;
+    /// Finds a replica and passes the call to it, and the answer back.
+    async fn pass(
+        &self,
+        call: &Call,
+        caller: &mut Inbound,
+        request: &mut Outgoing,
+        may_stay: bool,
+    ) -> Result<Passed, Broken> {
+        let mut seat = self.seat(call, caller).await?;
+        let mut connection = seat.replica().idle(self.worker).take(call.started);
+        loop {
+            let is_reused = connection.is_some();
+            let mut upstream = match connection.take() {
+                Some(upstream) => upstream,
+                None => {
+                    let connected;
+                    (seat, connected) = self.connect(call, caller, seat).await?;
+                    connected
+                }
+            };
+            let limits = Limits { answer_by: call.deadline() };
+            let mut exchange =
+                Exchange::new(caller, &mut upstream, request, limits, may_stay, |head, out| {
+                    call.stamp.answer(head, out);
+                });
+            let outcome = poll_fn(|cx| exchange.poll(cx)).await;
+            let status = exchange.status();
+            match outcome {
+                Ok(Answered::Switched(early)) => {
+                    return Ok(Passed::Switched { seat, upstream, early });
+                }
+                Ok(answered) => {
+                    if answered == Answered::Reusable {
+                        seat.replica().idle(self.worker).put(upstream, Instant::now());
+                    }
+                    self.count(call, status.unwrap_or_default());
+                    return Ok(Passed::Whole);
+                }
+                // One more try, on a new connection: this one had gone stale.
+                Err(ExchangeFailure::Unanswered(_))
+                    if is_reused && request.can_repeat(call.is_idempotent) => {}
+                Err(failure) => {
+                    if let Some(status) = status {
+                        self.count(call, status);
+                        tracing::debug!(function = %call.entry().id, %failure, "an answer broke off");
+                        return Err(Broken::Close);
+                    }
+                    return Err(call.describe(failure));
+                }
+            }
+        }
+    }
 
-        let call = Call { entered, worker: self.worker, started };
-        Ok(call.respond(sent, seat, stamp, client_upgrade))
+    async fn seat(&self, call: &Call, caller: &mut Inbound) -> Result<Seat, Broken> {
+        let entry = call.entry();
+        if let Some(seat) = seat_at_once(entry) {
+            return Ok(seat);
+        }
+        let waiting = timeout_at(call.deadline(), seat(entry, &*self.activate));
+        let waited = caller.while_here(waiting).await.map_err(|_| Broken::Close)?;
+        let (name, after) = (|| entry.id.to_string(), call.after);
+        Ok(waited.map_err(|_| Failure::NotReadyInTime { name: name(), after })??)
+    }
+
+    /// A new connection. A replica that refuses it may be about to end: the call then takes another seat, or
+    /// waits in the queue.
+    async fn connect(
+        &self,
+        call: &Call,
+        caller: &mut Inbound,
+        mut seat: Seat,
+    ) -> Result<(Seat, Stream), Broken> {
+        let (name, after) = (|| call.entry().id.to_string(), call.after);
+        let give_up = (Instant::now() + limits::CONNECT_RETRY_TIME_MAX).min(call.deadline());
+        loop {
+            let connecting = timeout_at(call.deadline(), seat.replica().connect());
+            let connected = caller.while_here(connecting).await.map_err(|_| Broken::Close)?;
+            let why = match connected {
+                Ok(Ok(stream)) => return Ok((seat, stream)),
+                Ok(Err(why)) => why.to_string(),
+                Err(_) => return Err(Failure::NoAnswerInTime { name: name(), after }.into()),
+            };
+            drop(seat);
+            if Instant::now() + CONNECT_RETRY_PAUSE >= give_up {
+                return Err(Failure::Unreachable { name: name(), why }.into());
+            }
+            let pause = sleep(CONNECT_RETRY_PAUSE);
+            caller.while_here(pause).await.map_err(|_| Broken::Close)?;
+            seat = self.seat(call, caller).await?;
+        }
+    }
+
+    fn count(&self, call: &Call, status: u16) {
+        call.entry().stats.answered(self.worker, status, call.started.elapsed());
     }
 }
 
 impl Call {
-    fn respond(
-        self,
-        sent: Sent<RequestBody>,
-        seat: Seat,
-        stamp: Stamp,
-        client_upgrade: Option<OnUpgrade>,
-    ) -> Response<AnswerBody> {
-        let Sent { mut response, lease } = sent;
-        let status = response.status();
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            return match client_upgrade {
-                Some(client) => self.switch(response, seat, stamp, client),
-                None => self.refuse_switch(),
-            };
-        }
-        strip_hop(response.headers_mut());
-        let has_body = status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED;
-        stamp.answer(response.headers_mut(), has_body);
-        let end = CallEnd { call: self, seat, lease, status: status.as_u16() };
-        response.map(|body| {
-            AnswerBody::Function(Relay::new(body, limits::BODY_IDLE_MAX, u64::MAX, end))
+    fn entry(&self) -> &Arc<Entry> {
+        self.entered.entry()
+    }
+
+    fn deadline(&self) -> Instant {
+        self.started + self.after
+    }
+
+    fn describe(&self, failure: ExchangeFailure) -> Broken {
+        let name = self.entry().id.to_string();
+        Broken::Refuse(match failure {
+            ExchangeFailure::CallerLeft => return Broken::Close,
+            ExchangeFailure::Late => Failure::NoAnswerInTime { name, after: self.after },
+            ExchangeFailure::CallerBody(fault) => Failure::RequestBody { name, fault },
+            ExchangeFailure::CallerSilent => Failure::RequestBodySlow(name),
+            failure => Failure::BrokeOff { name, why: failure.to_string() },
         })
     }
-
-    fn refuse_switch(&self) -> Response<AnswerBody> {
-        let name = self.entered.entry().id.to_string();
-        let why = "it switched protocols though nobody had asked it to".to_owned();
-        let failure = Failure::BrokeOff { name, why };
-        self.count(failure.status().as_u16());
-        refuse(&failure)
-    }
-
-    /// The call turns into two streams of bytes; it lasts until both have ended.
-    fn switch(
-        self,
-        mut response: Response<Incoming>,
-        seat: Seat,
-        stamp: Stamp,
-        client: OnUpgrade,
-    ) -> Response<AnswerBody> {
-        let upstream = hyper::upgrade::on(&mut response);
-        let protocol = strip_hop(response.headers_mut()).upgrade;
-        stamp.answer(response.headers_mut(), false);
-        if let Some(protocol) = protocol {
-            set_upgrade(response.headers_mut(), protocol);
-        }
-        let status = response.status().as_u16();
-        tokio::spawn(async move {
-            if let Err(error) = splice(client, upstream, limits::BODY_IDLE_MAX).await {
-                tracing::debug!(function = %self.entered.entry().id, %error, "upgraded call ended");
-            }
-            self.count(status);
-            drop(seat);
-        });
-        response.map(|_| AnswerBody::Text(http_body_util::Full::default()))
-    }
-
-    fn count(&self, status: u16) {
-        self.entered.entry().stats.answered(self.worker, status, self.started.elapsed());
-    }
-}
-
-/// Closes a call when the answer's body has ended, whichever way.
-pub struct CallEnd {
-    call: Call,
-    seat: Seat,
-    lease: Lease<RequestBody>,
-    status: u16,
-}
-
-impl Ended for CallEnd {
-    fn ended(self, end: BodyEnd) {
-        if end.complete {
-            self.seat.replica().pool(self.call.worker).give_back(self.lease);
-        }
-        self.call.count(self.status);
-    }
-}
-
-impl std::fmt::Debug for CallEnd {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "CallEnd({} of {})", self.status, self.call.entered.entry().id)
-    }
-}
-
-/// The request as the replica gets it.
-fn outgoing(request: Request<Incoming>, target: http::Uri) -> Request<RequestBody> {
-    let mut request =
-        request.map(|body| Relay::new(body, limits::BODY_IDLE_MAX, u64::MAX, Unwatched));
-    // hyper sends the body of a GET or HEAD of unknown length only where it is told to chunk it.
-    if request.body().size_hint().exact().is_none() {
-        let chunked = HeaderValue::from_static("chunked");
-        request.headers_mut().insert(header::TRANSFER_ENCODING, chunked);
-    }
-    *request.uri_mut() = target;
-    *request.version_mut() = Version::HTTP_11;
-    if !request.headers().contains_key(header::HOST) {
-        // HTTP/1.0 callers may send none; HTTP/1.1 upstreams insist on one.
-        request.headers_mut().insert(header::HOST, HeaderValue::from_static("function"));
-    }
-    request
 }
 
 fn unknown(segment: &str) -> Failure {
@@ -231,18 +278,4 @@ fn unknown(segment: &str) -> Failure {
     } else {
         format!("{shown}.{DEFAULT_NAMESPACE}")
     })
-}
-
-fn describe(failure: &SendFailure, name: String) -> Failure {
-    match failure {
-        failure if failure.is_from_request_body() => Failure::RequestBody(name),
-        SendFailure::Connect(error) => Failure::Unreachable { name, why: error.to_string() },
-        SendFailure::Exchange(error) => Failure::BrokeOff { name, why: error.to_string() },
-    }
-}
-
-fn refuse(failure: &Failure) -> Response<AnswerBody> {
-    let mut response = failure.response().map(AnswerBody::Text);
-    crate::proxy::stamp::served_by(response.headers_mut());
-    response
 }

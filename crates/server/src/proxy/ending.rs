@@ -4,12 +4,11 @@
 //! share would be locked at each of their wake-ups.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::Context,
 };
 
 use futures_util::task::AtomicWaker;
@@ -57,43 +56,38 @@ impl Connections {
 }
 
 impl Ear {
-    /// Runs a connection until it ends (its result) or the server does (`None`).
-    pub async fn until_ending<F: Future>(
-        &mut self,
-        mut connection: Pin<&mut F>,
-    ) -> Option<F::Output> {
-        std::future::poll_fn(|cx: &mut Context<'_>| {
-            if !self.registered {
-                // The waker of a task stays the same for its life.
-                self.signal.waker.register(cx.waker());
-                self.registered = true;
-            }
-            if self.signal.ending.load(Ordering::SeqCst) {
-                return Poll::Ready(None);
-            }
-            connection.as_mut().poll(cx).map(Some)
-        })
-        .await
+    /// Whether the server is ending. A task that asks is woken when that begins.
+    pub fn hears(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.registered {
+            // The waker of a task stays the same for its life.
+            self.signal.waker.register(cx.waker());
+            self.registered = true;
+        }
+        self.has_heard()
+    }
+
+    /// Whether the server is ending.
+    pub fn has_heard(&self) -> bool {
+        self.signal.ending.load(Ordering::SeqCst)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{future::poll_fn, task::Poll};
+
     use super::*;
 
     #[tokio::test]
     async fn a_connection_hears_the_end_while_it_waits() {
-        let connections = Arc::new(Connections::default());
+        let connections = Connections::default();
         let mut ear = connections.ear();
-        let waiting = tokio::spawn(async move {
-            let mut never = std::pin::pin!(std::future::pending::<()>());
-            ear.until_ending(never.as_mut()).await
-        });
+        let waiting = tokio::spawn(poll_fn(move |cx| match ear.hears(cx) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }));
         tokio::task::yield_now().await;
         connections.end();
-        assert_eq!(waiting.await.unwrap(), None);
-        let mut done = connections.ear();
-        let mut ready = std::pin::pin!(std::future::ready(7));
-        assert_eq!(done.until_ending(ready.as_mut()).await, Some(7));
+        waiting.await.unwrap();
     }
 }

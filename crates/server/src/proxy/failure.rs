@@ -6,13 +6,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
+use http::StatusCode;
 use pinnace_core::limits;
+use pinnace_proxy::h1::{BodyFault, HeadFault, write_header};
 
 /// Marks an answer that the platform made (contract section 3).
-pub const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
+const INTERNAL: &[u8] = b"X-OpenFaaS-Internal";
 
 /// Why a call got no answer from its function.
 #[derive(Debug, thiserror::Error)]
@@ -90,9 +89,23 @@ pub enum Failure {
         /// What the connection said.
         why: String,
     },
-    /// The caller's body broke off.
-    #[error("the request's body for function {0} broke off or came too slowly")]
-    RequestBody(String),
+    /// The caller's body is malformed or broke off.
+    #[error("the request's body for function {name} cannot be passed on: {fault}")]
+    RequestBody {
+        /// The function.
+        name: String,
+        /// What is wrong with it.
+        fault: BodyFault,
+    },
+    /// The caller's body came too slowly.
+    #[error(
+        "no byte of the request's body for function {0} came for {max} s (BODY_IDLE_MAX)",
+        max = limits::BODY_IDLE_MAX.as_secs()
+    )]
+    RequestBodySlow(String),
+    /// What came is no request.
+    #[error("the request cannot be read: {0}")]
+    Request(HeadFault),
 }
 
 impl Failure {
@@ -100,7 +113,10 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NameMissing | Self::Target(_) => StatusCode::BAD_REQUEST,
+            Self::NameMissing | Self::Target(_) | Self::RequestBody { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Request(fault) => of_head(*fault),
             Self::Unknown(_) => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Full(_) | Self::QueueFull(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -110,28 +126,33 @@ impl Failure {
             }
             Self::Unreachable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BrokeOff { .. } => StatusCode::BAD_GATEWAY,
-            Self::RequestBody(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::RequestBodySlow(_) => StatusCode::REQUEST_TIMEOUT,
         }
     }
 
-    /// The answer.
-    #[must_use]
-    pub fn response(&self) -> Response<Full<Bytes>> {
+    /// Writes the headers of the answer whose body is this failure's sentence.
+    pub fn write_headers(&self, out: &mut Vec<u8>) {
+        write_header(out, b"Content-Type", b"text/plain; charset=utf-8");
+        write_header(out, b"X-Content-Type-Options", b"nosniff");
         let status = self.status();
-        let mut response = Response::new(Full::from(self.to_string()));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        let text = HeaderValue::from_static("text/plain; charset=utf-8");
-        headers.insert(header::CONTENT_TYPE, text);
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         let may_pass = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
         if may_pass || matches!(self, Self::NameMissing) {
-            headers.insert(INTERNAL, HeaderValue::from_static("proxy"));
+            write_header(out, INTERNAL, b"proxy");
         }
         if let Self::Failing { retry_after, .. } = self {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+            let seconds = retry_after.as_secs().max(1).to_string();
+            write_header(out, b"Retry-After", seconds.as_bytes());
         }
-        response
+    }
+}
+
+fn of_head(fault: HeadFault) -> StatusCode {
+    match fault {
+        HeadFault::TooLarge(_) | HeadFault::TooManyHeaders => {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+        }
+        HeadFault::Slow => StatusCode::REQUEST_TIMEOUT,
+        _ => StatusCode::BAD_REQUEST,
     }
 }
 
@@ -139,15 +160,21 @@ impl Failure {
 mod tests {
     use super::*;
 
+    fn headers(failure: &Failure) -> String {
+        let mut out = Vec::new();
+        failure.write_headers(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
     #[test]
     fn what_may_pass_is_marked_and_a_definite_404_is_not() {
         let name = || "env.openfaas-fn".to_owned();
-        let marked = |failure: Failure| failure.response().headers().contains_key(INTERNAL);
+        let marked = |failure: Failure| headers(&failure).contains("X-OpenFaaS-Internal: proxy");
         assert!(marked(Failure::Full(name())));
         assert!(marked(Failure::Unreachable { name: name(), why: "refused".into() }));
         assert!(marked(Failure::NoAnswerInTime { name: name(), after: Duration::from_secs(60) }));
         assert!(!marked(Failure::Unknown(name())));
-        assert!(!marked(Failure::RequestBody(name())));
+        assert!(!marked(Failure::RequestBodySlow(name())));
     }
 
     #[test]
@@ -162,6 +189,6 @@ mod tests {
     fn a_failing_function_says_when_to_come_back() {
         let retry_after = Duration::from_millis(250);
         let failing = Failure::Failing { name: "a".into(), why: "it crashed".into(), retry_after };
-        assert_eq!(failing.response().headers()["retry-after"], "1");
+        assert!(headers(&failing).contains("Retry-After: 1\r\n"));
     }
 }

@@ -1,13 +1,13 @@
 //! The data plane: the way of an invocation, top to bottom.
 //!
-//! [`worker`] accepts and parses; [`route`] tells calls of functions from the rest; [`call`] takes one from
-//! its arrival to its end; [`admission`] finds it a seat on a replica; [`stamp`] adds the platform's headers;
+//! [`worker`] accepts; [`connection`] takes one request after the other; [`route`] tells calls of functions
+//! from the rest; [`call`] takes one from its arrival to its end; [`admission`] finds it a seat on a replica; [`stamp`] adds the platform's headers;
 //! [`failure`] says what went wrong when the function has no say. Nothing here waits for store, scaler,
 //! metrics or logs.
 
 pub mod admission;
-pub mod answer;
 pub mod call;
+pub mod connection;
 pub mod ending;
 pub mod failure;
 pub mod route;

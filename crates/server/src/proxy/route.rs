@@ -1,15 +1,13 @@
 //! Which requests call a function, decided on the raw path before any router.
 
-use http::Uri;
-
-/// What a request's path asks for.
+/// What a request's target asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route<'a> {
-    /// `/function/NAME[/rest]`: the function's segment, and where the rest begins in the path.
+    /// `/function/NAME[/rest]`.
     Function {
         /// `name` or `name.namespace`, as sent.
         segment: &'a str,
-        /// The path after the segment: empty, or beginning with a slash.
+        /// The path and query after the segment, as sent: empty, or beginning with a slash or `?`.
         rest: &'a str,
     },
     /// Anything else: the control plane's.
@@ -19,34 +17,45 @@ pub enum Route<'a> {
 const PREFIX: &str = "/function/";
 
 impl<'a> Route<'a> {
-    /// Reads a path as it was sent: nothing is decoded, so `%2F` stays what it is.
+    /// Reads a target as it was sent: nothing is decoded, so `%2F` stays what it is.
     #[must_use]
-    pub fn of(path: &'a str) -> Self {
-        let Some(tail) = path.strip_prefix(PREFIX) else { return Self::Control };
-        let end = tail.find('/').unwrap_or(tail.len());
+    pub fn of(target: &'a str) -> Self {
+        let Some(tail) = origin_form(target).strip_prefix(PREFIX) else { return Self::Control };
+        let end = tail.find(['/', '?', '#']).unwrap_or(tail.len());
         let (segment, rest) = tail.split_at(end);
         Self::Function { segment, rest }
     }
 }
 
-/// The target that the function sees: the rest of the path, and the query untouched.
+/// The path and query of a target; a whole URL is taken too (RFC 9112 section 3.2.2).
+fn origin_form(target: &str) -> &str {
+    if target.starts_with('/') {
+        return target;
+    }
+    let Some((scheme, rest)) = target.split_once("://") else { return target };
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return target;
+    }
+    rest.find('/').map_or("/", |path| &rest[path..])
+}
+
+/// Writes the target that the function sees: the rest of the path, and the query, untouched. False if it
+/// holds a fragment, which no request may (RFC 9112 section 3.2).
 #[must_use]
-pub fn target(rest: &str, query: Option<&str>) -> Option<Uri> {
-    let path = if rest.is_empty() { "/" } else { rest };
-    let Some(query) = query else { return Uri::try_from(path).ok() };
-    let mut target = String::with_capacity(path.len() + 1 + query.len());
-    target.push_str(path);
-    target.push('?');
-    target.push_str(query);
-    Uri::try_from(target).ok()
+pub fn write_target(rest: &str, out: &mut Vec<u8>) -> bool {
+    if !rest.starts_with('/') {
+        out.push(b'/');
+    }
+    out.extend_from_slice(rest.as_bytes());
+    !rest.contains('#')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn function(path: &str) -> Option<(&str, &str)> {
-        match Route::of(path) {
+    fn function(target: &str) -> Option<(&str, &str)> {
+        match Route::of(target) {
             Route::Function { segment, rest } => Some((segment, rest)),
             Route::Control => None,
         }
@@ -56,23 +65,34 @@ mod tests {
     fn paths() {
         assert_eq!(function("/function/env"), Some(("env", "")));
         assert_eq!(function("/function/env/"), Some(("env", "/")));
+        assert_eq!(function("/function/env?a=/b"), Some(("env", "?a=/b")));
         assert_eq!(function("/function/env.dev/a/b"), Some(("env.dev", "/a/b")));
         assert_eq!(function("/function/env/a%2Fb//c/../d"), Some(("env", "/a%2Fb//c/../d")));
         assert_eq!(function("/function/.openfaas-fn"), Some((".openfaas-fn", "")));
         assert_eq!(function("/function/"), Some(("", "")));
+        assert_eq!(function("http://h:1/function/env/x?y"), Some(("env", "/x?y")));
+        assert_eq!(function("HTTPS://h/function/env"), Some(("env", "")));
         assert_eq!(function("/function"), None);
         assert_eq!(function("/system/functions"), None);
         assert_eq!(function("/functions/x"), None);
+        assert_eq!(function("http://h"), None);
+        assert_eq!(function("ftp://h/function/env"), None);
+        assert_eq!(function("*"), None);
+        assert_eq!(function("/x?http://h/function/env"), None);
     }
 
     #[test]
     fn targets_keep_every_byte() {
-        let check = |rest, query, expected: &str| {
-            assert_eq!(target(rest, query).unwrap().to_string(), expected);
+        let check = |rest: &str, expected: &str| {
+            let mut out = Vec::new();
+            assert!(write_target(rest, &mut out));
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
         };
-        check("", None, "/");
-        check("/", Some("a=b&c=%20"), "/?a=b&c=%20");
-        check("/a%2Fb//c/../d", None, "/a%2Fb//c/../d");
-        check("//evil", Some(""), "//evil?");
+        check("", "/");
+        check("?a=b", "/?a=b");
+        check("/?a=b&c=%20", "/?a=b&c=%20");
+        check("/a%2Fb//c/../d", "/a%2Fb//c/../d");
+        check("//evil?", "//evil?");
+        assert!(!write_target("/a#b", &mut Vec::new()));
     }
 }

@@ -1,171 +1,277 @@
 //! The headers that the gateway adds to a call and to its answer (contract section 6.1).
 
 use std::{
+    cell::RefCell,
+    io::Write,
     net::SocketAddr,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use pinnace_proxy::h1::{RequestHead, ResponseHead, write_header};
 use uuid::Uuid;
 
-const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
-const START_TIME: HeaderName = HeaderName::from_static("x-start-time");
-const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const CALL_ID: &[u8] = b"X-Call-Id";
+const START_TIME: &[u8] = b"X-Start-Time";
+const SERVED_BY: &[u8] = b"X-Served-By";
+const FORWARDED_FOR: &[u8] = b"X-Forwarded-For";
+const FORWARDED_HOST: &[u8] = b"X-Forwarded-Host";
+const TRACEPARENT: &[u8] = b"traceparent";
+const USER_AGENT: &[u8] = b"User-Agent";
+const CONTENT_TYPE: &[u8] = b"Content-Type";
+const DATE: &[u8] = b"Date";
+const HOST: &[u8] = b"Host";
 
 const VERSION: &str = concat!("pinnace/", env!("CARGO_PKG_VERSION"));
 
+/// Characters of a call id: a UUID with hyphens.
+const CALL_ID_CHARS: usize = 36;
+
 /// Who a connection comes from, as it stands in headers.
 #[derive(Debug)]
-pub struct Peer(HeaderValue);
+pub struct Peer(String);
 
 impl Peer {
     /// The other end of a connection.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self(HeaderValue::from_str(&address.to_string()).expect("an address is plain text"))
+        Self(address.to_string())
     }
 }
 
 /// What a call was marked with on arrival.
 #[derive(Debug)]
 pub struct Stamp {
-    start_time: HeaderValue,
-    made_call_id: Option<HeaderValue>,
-    request_type: Option<HeaderValue>,
+    started: Duration,
+    made_call_id: Option<[u8; CALL_ID_CHARS]>,
+    request_type: Option<Vec<u8>>,
+}
+
+/// Which of the headers that the gateway would add are there already.
+#[derive(Default)]
+struct Seen<'b> {
+    call_id: bool,
+    traceparent: bool,
+    forwarded_for: bool,
+    forwarded_host: bool,
+    user_agent: bool,
+    host: Option<&'b [u8]>,
+    content_type: Option<&'b [u8]>,
+}
+
+impl<'b> Seen<'b> {
+    fn note(&mut self, name: &str, value: &'b [u8]) {
+        let is = |known: &[u8]| name.as_bytes().eq_ignore_ascii_case(known);
+        match name.len() {
+            4 if is(HOST) => self.host = Some(value),
+            9 if is(CALL_ID) => self.call_id = true,
+            10 if is(USER_AGENT) => self.user_agent = true,
+            11 if is(TRACEPARENT) => self.traceparent = true,
+            12 if is(CONTENT_TYPE) => self.content_type = Some(value),
+            15 if is(FORWARDED_FOR) => self.forwarded_for = true,
+            16 if is(FORWARDED_HOST) => self.forwarded_host = true,
+            _ => {}
+        }
+    }
 }
 
 impl Stamp {
-    /// Marks a request on its way to a function.
+    /// Writes the headers of a request on its way to a function: its own, and what they lack.
     #[must_use]
-    pub fn request(headers: &mut HeaderMap, peer: &Peer) -> Self {
-        let start_time = unix_nanos();
-        headers.append(START_TIME, start_time.clone());
-        let made_call_id = (!headers.contains_key(CALL_ID)).then(|| {
+    pub fn request(head: &RequestHead<'_>, peer: &Peer, out: &mut Vec<u8>) -> Self {
+        let mut seen = Seen::default();
+        for (name, value) in head.passing() {
+            seen.note(name, value);
+            write_header(out, name.as_bytes(), value);
+        }
+        let started = since_epoch();
+        write_header(out, START_TIME, digits(started.as_nanos()).as_bytes());
+        let made_call_id = (!seen.call_id).then(|| {
             let call_id = random_id();
-            headers.insert(CALL_ID, call_id.clone());
+            write_header(out, CALL_ID, &call_id);
             call_id
         });
-        if !headers.contains_key(TRACEPARENT) {
-            headers.insert(TRACEPARENT, traceparent());
+        if !seen.traceparent {
+            write_header(out, TRACEPARENT, &traceparent());
         }
-        if !headers.contains_key(FORWARDED_FOR) {
-            headers.insert(FORWARDED_FOR, peer.0.clone());
+        if !seen.forwarded_for {
+            write_header(out, FORWARDED_FOR, peer.0.as_bytes());
         }
-        if !headers.contains_key(FORWARDED_HOST)
-            && let Some(host) = headers.get(header::HOST).cloned()
-        {
-            headers.insert(FORWARDED_HOST, host);
+        match seen.host {
+            Some(host) if !seen.forwarded_host => write_header(out, FORWARDED_HOST, host),
+            Some(_) => {}
+            // HTTP/1.0 callers may send none; HTTP/1.1 upstreams insist on one.
+            None => write_header(out, HOST, b"function"),
         }
-        if !headers.contains_key(header::USER_AGENT) {
-            headers.insert(header::USER_AGENT, HeaderValue::from_static(VERSION));
+        if !seen.user_agent {
+            write_header(out, USER_AGENT, VERSION.as_bytes());
         }
-        let request_type = headers.get(header::CONTENT_TYPE).cloned();
-        Self { start_time, made_call_id, request_type }
+        Self { started, made_call_id, request_type: seen.content_type.map(<[u8]>::to_vec) }
     }
 
-    /// Marks the answer on its way back. `has_body` is false where the status forbids one.
-    pub fn answer(self, headers: &mut HeaderMap, has_body: bool) {
-        if let Some(call_id) = self.made_call_id {
-            headers.insert(CALL_ID, call_id);
+    /// Writes the headers of the answer on its way back.
+    pub fn answer(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) {
+        let (mut has_type, mut has_date, mut is_named) = (false, false, false);
+        for (name, value) in head.passing() {
+            let is = |known: &[u8]| name.as_bytes().eq_ignore_ascii_case(known);
+            match name.len() {
+                4 if is(DATE) => has_date = true,
+                9 if is(CALL_ID) && self.made_call_id.is_some() => continue,
+                11 if is(SERVED_BY) => is_named = true,
+                12 if is(START_TIME) => continue,
+                12 if is(CONTENT_TYPE) => has_type = true,
+                _ => {}
+            }
+            write_header(out, name.as_bytes(), value);
         }
-        headers.insert(START_TIME, self.start_time);
-        if !headers.contains_key(SERVED_BY) {
-            headers.insert(SERVED_BY, HeaderValue::from_static(VERSION));
+        if let Some(call_id) = &self.made_call_id {
+            write_header(out, CALL_ID, call_id);
         }
-        if has_body && !headers.contains_key(header::CONTENT_TYPE) {
-            let echoed = self.request_type;
-            let plain = || HeaderValue::from_static("text/plain; charset=utf-8");
-            headers.insert(header::CONTENT_TYPE, echoed.unwrap_or_else(plain));
+        write_header(out, START_TIME, digits(self.started.as_nanos()).as_bytes());
+        if !is_named {
+            write_header(out, SERVED_BY, VERSION.as_bytes());
+        }
+        if !has_type && head.may_have_body(false) {
+            let plain = b"text/plain; charset=utf-8".as_slice();
+            write_header(out, CONTENT_TYPE, self.request_type.as_deref().unwrap_or(plain));
+        }
+        if !has_date {
+            write_date(out);
         }
     }
 }
 
 /// Marks an answer that belongs to no function.
-pub fn served_by(headers: &mut HeaderMap) {
-    headers.insert(SERVED_BY, HeaderValue::from_static(VERSION));
+pub fn platform(out: &mut Vec<u8>) {
+    write_header(out, SERVED_BY, VERSION.as_bytes());
+    write_date(out);
 }
 
-fn unix_nanos() -> HeaderValue {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    HeaderValue::from(u64::try_from(nanos).unwrap_or(u64::MAX))
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-fn random_id() -> HeaderValue {
-    let mut buffer = Uuid::encode_buffer();
-    let text: &str = Uuid::new_v4().hyphenated().encode_lower(&mut buffer);
-    HeaderValue::from_str(text).expect("a UUID is made of hexadecimal digits and hyphens")
+/// Writes when an answer was made (RFC 9110 section 6.6.1). The text is made once a second.
+fn write_date(out: &mut Vec<u8>) {
+    thread_local! {
+        static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let now = since_epoch().as_secs();
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != now {
+            *second = now;
+            *text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now));
+        }
+        write_header(out, DATE, text.as_bytes());
+    });
+}
+
+/// A number as text, without an allocation.
+struct Digits {
+    text: [u8; 20],
+    used: usize,
+}
+
+impl Digits {
+    fn as_bytes(&self) -> &[u8] {
+        &self.text[..self.used]
+    }
+}
+
+fn digits(number: u128) -> Digits {
+    let mut text = [0; 20];
+    let mut left = text.as_mut_slice();
+    // 20 digits hold every 64-bit number; a clock that shows more is cut off.
+    let _ = write!(left, "{}", u64::try_from(number).unwrap_or(u64::MAX));
+    let used = 20 - left.len();
+    Digits { text, used }
+}
+
+fn random_id() -> [u8; CALL_ID_CHARS] {
+    let mut id = [0; CALL_ID_CHARS];
+    Uuid::new_v4().hyphenated().encode_lower(&mut id);
+    id
 }
 
 /// A new trace, not sampled (W3C Trace Context section 3.2).
-fn traceparent() -> HeaderValue {
-    let (mut trace, mut span) = (Uuid::encode_buffer(), Uuid::encode_buffer());
-    let mut text = String::with_capacity(55);
-    text.push_str("00-");
-    text.push_str(Uuid::new_v4().simple().encode_lower(&mut trace));
-    text.push('-');
-    text.push_str(&Uuid::new_v4().simple().encode_lower(&mut span)[..16]);
-    text.push_str("-00");
-    HeaderValue::try_from(text).expect("a trace is made of hexadecimal digits and hyphens")
+fn traceparent() -> [u8; 55] {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let mut span = [0; 32];
+    Uuid::new_v4().simple().encode_lower(&mut text[3..35]);
+    Uuid::new_v4().simple().encode_lower(&mut span);
+    text[36..52].copy_from_slice(&span[..16]);
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use pinnace_proxy::h1;
+
     use super::*;
 
-    fn peer() -> Peer {
-        Peer::new("127.0.0.1:5000".parse().unwrap())
+    /// What stands in written lines: lower-case name to values.
+    fn read(lines: &[u8]) -> BTreeMap<String, Vec<String>> {
+        let mut found = BTreeMap::<_, Vec<_>>::new();
+        for line in std::str::from_utf8(lines).unwrap().lines() {
+            let (name, value) = line.split_once(": ").unwrap();
+            found.entry(name.to_lowercase()).or_default().push(value.to_owned());
+        }
+        found
+    }
+
+    fn stamped(headers: &str) -> (Stamp, BTreeMap<String, Vec<String>>) {
+        let head = format!("POST / HTTP/1.1\r\n{headers}\r\n");
+        let mut out = Vec::new();
+        let peer = Peer::new("127.0.0.1:5000".parse().unwrap());
+        let stamp =
+            h1::with_request_head(head.as_bytes(), |head| Stamp::request(head, &peer, &mut out));
+        (stamp.unwrap(), read(&out))
+    }
+
+    fn answered(stamp: &Stamp, head: &str) -> BTreeMap<String, Vec<String>> {
+        let mut out = Vec::new();
+        let head = format!("HTTP/1.1 {head}\r\n");
+        h1::with_response_head(head.as_bytes(), |head| stamp.answer(head, &mut out)).unwrap();
+        read(&out)
     }
 
     #[test]
     fn a_call_gets_ids_and_its_answer_repeats_those_that_were_made() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, HeaderValue::from_static("h"));
-        let stamp = Stamp::request(&mut headers, &peer());
-        assert_eq!(headers[CALL_ID].len(), 36);
-        assert_eq!(headers[FORWARDED_HOST], "h");
-        assert_eq!(headers[FORWARDED_FOR], "127.0.0.1:5000");
-        assert_eq!(headers[TRACEPARENT].len(), 55);
-        let mut answer = HeaderMap::new();
-        stamp.answer(&mut answer, true);
-        assert_eq!(answer[CALL_ID], headers[CALL_ID]);
-        assert_eq!(answer[START_TIME], headers[START_TIME]);
-        assert_eq!(answer[header::CONTENT_TYPE], "text/plain; charset=utf-8");
+        let (stamp, call) = stamped("Host: h\r\n");
+        assert_eq!(call["x-call-id"][0].len(), 36);
+        assert_eq!(call["x-forwarded-host"], ["h"]);
+        assert_eq!(call["x-forwarded-for"], ["127.0.0.1:5000"]);
+        assert_eq!(call["traceparent"][0].len(), 55);
+        let answer = answered(&stamp, "200 OK\r\nX-Call-Id: theirs\r\nX-Start-Time: 1\r\n");
+        assert_eq!(answer["x-call-id"], call["x-call-id"]);
+        assert_eq!(answer["x-start-time"], call["x-start-time"]);
+        assert_eq!(answer["content-type"], ["text/plain; charset=utf-8"]);
+        assert_eq!(answer["date"][0].len(), 29);
     }
 
     #[test]
     fn what_the_caller_sent_is_kept() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("x-call-id", "mine"),
-            ("x-start-time", "1"),
-            ("x-forwarded-for", "9.9.9.9"),
-            ("x-forwarded-host", "example.com"),
-            ("user-agent", "me"),
-            ("content-type", "application/json"),
-        ] {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        let stamp = Stamp::request(&mut headers, &peer());
-        assert_eq!(headers[CALL_ID], "mine");
-        assert_eq!(headers.get_all(START_TIME).iter().count(), 2, "a second value is added");
-        assert_eq!(headers[FORWARDED_FOR], "9.9.9.9");
-        assert_eq!(headers[header::USER_AGENT], "me");
-        let mut answer = HeaderMap::new();
-        stamp.answer(&mut answer, true);
-        assert!(!answer.contains_key(CALL_ID), "the caller knows its own id");
-        assert_eq!(answer[header::CONTENT_TYPE], "application/json", "the request's is echoed");
+        let (stamp, call) = stamped(
+            "x-call-id: mine\r\nx-start-time: 1\r\nx-forwarded-for: 9.9.9.9\r\nuser-agent: me\r\n\
+             x-forwarded-host: example.com\r\nContent-Type: application/json\r\n",
+        );
+        assert_eq!(call["x-call-id"], ["mine"]);
+        assert_eq!(call["x-start-time"].len(), 2, "a second value is added");
+        assert_eq!(call["x-forwarded-for"], ["9.9.9.9"]);
+        assert_eq!(call["user-agent"], ["me"]);
+        assert_eq!(call["host"], ["function"]);
+        let answer = answered(&stamp, "200 OK\r\n");
+        assert!(!answer.contains_key("x-call-id"), "the caller knows its own id");
+        assert_eq!(answer["content-type"], ["application/json"], "the request's is echoed");
     }
 
     #[test]
     fn a_function_may_name_itself() {
-        let stamp = Stamp::request(&mut HeaderMap::new(), &peer());
-        let mut answer = HeaderMap::new();
-        answer.insert(SERVED_BY, HeaderValue::from_static("me"));
-        stamp.answer(&mut answer, false);
-        assert_eq!(answer[SERVED_BY], "me");
-        assert!(!answer.contains_key(header::CONTENT_TYPE));
+        let (stamp, _) = stamped("");
+        let answer = answered(&stamp, "204 No Content\r\nX-Served-By: me\r\nDate: today\r\n");
+        assert_eq!(answer["x-served-by"], ["me"]);
+        assert_eq!(answer["date"], ["today"]);
+        assert!(!answer.contains_key("content-type"));
     }
 }

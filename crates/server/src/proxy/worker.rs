@@ -4,7 +4,6 @@
 //! handful onto one thread. A worker that has two more than the emptiest hands the newcomer over.
 
 use std::{
-    convert::Infallible,
     io,
     net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
     sync::{
@@ -12,25 +11,18 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use pinnace_core::limits;
+use hyper::body::Incoming;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::Instant,
 };
 
-use crate::proxy::{
-    answer::AnswerBody,
-    call::Calls,
-    ending::{Connections, Ear},
-    route::Route,
-    stamp::Peer,
-};
+use crate::proxy::{call::Calls, connection, ending::Connections};
 
 /// How many more connections than the emptiest worker one may have before it hands newcomers over.
 const IMBALANCE_MAX: usize = 2;
@@ -110,20 +102,17 @@ impl Worker {
                     }
                 }
                 Some((stream, peer)) = self.inbox.recv() => {
-                    let place = places.clone().acquire_owned().await;
-                    match (TcpStream::from_std(stream), place) {
-                        (Ok(stream), Ok(place)) => {
-                            serve(&calls, &self.shared, &connections, stream, peer, place);
-                        }
-                        (Err(error), _) => tracing::debug!(%error, "a connection was lost on the way to its worker"),
-                        (_, Err(_)) => {}
-                    }
+                    take_over(&calls, &self.shared, &connections, stream, peer, &places);
                 }
                 _ = sweep.tick() => close_idle(&calls),
                 _ = ending.wait_for(|ending| *ending) => break,
             }
         }
         drop(listener);
+        self.inbox.close();
+        while let Some((stream, peer)) = self.inbox.recv().await {
+            take_over(&calls, &self.shared, &connections, stream, peer, &places);
+        }
         connections.end();
         let all = u32::try_from(self.shared.connections_max).unwrap_or(u32::MAX);
         drop(places.acquire_many(all).await);
@@ -172,6 +161,28 @@ fn close_idle(calls: &Calls) {
     calls.catalog.each_ready(|replica| replica.sweep(calls.worker, now));
 }
 
+/// Serves a connection that another worker accepted, once there is a place for it.
+fn take_over(
+    calls: &Arc<Calls>,
+    shared: &Arc<Shared>,
+    connections: &Connections,
+    stream: StdStream,
+    peer: SocketAddr,
+    places: &Arc<Semaphore>,
+) {
+    match (TcpStream::from_std(stream), places.clone().try_acquire_owned()) {
+        (Ok(stream), Ok(place)) => serve(calls, shared, connections, stream, peer, place),
+        (Ok(_), Err(_)) => tracing::warn!(
+            %peer,
+            most = shared.connections_max,
+            "a connection was closed: its worker serves the most it may (the descriptor limit decides)"
+        ),
+        (Err(error), _) => {
+            tracing::debug!(%error, "a connection was lost on the way to its worker")
+        }
+    }
+}
+
 fn serve(
     calls: &Arc<Calls>,
     shared: &Arc<Shared>,
@@ -185,50 +196,8 @@ fn serve(
     tokio::spawn(async move {
         let live = &shared.live[calls.worker];
         live.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = connection(&calls, &shared, ear, stream, peer).await {
-            tracing::debug!(%peer, %error, "a client's connection ended early");
-        }
+        connection::serve(&calls, &*shared.control, ear, stream, peer).await;
         live.fetch_sub(1, Ordering::Relaxed);
         drop(place);
     });
-}
-
-async fn connection(
-    calls: &Arc<Calls>,
-    shared: &Arc<Shared>,
-    mut ear: Ear,
-    stream: TcpStream,
-    peer: SocketAddr,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    stream.set_nodelay(true)?;
-    let peer = &Peer::new(peer);
-    let service = service_fn(move |request: Request<Incoming>| async move {
-        Ok::<_, Infallible>(answer(calls, shared, request, peer).await)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits::REQUEST_HEAD_TIME_MAX)
-        .max_buf_size(limits::REQUEST_HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    if let Some(ended) = ear.until_ending(connection.as_mut()).await {
-        return Ok(ended?);
-    }
-    // The call under way is finished; the connection takes no further one.
-    connection.as_mut().graceful_shutdown();
-    Ok(connection.await?)
-}
-
-async fn answer(
-    calls: &Arc<Calls>,
-    shared: &Arc<Shared>,
-    request: Request<Incoming>,
-    peer: &Peer,
-) -> Response<AnswerBody> {
-    let uri = request.uri().clone();
-    match Route::of(uri.path()) {
-        Route::Function { segment, rest } => calls.answer(segment, rest, request, peer).await,
-        Route::Control => shared.control.answer(request).await.map(AnswerBody::Control),
-    }
 }

@@ -75,7 +75,7 @@ impl Connector for UnixConnector {
         Box::pin(async {
             for _ in 0..BACKLOG_TRIES {
                 match UnixStream::connect(&self.path).await {
-                    Ok(stream) => return Ok(Stream::Unix(stream)),
+                    Ok(stream) => return Stream::unix(stream),
                     // A unix socket does not wait for room in the backlog as TCP does.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         tokio::time::sleep(BACKLOG_WAIT).await;

@@ -1,0 +1,103 @@
+//! A client's connection: one request after the other, each a call of a function or the control plane's.
+
+use std::{future::poll_fn, io, net::SocketAddr, sync::Mutex};
+
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use pinnace_core::limits;
+use pinnace_proxy::{
+    Stream,
+    h1::{Asked, Inbound, Lent, Outgoing},
+};
+use tokio::{net::TcpStream, time::Instant};
+
+use crate::proxy::{
+    call::Calls,
+    ending::Ear,
+    failure::Failure,
+    stamp::{self, Peer},
+    worker::Control,
+};
+
+/// Serves a connection until either side closes it. When the server is ending the call under way is
+/// finished, and no further one taken.
+pub async fn serve(
+    calls: &Calls,
+    control: &dyn Control,
+    mut ear: Ear,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "a client's connection ended early");
+        return;
+    }
+    let peer = Peer::new(peer);
+    let mut caller = Inbound::new(Stream::Tcp(stream));
+    // Kept from call to call for its memory.
+    let mut request = Outgoing::default();
+    loop {
+        let asked = poll_fn(|cx| {
+            if ear.hears(cx) && caller.is_between_requests() {
+                return std::task::Poll::Ready(Ok(None));
+            }
+            caller.poll_request(cx, &mut request, |head, out| calls.judge(head, &peer, out))
+        })
+        .await;
+        let may_stay = !ear.has_heard();
+        let outcome = match asked {
+            Ok(None) => break,
+            Ok(Some(Asked::Relay(call))) => {
+                match calls.answer(call, caller, &mut request, may_stay).await {
+                    Some(back) => caller = back,
+                    None => return,
+                }
+                Ok(())
+            }
+            Ok(Some(Asked::Lend)) => lend(&mut caller, control, may_stay).await,
+            Ok(Some(Asked::Refuse(failure))) => refuse(&mut caller, &failure, may_stay).await,
+            Err(fault) => refuse(&mut caller, &Failure::Request(fault), false).await,
+        };
+        if outcome.is_err() || !may_stay || !caller.can_stay() {
+            break;
+        }
+        caller.finish(Instant::now());
+    }
+    caller.close().await;
+}
+
+/// Answers a request with the sentence of a failure.
+///
+/// # Errors
+/// The client has left.
+pub async fn refuse(caller: &mut Inbound, failure: &Failure, may_stay: bool) -> io::Result<()> {
+    let mut headers = Vec::new();
+    failure.write_headers(&mut headers);
+    stamp::platform(&mut headers);
+    let sentence = failure.to_string();
+    caller.answer(failure.status(), &headers, sentence.as_bytes(), may_stay).await
+}
+
+/// Has the control plane answer a request.
+///
+/// # Errors
+/// The client has left.
+async fn lend(caller: &mut Inbound, control: &dyn Control, may_stay: bool) -> io::Result<()> {
+    let (lent, returned) = Lent::new(caller);
+    let returned = Mutex::new(Some(returned));
+    let service = service_fn(|request: Request<Incoming>| {
+        let returned = returned.lock().ok().and_then(|mut returned| returned.take());
+        Box::pin(async move {
+            let returned = returned.ok_or_else(|| io::Error::other("a second request was read"))?;
+            let response = control.answer(request).await;
+            Ok::<_, io::Error>(response.map(|body| returned.with(body)))
+        })
+    });
+    let mut connection = http1::Builder::new()
+        .keep_alive(may_stay)
+        .max_buf_size(limits::REQUEST_HEAD_BYTES_MAX)
+        .max_headers(limits::HEADERS_MAX)
+        .serve_connection(TokioIo::new(lent), service);
+    poll_fn(|cx| connection.poll_without_shutdown(cx)).await.map_err(io::Error::other)
+}
