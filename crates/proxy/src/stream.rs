@@ -37,6 +37,21 @@ pub struct UnixConnection {
 }
 
 impl Stream {
+    /// Over TCP. What is written goes out at once; within one machine nothing is paced, for there is no
+    /// congestion.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        if stream.peer_addr()?.ip().is_loopback() {
+            // The host's own choice, often one that sets a timer for every packet, stays where this one
+            // cannot be had.
+            let _ = rustix::net::sockopt::set_tcp_congestion(&stream, "reno");
+        }
+        Ok(Self::Tcp(stream))
+    }
+
     /// Over a unix socket.
     ///
     /// # Errors
@@ -72,7 +87,7 @@ impl Stream {
     pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(connection) => connection.poll_send(cx, bytes),
+            Self::Unix(connection) => connection.poll_send(cx, |socket| socket.write(bytes)),
         }
     }
 
@@ -129,9 +144,13 @@ impl UnixConnection {
         }
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&mut &StdUnixStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         loop {
-            match self.socket.get_ref().write(bytes) {
+            match write(&mut self.socket.get_ref()) {
                 Ok(written) => {
                     self.room = None;
                     return Poll::Ready(Ok(written));
@@ -174,6 +193,21 @@ impl AsyncWrite for Stream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.get_mut().poll_send(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Unix(connection) => connection.poll_send(cx, |to| to.write_vectored(bufs)),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

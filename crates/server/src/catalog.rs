@@ -268,10 +268,21 @@ impl Entry {
 
     /// Counts a call out.
     pub fn leave(&self) {
+        // Only the last one out has to say when that was; it says so before it is counted out, so that
+        // nobody sees a function idle since an earlier time.
+        let is_alone = self.in_flight.load(Ordering::Acquire) == 1;
+        if is_alone {
+            self.note_end();
+        }
+        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 && !is_alone {
+            self.note_end();
+        }
+    }
+
+    fn note_end(&self) {
         let ended = now().saturating_duration_since(self.started_at);
-        self.last_end_ms
-            .store(u64::try_from(ended.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        let ended_ms = u64::try_from(ended.as_millis()).unwrap_or(u64::MAX);
+        self.last_end_ms.store(ended_ms, Ordering::Relaxed);
     }
 
     /// Since when no call was under way, if none is now.

@@ -85,11 +85,7 @@ impl Replica {
     /// It does not accept one.
     pub async fn connect(&self) -> io::Result<Stream> {
         match &self.endpoint {
-            Endpoint::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
-            }
+            Endpoint::Tcp(address) => Stream::tcp(TcpStream::connect(address).await?),
             Endpoint::Via(connector) => connector.connect().await,
         }
     }

@@ -13,7 +13,8 @@ use std::{
 };
 
 use listenfd::ListenFd;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use pinnace_proxy::Stream;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use crate::front::Peer;
 
@@ -33,7 +34,7 @@ pub enum Listener {
 #[derive(Debug)]
 pub enum Connection {
     /// Over a unix socket: the gateway's.
-    Unix(UnixStream),
+    Unix(Stream),
     /// Over TCP.
     Tcp(TcpStream, Peer),
 }
@@ -123,7 +124,9 @@ impl Listener {
     /// The next connection. One by TCP whose peer takes nothing for `stuck_max` is ended by the kernel.
     pub async fn accept(&self, stuck_max: Duration) -> io::Result<Connection> {
         match self {
-            Self::Handed(listener) => Ok(Connection::Unix(listener.accept().await?.0)),
+            Self::Handed(listener) => {
+                Ok(Connection::Unix(Stream::unix(listener.accept().await?.0)?))
+            }
             Self::Port(listener) => {
                 let (stream, remote) = listener.accept().await?;
                 stream.set_nodelay(true)?;

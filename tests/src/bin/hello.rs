@@ -33,6 +33,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use pinnace_proxy::Stream;
 use tokio::net::{TcpListener, UnixListener};
 
 type Body = BoxBody<Bytes, hyper::Error>;
@@ -73,7 +74,8 @@ async fn serve_unix() -> std::io::Result<()> {
     }
     loop {
         let (stream, _) = listener.accept().await?;
-        tokio::spawn(connection(TokioIo::new(stream)));
+        // Registered for reading only, as event loops do that ask for room when they need it.
+        tokio::spawn(connection(TokioIo::new(Stream::unix(stream)?)));
     }
 }
 

@@ -49,8 +49,8 @@ pub struct Call {
 
 /// How a call was passed on.
 enum Passed {
-    /// The answer has ended.
-    Whole,
+    /// The answer has ended, at this time.
+    Whole(Instant),
     /// It has turned into two streams of bytes, of which these came already.
     Switched { seat: Seat, upstream: Stream, early: Vec<u8> },
 }
@@ -119,16 +119,17 @@ impl Calls {
         Ok(Call { entered, started, after, stamp, is_idempotent })
     }
 
-    /// Answers a call. The caller's connection comes back where it can take another request.
+    /// Answers a call. The caller's connection comes back, with the time, unless nothing more can be said
+    /// over it.
     pub async fn answer(
         &self,
         call: Call,
         mut caller: Inbound,
         request: &mut Outgoing,
         may_stay: bool,
-    ) -> Option<Inbound> {
-        match self.pass(&call, &mut caller, request, may_stay).await {
-            Ok(Passed::Whole) => {}
+    ) -> Option<(Inbound, Instant)> {
+        let ended = match self.pass(&call, &mut caller, request, may_stay).await {
+            Ok(Passed::Whole(ended)) => ended,
             Ok(Passed::Switched { seat, upstream, early }) => {
                 let (client, sent) = caller.into_parts();
                 let ended = tunnel(client, sent, upstream, early, limits::BODY_IDLE_MAX).await;
@@ -136,17 +137,19 @@ impl Calls {
                     tracing::debug!(function = %call.entry().id, %error, "upgraded call ended");
                 }
                 drop(seat);
-                self.count(&call, 101);
+                self.count(&call, 101, Instant::now());
                 return None;
             }
             Err(Broken::Refuse(failure)) => {
-                self.count(&call, failure.status().as_u16());
+                let ended = Instant::now();
+                self.count(&call, failure.status().as_u16(), ended);
                 drop(call);
                 refuse(&mut caller, &failure, may_stay).await.ok()?;
+                ended
             }
             Err(Broken::Close) => return None,
-        }
-        Some(caller)
+        };
+        Some((caller, ended))
     }
 
     /// Finds a replica and passes the call to it, and the answer back.
@@ -181,18 +184,19 @@ impl Calls {
                     return Ok(Passed::Switched { seat, upstream, early });
                 }
                 Ok(answered) => {
+                    let ended = Instant::now();
                     if answered == Answered::Reusable {
-                        seat.replica().idle(self.worker).put(upstream, Instant::now());
+                        seat.replica().idle(self.worker).put(upstream, ended);
                     }
-                    self.count(call, status.unwrap_or_default());
-                    return Ok(Passed::Whole);
+                    self.count(call, status.unwrap_or_default(), ended);
+                    return Ok(Passed::Whole(ended));
                 }
                 // One more try, on a new connection: this one had gone stale.
                 Err(ExchangeFailure::Unanswered(_))
                     if is_reused && request.can_repeat(call.is_idempotent) => {}
                 Err(failure) => {
                     if let Some(status) = status {
-                        self.count(call, status);
+                        self.count(call, status, Instant::now());
                         tracing::debug!(function = %call.entry().id, %failure, "an answer broke off");
                         return Err(Broken::Close);
                     }
@@ -241,8 +245,9 @@ impl Calls {
         }
     }
 
-    fn count(&self, call: &Call, status: u16) {
-        call.entry().stats.answered(self.worker, status, call.started.elapsed());
+    fn count(&self, call: &Call, status: u16, ended: Instant) {
+        let took = ended.saturating_duration_since(call.started);
+        call.entry().stats.answered(self.worker, status, took);
     }
 }
 

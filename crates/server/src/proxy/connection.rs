@@ -29,12 +29,10 @@ pub async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "a client's connection ended early");
-        return;
-    }
+    // A connection that fails here was closed by its client already.
+    let Ok(stream) = Stream::tcp(stream) else { return };
     let peer = Peer::new(peer);
-    let mut caller = Inbound::new(Stream::Tcp(stream));
+    let mut caller = Inbound::new(stream);
     // Kept from call to call for its memory.
     let mut request = Outgoing::default();
     loop {
@@ -46,13 +44,14 @@ pub async fn serve(
         })
         .await;
         let may_stay = !ear.has_heard();
+        let mut ended = None;
         let outcome = match asked {
             Ok(None) => break,
             Ok(Some(Asked::Relay(call))) => {
-                match calls.answer(call, caller, &mut request, may_stay).await {
-                    Some(back) => caller = back,
-                    None => return,
-                }
+                let back = calls.answer(call, caller, &mut request, may_stay).await;
+                let Some((back, at)) = back else { return };
+                caller = back;
+                ended = Some(at);
                 Ok(())
             }
             Ok(Some(Asked::Lend)) => lend(&mut caller, control, may_stay).await,
@@ -62,7 +61,7 @@ pub async fn serve(
         if outcome.is_err() || !may_stay || !caller.can_stay() {
             break;
         }
-        caller.finish(Instant::now());
+        caller.finish(ended.unwrap_or_else(Instant::now));
     }
     caller.close().await;
 }

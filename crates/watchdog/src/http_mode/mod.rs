@@ -150,8 +150,7 @@ impl Forwarder {
             Place::At(addresses) => TcpStream::connect(addresses.as_slice()).await?,
             Place::Named(name, port) => TcpStream::connect((name.as_str(), *port)).await?,
         };
-        stream.set_nodelay(true)?;
-        Ok(Stream::Tcp(stream))
+        Stream::tcp(stream)
     }
 
     async fn hand_on(

@@ -145,9 +145,7 @@ impl Connector for NamespaceConnector {
     fn connect(&self) -> BoxFuture<'_, io::Result<Stream>> {
         Box::pin(async {
             let socket = std::net::TcpStream::from(self.socket().await?);
-            let stream = TcpSocket::from_std_stream(socket).connect(self.address).await?;
-            stream.set_nodelay(true)?;
-            Ok(Stream::Tcp(stream))
+            Stream::tcp(TcpSocket::from_std_stream(socket).connect(self.address).await?)
         })
     }
 }
