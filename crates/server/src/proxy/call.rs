@@ -51,8 +51,32 @@ pub struct Call {
 enum Passed {
     /// The answer has ended, at this time.
     Whole(Instant),
-    /// It has turned into two streams of bytes, of which these came already.
-    Switched { seat: Seat, upstream: Stream, early: Vec<u8> },
+    /// It has turned into two streams of bytes.
+    Switched(Switched),
+}
+
+/// The function's side of a call that has turned into two streams of bytes.
+struct Switched {
+    seat: Seat,
+    stream: Stream,
+    /// What came from it already.
+    early: Vec<u8>,
+}
+
+/// A call that has turned into two streams of bytes.
+pub struct Tunnel {
+    call: Call,
+    upstream: Switched,
+}
+
+/// What becomes of a caller's connection after a call.
+pub enum Next {
+    /// It was answered, at this time; another request may come.
+    Request(Instant),
+    /// It belongs to a tunnel.
+    Tunnel(Tunnel),
+    /// Nothing more can be said over it.
+    Close,
 }
 
 /// Why a call was not passed on to its end.
@@ -119,37 +143,40 @@ impl Calls {
         Ok(Call { entered, started, after, stamp, is_idempotent })
     }
 
-    /// Answers a call. The caller's connection comes back, with the time, unless nothing more can be said
-    /// over it.
+    /// Answers a call.
     pub async fn answer(
         &self,
         call: Call,
-        mut caller: Inbound,
+        caller: &mut Inbound,
         request: &mut Outgoing,
         may_stay: bool,
-    ) -> Option<(Inbound, Instant)> {
-        let ended = match self.pass(&call, &mut caller, request, may_stay).await {
-            Ok(Passed::Whole(ended)) => ended,
-            Ok(Passed::Switched { seat, upstream, early }) => {
-                let (client, sent) = caller.into_parts();
-                let ended = tunnel(client, sent, upstream, early, limits::BODY_IDLE_MAX).await;
-                if let Err(error) = ended {
-                    tracing::debug!(function = %call.entry().id, %error, "upgraded call ended");
-                }
-                drop(seat);
-                self.count(&call, 101, Instant::now());
-                return None;
-            }
+    ) -> Next {
+        match self.pass(&call, caller, request, may_stay).await {
+            Ok(Passed::Whole(ended)) => Next::Request(ended),
+            Ok(Passed::Switched(upstream)) => Next::Tunnel(Tunnel { call, upstream }),
             Err(Broken::Refuse(failure)) => {
                 let ended = Instant::now();
                 self.count(&call, failure.status().as_u16(), ended);
                 drop(call);
-                refuse(&mut caller, &failure, may_stay).await.ok()?;
-                ended
+                match refuse(caller, &failure, may_stay).await {
+                    Ok(()) => Next::Request(ended),
+                    Err(_) => Next::Close,
+                }
             }
-            Err(Broken::Close) => return None,
-        };
-        Some((caller, ended))
+            Err(Broken::Close) => Next::Close,
+        }
+    }
+
+    /// Copies both ways until both sides of a call that has switched protocols are done.
+    pub async fn carry(&self, tunnelled: Tunnel, caller: Inbound) {
+        let Tunnel { call, upstream: Switched { seat, stream, early } } = tunnelled;
+        let (client, sent) = caller.into_parts();
+        let ended = tunnel(client, sent, stream, early, limits::BODY_IDLE_MAX).await;
+        if let Err(error) = ended {
+            tracing::debug!(function = %call.entry().id, %error, "upgraded call ended");
+        }
+        drop(seat);
+        self.count(&call, 101, Instant::now());
     }
 
     /// Finds a replica and passes the call to it, and the answer back.
@@ -181,7 +208,7 @@ impl Calls {
             let status = exchange.status();
             match outcome {
                 Ok(Answered::Switched(early)) => {
-                    return Ok(Passed::Switched { seat, upstream, early });
+                    return Ok(Passed::Switched(Switched { seat, stream: upstream, early }));
                 }
                 Ok(answered) => {
                     let ended = Instant::now();

@@ -13,7 +13,7 @@ use pinnace_proxy::{
 use tokio::{net::TcpStream, time::Instant};
 
 use crate::proxy::{
-    call::Calls,
+    call::{Calls, Next},
     ending::Ear,
     failure::Failure,
     stamp::{self, Peer},
@@ -48,10 +48,11 @@ pub async fn serve(
         let outcome = match asked {
             Ok(None) => break,
             Ok(Some(Asked::Relay(call))) => {
-                let back = calls.answer(call, caller, &mut request, may_stay).await;
-                let Some((back, at)) = back else { return };
-                caller = back;
-                ended = Some(at);
+                match calls.answer(call, &mut caller, &mut request, may_stay).await {
+                    Next::Request(at) => ended = Some(at),
+                    Next::Tunnel(tunnel) => return calls.carry(tunnel, caller).await,
+                    Next::Close => return,
+                }
                 Ok(())
             }
             Ok(Some(Asked::Lend)) => lend(&mut caller, control, may_stay).await,
