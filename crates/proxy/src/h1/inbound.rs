@@ -30,6 +30,8 @@ pub struct Inbound {
     searched: usize,
     pub(super) body: Decoder,
     encoder: Encoder,
+    /// What is wrong with that part of the body that came with the head.
+    body_fault: Option<BodyFault>,
     pub(super) request: Current,
     /// Of an answer, what the caller has not taken yet.
     unsent: Vec<u8>,
@@ -81,6 +83,7 @@ impl Inbound {
             searched: 0,
             body: Decoder::new(Framing::None),
             encoder: Encoder::Plain,
+            body_fault: None,
             request: Current::default(),
             unsent: Vec::new(),
             sent: 0,
@@ -228,15 +231,14 @@ impl Inbound {
         if size > REQUEST_HEAD_BYTES_MAX {
             return Err(HeadFault::TooLarge(REQUEST_HEAD_BYTES_MAX));
         }
-        let used = match asked {
-            Asked::Lend => 0,
-            _ => {
-                out.has_body = !self.body.is_ended();
-                let rest = &input[size..];
-                // A fault is met again, and told, when the body is read on.
-                size + recode(&mut self.body, self.encoder, rest, &mut out.bytes).unwrap_or(0)
-            }
-        };
+        let mut used = 0;
+        if !matches!(asked, Asked::Lend) {
+            out.has_body = !self.body.is_ended();
+            let body = recode(&mut self.body, self.encoder, &input[size..], &mut out.bytes);
+            // Told when the body is read on, to whoever does that.
+            self.body_fault = body.err();
+            used = size + body.unwrap_or(0);
+        }
         self.held.extend_from_slice(&input[used..]);
         self.searched = 0;
         Ok(Some(asked))
@@ -251,6 +253,9 @@ impl Inbound {
         cx: &mut Context<'_>,
         output: &mut Vec<u8>,
     ) -> Poll<Result<(), ExchangeFailure>> {
+        if let Some(fault) = self.body_fault.take() {
+            return Poll::Ready(Err(ExchangeFailure::CallerBody(fault)));
+        }
         if !self.held.is_empty() {
             let used = recode(&mut self.body, self.encoder, &self.held, output)
                 .map_err(ExchangeFailure::CallerBody)?;
@@ -405,7 +410,7 @@ impl Inbound {
                 let read = scratch::with(|s| self.stream.poll_receive(cx, &mut s.input));
                 match read {
                     Poll::Ready(Ok(size @ 1..)) if taken + size <= LINGER_BYTES_MAX => {
-                        taken += size
+                        taken += size;
                     }
                     Poll::Ready(_) => return Poll::Ready(()),
                     Poll::Pending => return self.patience.poll(cx, until),

@@ -74,7 +74,7 @@ pub enum Next {
     /// It was answered, at this time; another request may come.
     Request(Instant),
     /// It belongs to a tunnel.
-    Tunnel(Tunnel),
+    Tunnel(Box<Tunnel>),
     /// Nothing more can be said over it.
     Close,
 }
@@ -153,7 +153,7 @@ impl Calls {
     ) -> Next {
         match self.pass(&call, caller, request, may_stay).await {
             Ok(Passed::Whole(ended)) => Next::Request(ended),
-            Ok(Passed::Switched(upstream)) => Next::Tunnel(Tunnel { call, upstream }),
+            Ok(Passed::Switched(upstream)) => Next::Tunnel(Box::new(Tunnel { call, upstream })),
             Err(Broken::Refuse(failure)) => {
                 let ended = Instant::now();
                 self.count(&call, failure.status().as_u16(), ended);

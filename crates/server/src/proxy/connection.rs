@@ -50,7 +50,7 @@ pub async fn serve(
             Ok(Some(Asked::Relay(call))) => {
                 match calls.answer(call, &mut caller, &mut request, may_stay).await {
                     Next::Request(at) => ended = Some(at),
-                    Next::Tunnel(tunnel) => return calls.carry(tunnel, caller).await,
+                    Next::Tunnel(tunnel) => return calls.carry(*tunnel, caller).await,
                     Next::Close => return,
                 }
                 Ok(())

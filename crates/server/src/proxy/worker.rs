@@ -178,7 +178,7 @@ fn take_over(
             "a connection was closed: its worker serves the most it may (the descriptor limit decides)"
         ),
         (Err(error), _) => {
-            tracing::debug!(%error, "a connection was lost on the way to its worker")
+            tracing::debug!(%error, "a connection was lost on the way to its worker");
         }
     }
 }

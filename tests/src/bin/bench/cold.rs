@@ -15,9 +15,6 @@ use crate::{
     warm::{Way, deploy},
 };
 
-/// Least samples of a percentile.
-const SAMPLES_MIN: u32 = 1000;
-
 /// Scales to zero and calls, again and again.
 ///
 /// # Errors
@@ -27,7 +24,7 @@ pub fn from_zero(plan: &Plan) -> Result<Vec<Row>> {
     let gateway = Gateway::start();
     deploy(&gateway, &hello, "cold", Way::Port)?;
     let mut runc = Runc::bundle(&hello).ok();
-    let samples = plan.samples.clamp(1, SAMPLES_MIN);
+    let samples = plan.samples;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for sample in 0..samples {
         ours.push(one(&gateway)?);

@@ -7,8 +7,12 @@ use anyhow::{Context, Result, bail};
 /// What one run of wrk measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Load {
+    /// Requests that were answered.
+    pub requests: u64,
     /// Requests a second.
     pub per_second: f64,
+    /// Median of latency, in microseconds.
+    pub p50_us: f64,
     /// 99th percentile of latency, in microseconds.
     pub p99_us: f64,
 }
@@ -42,8 +46,11 @@ fn parse(text: &str) -> Result<Load> {
         bail!("connections failed: {errors}");
     }
     let per_second = after("Requests/sec:").context("wrk told no rate")?.parse()?;
+    let requests = text.lines().find_map(|line| line.trim().split_once(" requests in "));
+    let requests = requests.context("wrk told no number of requests")?.0.parse()?;
+    let p50_us = microseconds(after("50%").context("wrk told no median")?)?;
     let p99_us = microseconds(after("99%").context("wrk told no 99th percentile")?)?;
-    Ok(Load { per_second, p99_us })
+    Ok(Load { requests, per_second, p50_us, p99_us })
 }
 
 fn microseconds(text: &str) -> Result<f64> {
@@ -75,7 +82,8 @@ Transfer/sec:      3.05MB
 
     #[test]
     fn a_report_is_read() {
-        assert_eq!(parse(GOOD).unwrap(), Load { per_second: 24987.53, p99_us: 2870.0 });
+        let load = Load { requests: 75_000, per_second: 24987.53, p50_us: 635.91, p99_us: 2870.0 };
+        assert_eq!(parse(GOOD).unwrap(), load);
     }
 
     #[test]

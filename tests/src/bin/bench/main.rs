@@ -55,8 +55,8 @@ struct Plan {
     /// Seconds of load in each half of a round
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
-    /// Samples of a percentile, over all rounds
-    #[arg(long, default_value_t = 7000, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Samples of a percentile of cold starts
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
     /// Write JSON to standard output
     #[arg(long)]

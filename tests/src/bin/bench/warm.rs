@@ -11,19 +11,15 @@ use serde_json::json;
 
 use crate::{
     Plan,
-    figures::{median, percentile},
+    figures::median,
     hello,
-    latency::Caller,
-    load::load,
+    load::{Load, load},
     reference::{Nginx, direct, watchdog},
     report::{Promise, Row},
 };
 
 /// How many callers there are at once.
 const CONNECTIONS: [u32; 3] = [4, 32, 256];
-
-/// Calls before the measuring begins.
-const WARM_UP_CALLS: u32 = 200;
 
 /// Requests/s and p99 beside nginx, for a function that listens on TCP and for one behind our watchdog,
 /// which listens on a unix socket.
@@ -64,21 +60,10 @@ fn beside(
     reference: &str,
     least: f64,
 ) -> Result<[Row; 2]> {
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    for round in 0..plan.rounds {
-        // Who goes first changes, so that neither always follows the other.
-        if round % 2 == 0 {
-            a.push(load(ours, connections, plan.seconds)?);
-            b.push(load(reference, connections, plan.seconds)?);
-        } else {
-            b.push(load(reference, connections, plan.seconds)?);
-            a.push(load(ours, connections, plan.seconds)?);
-        }
-        eprintln!("  {case}: round {} of {}", round + 1, plan.rounds);
-    }
-    let row = |measure, figure: fn(&crate::load::Load) -> f64, promise| {
+    let rounds = alternate(plan, case, connections, ours, reference)?;
+    let row = |measure, figure: fn(&Load) -> f64, promise| {
         let (ours, theirs): (Vec<_>, Vec<_>) =
-            (a.iter().map(figure).collect(), b.iter().map(figure).collect());
+            rounds.iter().map(|(ours, theirs)| (figure(ours), figure(theirs))).unzip();
         let ratios: Vec<_> = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
         Row {
             case: case.to_owned(),
@@ -96,7 +81,9 @@ fn beside(
     ])
 }
 
-/// What the platform adds at one connection.
+/// What the platform adds at one connection. The caller waits in a poller, as clients and servers do; one
+/// that is stopped in read(2) between its calls would share a processor with the function, and be answered
+/// without any wake-up across processors, only where nothing stands between the two.
 ///
 /// # Errors
 /// Something cannot be started, or a call failed.
@@ -105,39 +92,50 @@ pub fn added(plan: &Plan) -> Result<Vec<Row>> {
     let gateway = Gateway::start();
     deploy(&gateway, &hello, "plain", Way::Port)?;
     let function = direct(&hello)?;
-    let mut ours = Caller::connect(&gateway.address().to_string(), "/function/plain/")?;
-    let mut reference = Caller::connect(&function.address.to_string(), "/")?;
-    for _ in 0..WARM_UP_CALLS {
-        ours.call()?;
-        reference.call()?;
-    }
-    let samples = plan.samples.div_ceil(plan.rounds);
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    for _ in 0..plan.rounds {
-        a.push(call_times(&mut ours, samples)?);
-        b.push(call_times(&mut reference, samples)?);
-    }
-    let row = |measure, percent, most| {
-        let of = |rounds: &[Vec<f64>]| {
-            rounds.iter().map(|calls| percentile(calls, percent)).collect::<Vec<f64>>()
-        };
-        let (ours, theirs) = (of(&a), of(&b));
-        let added: Vec<_> = ours.iter().zip(&theirs).map(|(ours, theirs)| ours - theirs).collect();
+    let url = format!("{}/function/plain/", gateway.url());
+    let rounds = alternate(plan, "1 connection, TCP", 1, &url, &function.url())?;
+    let calls: u64 = rounds.iter().map(|(ours, _)| ours.requests).sum();
+    let row = |measure, figure: fn(&Load) -> f64, most| {
+        let added: Vec<_> =
+            rounds.iter().map(|(ours, theirs)| figure(ours) - figure(theirs)).collect();
         Row {
-            case: format!("1 connection, TCP, n = {}", samples * plan.rounds),
+            case: format!("1 connection, TCP, n = {calls}"),
             measure,
-            ours: median(&ours),
+            ours: median(&rounds.iter().map(|(ours, _)| figure(ours)).collect::<Vec<_>>()),
             reference_name: "called directly",
-            reference: Some(median(&theirs)),
+            reference: Some(median(
+                &rounds.iter().map(|(_, theirs)| figure(theirs)).collect::<Vec<_>>(),
+            )),
             promise: Promise::AddedAtMost(most),
             outcome: median(&added),
         }
     };
-    Ok(vec![row("p50 us", 50.0, 45.0), row("p99 us", 99.0, 200.0)])
+    Ok(vec![row("p50 us", |load| load.p50_us, 45.0), row("p99 us", |load| load.p99_us, 200.0)])
 }
 
-fn call_times(caller: &mut Caller, samples: u32) -> Result<Vec<f64>> {
-    (0..samples).map(|_| caller.call()).collect()
+/// Rounds of ours and the reference in turn.
+fn alternate(
+    plan: &Plan,
+    case: &str,
+    connections: u32,
+    ours: &str,
+    reference: &str,
+) -> Result<Vec<(Load, Load)>> {
+    let mut rounds = Vec::new();
+    for round in 0..plan.rounds {
+        // Who goes first changes, so that neither always follows the other.
+        let (a, b);
+        if round % 2 == 0 {
+            a = load(ours, connections, plan.seconds)?;
+            b = load(reference, connections, plan.seconds)?;
+        } else {
+            b = load(reference, connections, plan.seconds)?;
+            a = load(ours, connections, plan.seconds)?;
+        }
+        rounds.push((a, b));
+        eprintln!("  {case}: round {} of {}", round + 1, plan.rounds);
+    }
+    Ok(rounds)
 }
 
 /// How the function is reached.
