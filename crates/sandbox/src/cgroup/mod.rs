@@ -75,6 +75,13 @@ fn cpu_quota_us(millicores: u32) -> u64 {
     (u64::from(millicores) * CPU_PERIOD_US / 1000).max(1000)
 }
 
+/// How much all sandboxes together weigh when processor time is short, in processes of ordinary weight: two
+/// for each processor. A group of default weight would make all functions of a host count as one process
+/// beside the server's threads, one for each processor; without any bound they could starve it.
+fn weight_in_processes() -> u64 {
+    2 * std::thread::available_parallelism().map_or(1, |count| count.get() as u64)
+}
+
 impl Cgroups {
     /// Finds out what this host has. `name` tells this Pinnace from others: a DNS label.
     #[must_use]

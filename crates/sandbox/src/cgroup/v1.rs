@@ -71,6 +71,12 @@ impl Hierarchies {
             make_directory(&root.join("pinnace"))?;
             make_directory(&base(root, name))?;
         }
+        if let Some(root) = &self.cpu {
+            // The kernel cuts off what is too much.
+            let shares = (ORDINARY_SHARES * super::weight_in_processes()).to_string();
+            write(&root.join("pinnace/cpu.shares"), &shares)?;
+            write(&base(root, name).join("cpu.shares"), &shares)?;
+        }
         Ok(())
     }
 
@@ -116,6 +122,9 @@ impl Hierarchies {
         Some(Usage { cpu_ns: cpu.unwrap_or(0), memory_bytes: memory.unwrap_or(0) })
     }
 }
+
+/// Weight of an ordinary process.
+const ORDINARY_SHARES: u64 = 1024;
 
 fn base(root: &Path, name: &str) -> PathBuf {
     root.join("pinnace").join(name)

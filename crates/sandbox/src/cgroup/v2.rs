@@ -18,6 +18,10 @@ pub(super) struct Subtree {
     root: PathBuf,
 }
 
+/// Weight of an ordinary process, and the most that the kernel takes.
+const ORDINARY_WEIGHT: u64 = 100;
+const WEIGHT_MAX: u64 = 10_000;
+
 /// The controllers that are asked for, as the kernel names them.
 const WANTED: [&str; 3] = ["memory", "cpu", "pids"];
 
@@ -56,6 +60,13 @@ impl Subtree {
             for controller in WANTED {
                 // Refused where it is missing, or where processes are in the way; `controllers` tells.
                 let _ = fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
+            }
+        }
+        for group in [&middle, &base] {
+            let weight = (ORDINARY_WEIGHT * super::weight_in_processes()).min(WEIGHT_MAX);
+            let file = group.join("cpu.weight");
+            if file.exists() {
+                write(&file, &weight.to_string())?;
             }
         }
         Ok(())
