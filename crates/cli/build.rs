@@ -37,7 +37,6 @@ const OUTER_ONLY: [&str; 6] = [
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=PINNACE_EMBED_DIR");
-    println!("cargo::rustc-env=PINNACE_REVISION={}", revision());
     let out = PathBuf::from(variable("OUT_DIR"));
     let programs = match env::var_os("PINNACE_EMBED_DIR").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir),
@@ -112,23 +111,6 @@ fn pack(programs: &Path, out: &Path) {
         );
     }
     fs::write(out.join("programs.rs"), table + "]\n").expect("OUT_DIR is writable");
-}
-
-/// The git revision that is built, or `unknown` outside a checkout.
-fn revision() -> String {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").current_dir(workspace()).args(arguments).output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-        (output.status.success() && !text.is_empty()).then_some(text)
-    };
-    // The log of HEAD grows at each commit and checkout.
-    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
-        let log = workspace().join(log);
-        if log.exists() {
-            println!("cargo::rerun-if-changed={}", log.display());
-        }
-    }
-    git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".to_owned())
 }
 
 fn workspace() -> PathBuf {

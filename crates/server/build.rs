@@ -1,17 +1,27 @@
 //! Puts the git revision into the build, for `/system/info` and `pinnace version`.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 fn main() {
-    let revision = Command::new("git")
-        .args(["rev-parse", "--short=12", "HEAD"])
-        .output()
-        .ok()
-        .filter(|output| output.status.success())
-        .and_then(|output| String::from_utf8(output.stdout).ok());
+    println!("cargo::rerun-if-changed=build.rs");
+    // The log of HEAD grows at each commit and checkout.
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+        let log = here().join(log);
+        if log.exists() {
+            println!("cargo::rerun-if-changed={}", log.display());
+        }
+    }
     // A source archive has no git; its release says enough.
-    let revision = revision.as_deref().map_or("unknown", str::trim);
-    println!("cargo:rustc-env=PINNACE_GIT_SHA={revision}");
-    println!("cargo:rerun-if-changed=../../.git/HEAD");
-    println!("cargo:rerun-if-changed=../../.git/refs/heads");
+    let revision = git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    println!("cargo::rustc-env=PINNACE_REVISION={revision}");
+}
+
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").current_dir(here()).args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
+}
+
+fn here() -> PathBuf {
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"))
 }

@@ -77,6 +77,14 @@ fn a_missing_command_says_so() {
     let refused = gateway.try_deploy(&Function::new("b", "host")).expect(400).text();
     assert!(refused.contains("fprocess"), "{refused}");
 
+    // Known only when it is started: by the function's own watchdog.
+    let missing = Function::new("c", "host").with("envProcess", "no-such-program".into());
+    gateway.try_deploy(&missing).expect(202);
+    gateway.until("c", "it says what is missing", |status| {
+        status.to_string().contains("no-such-program")
+            && status["availableReplicas"].as_u64() == Some(0)
+    });
+
     let image = Image::new("wrong:1", json!({ "Entrypoint": ["/not-there"] }), Packing::Plain);
     gateway.load("wrong:1", &image.layer(Layer::default().file("data", 0o644, b"")));
     let _ = gateway.try_deploy(&Function::new("c", "wrong:1"));

@@ -4,19 +4,19 @@
 //! and polls it.
 
 use std::{
-    fs, io,
+    io,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
     process::{Child, Command, Stdio},
 };
 
-use pinnace_core::{Exit, limits};
+use pinnace_core::limits;
 
 use crate::{
     channel::Channel,
     failed::Doing as _,
     patience,
-    protocol::{FromInit, FromSpawner, ToInit, ToSpawner},
+    protocol::{FromSpawner, ToSpawner},
     spawner::Config,
 };
 
@@ -96,48 +96,6 @@ impl SpawnerLink {
             other => Err(unexpected(other.map(|(said, _)| said))),
         }
     }
-}
-
-/// A connection to the init of a replica.
-#[derive(Debug)]
-pub struct InitLink {
-    /// Where it tells what happens, and can be asked to stop.
-    pub channel: Channel,
-    /// The function's standard output.
-    pub stdout: OwnedFd,
-    /// The function's standard error.
-    pub stderr: OwnedFd,
-    /// Whether the function has said that it serves.
-    pub ready: bool,
-}
-
-impl InitLink {
-    /// Attaches to the init of the replica in `dir`. Waits until it has finished the sandbox, at most
-    /// `ATTACH_TIME_MAX`.
-    ///
-    /// # Errors
-    /// If it has ended, which [`exit_of`] then explains, or does not answer.
-    pub fn attach(dir: &Path) -> io::Result<Self> {
-        let socket = dir.join("init.sock");
-        let channel =
-            Channel::connect(&socket).doing(|| format!("connect to {}", socket.display()))?;
-        channel.set_recv_time_max(limits::ATTACH_TIME_MAX)?;
-        channel.send(&ToInit::Attach, &[])?;
-        match channel.recv::<FromInit>()? {
-            Some((FromInit::Attached { ready }, pipes)) => {
-                let [stdout, stderr] = pipes.try_into().map_err(|_| unexpected(None::<()>))?;
-                Ok(Self { channel, stdout, stderr, ready })
-            }
-            other => Err(unexpected(other.map(|(said, _)| said))),
-        }
-    }
-}
-
-/// How the replica in `dir` ended, once its init has: as the init recorded it, or that it vanished.
-#[must_use]
-pub fn exit_of(dir: &Path) -> Exit {
-    let read = fs::read(dir.join("exit.json"));
-    read.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or(Exit::Lost)
 }
 
 fn unexpected<T: std::fmt::Debug>(said: Option<T>) -> io::Error {

@@ -33,7 +33,7 @@ pub struct Deployments {
     store: Store,
     locks: Box<[Mutex<()>]>,
     hasher: RandomState,
-    slots: StdMutex<BTreeSet<u32>>,
+    slots: StdMutex<Slots>,
 }
 
 /// Why a change did not happen.
@@ -80,6 +80,29 @@ pub enum ChangeError {
     },
 }
 
+/// Numbers that tell functions apart, from which their ids on the host follow.
+#[derive(Debug, Default)]
+struct Slots {
+    used: BTreeSet<u32>,
+    next: u32,
+}
+
+/// Fewest numbers that are gone through before one is given out again.
+const SLOTS_TURN_MIN: usize = 1024;
+
+impl Slots {
+    /// A free number; that of a function just removed comes last, for its replicas may still be ending.
+    fn take(&mut self) -> u32 {
+        let turn = SLOTS_TURN_MIN.max(self.used.len() * 2);
+        let turn = u32::try_from(turn).unwrap_or(u32::MAX);
+        let mut numbers = (self.next..turn).chain(0..=self.next);
+        let free = numbers.find(|number| !self.used.contains(number)).unwrap_or(turn);
+        self.used.insert(free);
+        self.next = free + 1;
+        free
+    }
+}
+
 impl Deployments {
     /// Takes over what the store holds. Nothing runs before [`Deployments::restored`] is done with.
     #[must_use]
@@ -99,7 +122,7 @@ impl Deployments {
     pub fn restore(&self, functions: BTreeMap<FunctionRef, Stored>) -> Vec<(Arc<Entry>, Stored)> {
         let mut restored = Vec::new();
         for (id, stored) in functions {
-            self.slots().insert(stored.slot);
+            self.slots().used.insert(stored.slot);
             match FunctionSpec::check(stored.deployment.clone()) {
                 Ok(spec) => restored.push((self.entry(spec, &stored), stored)),
                 Err(error) => tracing::error!(function = %id, %error, "left out"),
@@ -131,7 +154,7 @@ impl Deployments {
             slot,
         };
         if let Err(error) = self.store.put(spec.id.clone(), stored.clone()).await {
-            self.slots().remove(&slot);
+            self.slots().used.remove(&slot);
             return Err(error.into());
         }
         let entry = self.entry(spec, &stored);
@@ -181,7 +204,7 @@ impl Deployments {
         self.catalog.remove(id);
         entry.mark_removed();
         self.provider.remove(id);
-        self.slots().remove(&entry.deployed().slot);
+        self.slots().used.remove(&entry.deployed().slot);
         Ok(())
     }
 
@@ -232,19 +255,26 @@ impl Deployments {
     }
 
     fn take_slot(&self) -> u32 {
-        let mut slots = self.slots();
-        let mut free = 0;
-        for used in slots.iter() {
-            if *used != free {
-                break;
-            }
-            free += 1;
-        }
-        slots.insert(free);
-        free
+        self.slots().take()
     }
 
-    fn slots(&self) -> std::sync::MutexGuard<'_, BTreeSet<u32>> {
+    fn slots(&self) -> std::sync::MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_removed_function_is_given_out_last() {
+        let mut slots = Slots::default();
+        assert_eq!((slots.take(), slots.take()), (0, 1));
+        slots.used.remove(&0);
+        assert_eq!(slots.take(), 2);
+        assert!((0..100).all(|_| slots.take() != 0));
+        slots.next = u32::try_from(SLOTS_TURN_MIN).unwrap();
+        assert_eq!(slots.take(), 0, "its turn has come again");
     }
 }

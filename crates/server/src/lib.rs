@@ -29,6 +29,9 @@ use std::{io, path::Path};
 
 use pinnace_sandbox::{cgroup::Cgroups, host::Host};
 
+/// The git revision that this was built from, or `unknown`.
+pub const REVISION: &str = env!("PINNACE_REVISION");
+
 pub use down::{Down, down};
 pub use serve::run;
 pub use settings::Settings;

@@ -79,6 +79,19 @@ impl Program {
         Ok((Process { child, group }, Pipes { stdin, stdout, stderr }))
     }
 
+    /// Whether its file is there and can be executed.
+    ///
+    /// # Errors
+    /// A sentence as Go would write it.
+    pub fn check(&self) -> Result<(), String> {
+        let name = self.words.first().map_or("", String::as_str);
+        let file = resolve(name);
+        match file.is_some_and(|file| spelling::is_executable(file.as_ref())) {
+            true => Ok(()),
+            false => Err(spelling::start_failure(name, &io::ErrorKind::NotFound.into())),
+        }
+    }
+
     /// The words of the command.
     pub fn words(&self) -> &[String] {
         &self.words

@@ -86,7 +86,12 @@ impl Server {
             let (port, why) = (settings.port, spelling::failure(&error));
             format!("Error ListenAndServe: listen tcp :{port}: bind: {why}")
         })?;
-        let (work, forwarder, function) = prepare(&settings, environment, journal)?;
+        let program = Program::new(settings.command.clone(), environment);
+        if listener.is_handed() && !matches!(settings.mode, Mode::Static(_)) {
+            // A platform that waits for "ready" is better told now than at the first call.
+            program.check().map_err(|why| format!("fprocess cannot be started: {why}"))?;
+        }
+        let (work, forwarder, function) = prepare(&settings, program, journal)?;
         let front = Arc::new(Front::new(work, &settings, Lock::new(&settings)));
         tell_listening(&settings, &listener, journal);
         put_lock(front.lock(), journal)?;
@@ -273,12 +278,7 @@ async fn end(mut function: Function, journal: &Journal) {
 
 type Prepared = (Work, Option<Arc<Forwarder>>, Option<Function>);
 
-fn prepare(
-    settings: &Settings,
-    environment: Vec<(OsString, OsString)>,
-    journal: &Journal,
-) -> Result<Prepared, String> {
-    let program = Program::new(settings.command.clone(), environment);
+fn prepare(settings: &Settings, program: Program, journal: &Journal) -> Result<Prepared, String> {
     Ok(match &settings.mode {
         Mode::Http(upstream) => {
             let function = Function::start(&program, settings.logs, journal)

@@ -20,7 +20,13 @@
 //! | `/eat/MIB` | takes so much memory |
 
 use std::{
-    convert::Infallible, env, fs, io::Write, net::Ipv4Addr, os::unix::net::UnixStream,
+    convert::Infallible,
+    env, fs,
+    io::{Read, Write},
+    net::Ipv4Addr,
+    os::unix::net::UnixStream,
+    pin::Pin,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -33,8 +39,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use pinnace_proxy::Stream;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
+    net::{TcpListener, UnixListener},
+};
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
@@ -74,8 +82,74 @@ async fn serve_unix() -> std::io::Result<()> {
     }
     loop {
         let (stream, _) = listener.accept().await?;
-        // Registered for reading only, as event loops do that ask for room when they need it.
-        tokio::spawn(connection(TokioIo::new(Stream::unix(stream)?)));
+        tokio::spawn(connection(TokioIo::new(Reading::new(stream)?)));
+    }
+}
+
+/// A unix connection that is registered for reading only, as most event loops do it. Registered for writing
+/// too it would be woken whenever the caller has read an answer.
+struct Reading {
+    socket: AsyncFd<UnixStream>,
+    room: Option<AsyncFd<UnixStream>>,
+}
+
+impl Reading {
+    fn new(stream: tokio::net::UnixStream) -> std::io::Result<Self> {
+        Ok(Self { socket: registered(stream.into_std()?, Interest::READABLE)?, room: None })
+    }
+}
+
+#[allow(
+    deprecated,
+    reason = "what replaces it is unsafe, for types that do not own their descriptor"
+)]
+fn registered(stream: UnixStream, interest: Interest) -> std::io::Result<AsyncFd<UnixStream>> {
+    AsyncFd::with_interest(stream, interest)
+}
+
+impl AsyncRead for Reading {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        loop {
+            let mut guard = ready!(self.socket.poll_read_ready(cx))?;
+            let read = guard.try_io(|socket| socket.get_ref().read(buf.initialize_unfilled()));
+            if let Ok(read) = read {
+                buf.advance(read?);
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Reading {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        loop {
+            match self.socket.get_ref().write(buf) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+            if self.room.is_none() {
+                let copy = self.socket.get_ref().try_clone()?;
+                self.room = Some(registered(copy, Interest::WRITABLE)?);
+            }
+            let Some(room) = &self.room else { continue };
+            ready!(room.poll_write_ready(cx))?.clear_ready();
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(self.socket.get_ref().shutdown(std::net::Shutdown::Write))
     }
 }
 

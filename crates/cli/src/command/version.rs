@@ -17,9 +17,6 @@ use crate::{
 /// Version of this program.
 const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
-/// Git revision it was built from, where the build knows it.
-const REVISION: Option<&str> = option_env!("PINNACE_REVISION");
-
 /// Flags of `pinnace version`.
 #[derive(Args, Debug)]
 pub struct VersionArgs {
@@ -63,7 +60,7 @@ pub fn run(args: &VersionArgs) -> anyhow::Result<()> {
     if args.output.is_json() {
         return output::json(&mut out, &as_json(&gateway, info.as_ref().ok()));
     }
-    writeln!(out, "CLI:\n commit:  {}\n version: {RELEASE}", REVISION.unwrap_or("unknown"))?;
+    writeln!(out, "CLI:\n commit:  {}\n version: {RELEASE}", pinnace_server::REVISION)?;
     match info {
         Ok(info) => write!(out, "{}", as_text(&gateway, &info))?,
         Err(error) => output::remark(&format!("\nNo gateway: {error:#}")),
@@ -100,8 +97,7 @@ fn as_text(gateway: &Gateway, info: &Info) -> String {
 }
 
 fn as_json(gateway: &Gateway, info: Option<&Info>) -> Value {
-    let mut value =
-        json!({ "cli": { "commit": REVISION.unwrap_or_default(), "version": RELEASE } });
+    let mut value = json!({ "cli": { "commit": pinnace_server::REVISION, "version": RELEASE } });
     if let Some(version) = info.and_then(|info| info.version.as_ref()) {
         let uri = gateway.address().as_str();
         value["gateway"] = json!({ "uri": uri, "version": version.release, "sha": version.sha });

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     net::TcpListener,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
@@ -12,12 +12,30 @@ use std::{
 use pinnace_core::Exit;
 use pinnace_sandbox::{
     adoption::Adopted,
-    client::{InitLink, SpawnerLink, exit_of},
-    protocol::{FromInit, ToSpawner},
+    channel::Channel,
+    client::SpawnerLink,
+    protocol::{FromInit, ToInit, ToSpawner},
     sweep::sweep,
 };
 
 use crate::host::{Host, PATIENCE, Replica, eventually, has_ended};
+
+/// Attaches to the init of the replica in `dir`, as a new server does; answers whether the function serves.
+fn attach(dir: &Path) -> io::Result<(Channel, bool)> {
+    let channel = Channel::connect(&dir.join("init.sock"))?;
+    channel.set_recv_time_max(PATIENCE)?;
+    channel.send(&ToInit::Attach, &[])?;
+    match channel.recv::<FromInit>()? {
+        Some((FromInit::Attached { ready }, pipes)) if pipes.len() == 2 => Ok((channel, ready)),
+        other => Err(io::Error::other(format!("{other:?}"))),
+    }
+}
+
+/// How the replica in `dir` ended, as its init recorded it, or that it vanished.
+fn exit_of(dir: &Path) -> Exit {
+    let read = fs::read(dir.join("exit.json"));
+    read.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or(Exit::Lost)
+}
 
 const TALKER: &str = "n=0; while :; do n=$((n + 1)); echo line $n; sleep 0.02; done";
 
@@ -54,12 +72,12 @@ fn a_new_server_takes_a_replica_over() {
     replica.init = None;
     let adopted = Adopted::find(&dir).unwrap().unwrap();
     assert_eq!(adopted.pid, replica.pid);
-    let link = InitLink::attach(&dir).unwrap();
-    assert!(!link.ready);
+    let (channel, ready) = attach(&dir).unwrap();
+    assert!(!ready);
     // A second server replaces the first.
     replica.attach().unwrap();
-    link.channel.set_recv_time_max(PATIENCE).unwrap();
-    assert!(link.channel.recv::<FromInit>().unwrap().is_none());
+    channel.set_recv_time_max(PATIENCE).unwrap();
+    assert!(channel.recv::<FromInit>().unwrap().is_none());
     replica.hears_line("line ");
     assert!(!has_ended(adopted.pidfd.as_fd()));
     adopted.kill().unwrap();
@@ -79,7 +97,7 @@ fn a_function_that_was_ready_is_so_for_the_next_server() {
     if !replica.ready_at_attach {
         assert!(matches!(replica.hear(), Some((FromInit::Ready, _))));
     }
-    assert!(InitLink::attach(&spec.dir).unwrap().ready);
+    assert!(attach(&spec.dir).unwrap().1);
 }
 
 #[test]

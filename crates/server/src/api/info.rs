@@ -25,8 +25,5 @@ pub async fn info(State(api): State<Arc<Api>>) -> Json<Info> {
 /// The version of this build.
 #[must_use]
 pub fn version() -> Version {
-    Version {
-        release: env!("CARGO_PKG_VERSION").to_owned(),
-        sha: env!("PINNACE_GIT_SHA").to_owned(),
-    }
+    Version { release: env!("CARGO_PKG_VERSION").to_owned(), sha: crate::REVISION.to_owned() }
 }

@@ -1,7 +1,7 @@
 //! The thread that keeps all logs, and the handle on it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -35,6 +35,9 @@ const CHUNKS_WAITING_MAX: usize = 64;
 /// Lines on their way to one client.
 const LINES_UNDERWAY_MAX: usize = 64;
 
+/// Removed functions whose replicas may still say something; more of them are not remembered.
+const GONE_MAX: usize = 4096;
+
 /// A handle on the thread that keeps all logs.
 #[derive(Clone, Debug)]
 pub struct LogBook {
@@ -65,6 +68,7 @@ impl LogBook {
             dir: dir.to_owned(),
             files_max,
             books: HashMap::new(),
+            gone: VecDeque::new(),
             commands: commands.clone(),
         };
         thread::Builder::new()
@@ -164,6 +168,8 @@ struct Shelf {
     dir: PathBuf,
     files_max: usize,
     books: HashMap<FunctionRef, Book>,
+    /// Functions that were removed: a replica that was being started then may attach its pipes later.
+    gone: VecDeque<FunctionRef>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -191,8 +197,11 @@ impl Shelf {
                 Command::Forget { function } => {
                     self.book(&function).forgotten = true;
                     self.clear(&function);
+                    self.gone.truncate(GONE_MAX - 1);
+                    self.gone.push_front(function);
                 }
                 Command::Remember { function } => {
+                    self.gone.retain(|gone| *gone != function);
                     if let Some(book) = self.books.get_mut(&function) {
                         book.forgotten = false;
                     }
@@ -211,9 +220,9 @@ impl Shelf {
             let dir = self.dir.join(function.namespace()).join(function.name());
             Book {
                 files: LogFiles::new(dir, self.files_max),
+                forgotten: self.gone.contains(function),
                 live: broadcast::Sender::new(limits::LOG_LINES_BEHIND_MAX),
                 pipes: 0,
-                forgotten: false,
                 lost_lines: 0,
             }
         })
@@ -374,6 +383,26 @@ mod tests {
         })
         .await
         .expect("the log is removed within 5 s");
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_attaches_after_its_function_was_removed_leaves_no_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = LogBook::start(dir.path(), 2).unwrap();
+        book.forget(&function());
+        let (read, mut write) = pipe();
+        book.attach(&function(), "a-1", Source::Stdout, read).await;
+        let mut follower = {
+            let follow = LogQuery { follow: true, ..LogQuery::default() };
+            book.open(&function(), follow).await.unwrap()
+        };
+        write.write_all(b"late\n").unwrap();
+        assert_eq!(next(&mut follower).await.unwrap(), "late");
+        let log = dir.path().join("openfaas-fn/a");
+        assert!(log.exists());
+        drop(write);
+        assert_eq!(next(&mut follower).await, None);
+        assert!(!log.exists());
     }
 
     #[tokio::test]
