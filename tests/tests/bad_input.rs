@@ -78,12 +78,13 @@ fn a_missing_command_says_so() {
     assert!(refused.contains("fprocess"), "{refused}");
 
     // Known only when it is started: by the function's own watchdog.
-    let missing = Function::new("c", "host").with("envProcess", "no-such-program".into());
+    let missing = Function::new("d", "host").with("envProcess", "no-such-program".into());
     gateway.try_deploy(&missing).expect(202);
-    gateway.until("c", "it says what is missing", |status| {
-        status.to_string().contains("no-such-program")
-            && status["availableReplicas"].as_u64() == Some(0)
+    gateway.until("d", "its failure is told", |status| {
+        status["rollout"]["phase"] == "failed" && status.to_string().contains("pinnace logs d")
     });
+    let log = gateway.api("GET", "/system/logs?name=d&follow=false", b"").expect(200).text();
+    assert!(log.contains("fprocess cannot be started") && log.contains("no-such-program"), "{log}");
 
     let image = Image::new("wrong:1", json!({ "Entrypoint": ["/not-there"] }), Packing::Plain);
     gateway.load("wrong:1", &image.layer(Layer::default().file("data", 0o644, b"")));

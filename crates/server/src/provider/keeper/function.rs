@@ -351,7 +351,11 @@ impl Function {
             Some((why, next)) => {
                 let wait = next.saturating_duration_since(now).as_secs_f32();
                 let row = self.supervisor.failures_in_a_row();
-                vec![format!("{why}; failures in a row: {row}, next try after {wait:.1} s")]
+                let name = &self.entry.id;
+                vec![format!(
+                    "{why}; failures in a row: {row}, next try after {wait:.1} s; \
+                     `pinnace logs {name}` shows what it said"
+                )]
             }
             None => vec![format!("last failure: {last}")],
         }
