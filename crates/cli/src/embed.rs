@@ -1,8 +1,8 @@
 //! What the binary carries: the programs that run beside and inside functions, and the examples.
 //!
 //! The build script packs them (see `build.rs`). [`unpack`] lays the programs into
-//! `STATE/bin/HASH`, where HASH is over all of them: a newer Pinnace has a directory of its own, and the
-//! older one's stays for the replicas that still run from it.
+//! `STATE/bin/HASH`, where HASH is over all of them: a newer Pinnace has a directory of its own, and its
+//! server removes the older one's once it holds the state directory.
 
 mod archive;
 mod examples;

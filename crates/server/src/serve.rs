@@ -132,6 +132,7 @@ impl Started {
             workers,
             "limits"
         );
+        state.remove_older_programs(&settings.programs);
         let cgroups = Arc::new(Cgroups::detect(&StateDir::name(state.path())));
         let spawner_program = settings.programs.join("pinnace-spawner");
         let host = Host::probe(&spawner_program, state.path(), &cgroups)

@@ -101,6 +101,22 @@ impl StateDir {
         &self.path
     }
 
+    /// Removes what earlier releases of Pinnace unpacked beside `programs`, this one's. Replicas that run from
+    /// it go on: what is mounted into them stays until they end.
+    pub fn remove_older_programs(&self, programs: &Path) {
+        let Some(folder) = programs.parent().filter(|folder| folder.starts_with(&self.path)) else {
+            return;
+        };
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path != programs
+                && let Err(error) = fs::remove_dir_all(&path)
+            {
+                tracing::warn!(path = %path.display(), %error, "an older release's programs stay");
+            }
+        }
+    }
+
     /// Sockets and records of what runs.
     #[must_use]
     pub fn run(&self) -> PathBuf {
@@ -189,6 +205,22 @@ mod tests {
         assert_eq!(state.password().unwrap(), (first, false));
         let file = state.path().join("basic-auth-password");
         assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn programs_of_older_releases_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let bin = state.path().join("bin");
+        for release in ["old", "new"] {
+            fs::create_dir_all(bin.join(release)).unwrap();
+            fs::write(bin.join(release).join("pinnace-init"), release).unwrap();
+        }
+        state.remove_older_programs(&bin.join("new"));
+        let left: Vec<_> = fs::read_dir(&bin).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["new"]);
+        // Programs that lie elsewhere are not this directory's.
+        state.remove_older_programs(Path::new("/usr/lib/pinnace/new"));
     }
 
     #[test]

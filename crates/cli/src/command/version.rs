@@ -63,7 +63,7 @@ pub fn run(args: &VersionArgs) -> anyhow::Result<()> {
     writeln!(out, "CLI:\n commit:  {}\n version: {RELEASE}", pinnace_server::REVISION)?;
     match info {
         Ok(info) => write!(out, "{}", as_text(&gateway, &info))?,
-        Err(error) => output::remark(&format!("\nNo gateway: {error:#}")),
+        Err(error) => output::remark(&format!("\nGateway: {}", error.root_cause())),
     }
     Ok(())
 }
