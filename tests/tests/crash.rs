@@ -145,6 +145,9 @@ fn kill_under_load(gateway: &mut Gateway, names: &[&str]) -> Duration {
     took
 }
 
+/// How often the server is killed unless `PINNACE_SOAK_KILLS` says otherwise (`cargo xtask soak` sets it).
+const KILLS_DEFAULT: u32 = 3;
+
 #[test]
 fn a_killed_server_comes_back_and_its_functions_never_left() {
     let _turn = turn();
@@ -157,7 +160,8 @@ fn a_killed_server_comes_back_and_its_functions_never_left() {
     let started = |stat: &str| stat.split(' ').nth(21).map(str::to_owned);
     let before = processes(&gateway);
     let census = Census::take(&state_dir);
-    for _ in 0..3 {
+    let kills = std::env::var("PINNACE_SOAK_KILLS").ok();
+    for _ in 0..kills.map_or(KILLS_DEFAULT, |kills| kills.parse().unwrap()) {
         let took = kill_under_load(&mut gateway, &["image", "host"]);
         assert!(took < Duration::from_secs(2), "it took {took:?}");
     }

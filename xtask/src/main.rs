@@ -40,6 +40,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The tests that can last: as long as you wish
+    Soak {
+        /// How often the server is killed under load
+        #[arg(long, default_value_t = 1000)]
+        kills: u32,
+        /// Calls while their function is redeployed and scaled
+        #[arg(long, default_value_t = 1_000_000)]
+        calls: u64,
+    },
     /// What continuous integration runs: check, then test on a machine that may lack everything
     Ci,
 }
@@ -62,6 +71,7 @@ fn main() -> ExitCode {
         Command::Test { provision } => test::test(provision),
         Command::Tidy => tidy::tidy(),
         Command::Bench { provision, arguments } => test::bench(provision, &arguments),
+        Command::Soak { kills, calls } => test::soak(kills, calls),
         Command::Ci => check::check().and_then(|()| test::test(true)),
     };
     match done {

@@ -22,6 +22,26 @@ pub fn test(provision: bool) -> Result<()> {
     run(cargo(&["test", "--package", "pinnace-tests"]).env("PINNACE_BIN", binary))
 }
 
+/// Runs the tests that can last, with release binaries.
+///
+/// # Errors
+/// A test failed; it was shown.
+pub fn soak(kills: u32, calls: u64) -> Result<()> {
+    run(&mut cargo(&["build", "--release", "--package", "pinnace"]))?;
+    let binary = target_folder()?.join("release/pinnace");
+    for (test, name) in [
+        ("crash", "a_killed_server_comes_back_and_its_functions_never_left"),
+        ("churn", "no_call_fails_while_its_function_is_redeployed_and_scaled"),
+    ] {
+        let arguments = ["test", "--release", "--package", "pinnace-tests", "--test", test, name];
+        run(cargo(&arguments)
+            .env("PINNACE_BIN", &binary)
+            .env("PINNACE_SOAK_KILLS", kills.to_string())
+            .env("PINNACE_SOAK_CALLS", calls.to_string()))?;
+    }
+    Ok(())
+}
+
 /// Builds release binaries and measures them.
 ///
 /// # Errors

@@ -54,6 +54,9 @@ use crate::{
 /// First of the host ids that sandboxes use, 65,536 for each function.
 const ID_BASE: u32 = 0x2000_0000;
 
+/// Ranges of so many ids that there are from there on. Functions beyond that number share them.
+const ID_RANGES: u32 = (u32::MAX - ID_BASE) / 65_536;
+
 /// What the tasks of all replicas share.
 pub struct Ground {
     spawner: Spawner,
@@ -277,7 +280,8 @@ impl Sandboxes {
             Door::Socket => Some(UnixConnector::listen(&dir)?),
             Door::Port(_) => None,
         };
-        let id_base = self.host.id_ranges.is_ok().then(|| ID_BASE + deployed.slot * 65_536);
+        let id_base =
+            self.host.id_ranges.is_ok().then(|| ID_BASE + deployed.slot % ID_RANGES * 65_536);
         Ok((prepared.sandbox(replica, dir, id_base), listener))
     }
 
