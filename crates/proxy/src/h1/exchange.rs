@@ -59,7 +59,8 @@ impl Outgoing {
     }
 }
 
-fn write_framing(head: &mut Vec<u8>, framing: Framing) {
+/// Says in a head how its body is framed.
+pub(super) fn write_framing(head: &mut Vec<u8>, framing: Framing) {
     match framing {
         Framing::None | Framing::UntilClose => {}
         Framing::Chunked => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),
@@ -150,6 +151,8 @@ pub struct Exchange<'a, W> {
     answer: Answer,
     /// Whether the caller's connection may stay after this exchange; told in the answer's head.
     may_stay: bool,
+    /// Whether the request's body is what is waited for.
+    awaits_body: bool,
     /// Whether something moved since the silence was last measured, and since when nothing did.
     moved: bool,
     still_since: Instant,
@@ -188,6 +191,7 @@ impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
             upstream_takes_no_more: None,
             answer: Answer::Head(Vec::new()),
             may_stay,
+            awaits_body: false,
             moved: true,
             still_since: limits.answer_by,
         }
@@ -209,11 +213,12 @@ impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
     /// One of the two sides failed; where the answer's head was passed on already, the caller's connection
     /// must be closed.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, ExchangeFailure>> {
-        let upload = self.poll_upload(cx)?;
+        self.awaits_body = false;
+        let _ = self.poll_upload(cx)?;
         if let Poll::Ready(answered) = self.poll_download(cx)? {
             return Poll::Ready(Ok(answered));
         }
-        self.poll_silence(cx, upload.is_pending()).map(Err)
+        self.poll_silence(cx).map(Err)
     }
 
     /// Sends the request; ready when all of it was sent, or the upstream takes no more of it.
@@ -238,7 +243,9 @@ impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
             self.request.bytes.clear();
             self.request.sent = 0;
             self.request.moved_on = true;
+            self.awaits_body = true;
             ready!(self.caller.poll_body(cx, &mut self.request.bytes))?;
+            self.awaits_body = false;
             self.moved = true;
         }
         if self.caller.poll_left(cx).is_ready() {
@@ -457,10 +464,10 @@ impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
         }
     }
 
-    fn poll_silence(&mut self, cx: &mut Context<'_>, uploads: bool) -> Poll<ExchangeFailure> {
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<ExchangeFailure> {
         let begun = self.status().is_some();
-        if !begun && !uploads {
-            // The usual wait, for a request that was sent: no clock is read.
+        if !begun && !self.awaits_body {
+            // The usual wait, for the function: no clock is read.
             let late = self.caller.patience.poll(cx, self.limits.answer_by);
             return late.map(|()| ExchangeFailure::Late);
         }

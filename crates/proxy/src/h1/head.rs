@@ -460,4 +460,43 @@ mod tests {
         assert_eq!(framing(unchanged, false), Framing::None);
         assert_eq!(framing("HTTP/1.1 204 No Content\r\n\r\n", false), Framing::None);
     }
+
+    proptest::proptest! {
+        /// Whatever is taken is written on in a form that is read in the same way, and in no other.
+        #[test]
+        fn what_is_taken_is_passed_on_unambiguously(
+            lines in proptest::collection::vec(
+                "(Content-Length|content-length|Transfer-Encoding|Connection|X|Host|Te|Expect|Trailer)\
+                 [ \t]?:[ \t]{0,2}(chunked|Chunked|gzip, chunked|[0-9]{1,3}|close, x|x|100-continue|)[ \t]?\r?\n",
+                0..5,
+            ),
+            minor in 0..2,
+        ) {
+            let head = format!("POST /a HTTP/1.{minor}\r\n{}\r\n", lines.concat());
+            let taken = request(head.as_bytes(), |head, _| {
+                let mut out = b"POST /a HTTP/1.1\r\n".to_vec();
+                for (name, value) in head.passing() {
+                    write_header(&mut out, name.as_bytes(), value);
+                }
+                super::super::exchange::write_framing(&mut out, head.framing);
+                out.extend_from_slice(b"\r\n");
+                (out, head.framing)
+            });
+            let Ok(Some((out, framing))) = taken else { return Ok(()) };
+            let again = request(&out, |head, size| (head.framing, size)).unwrap().unwrap();
+            proptest::prop_assert_eq!(again, (framing, out.len()));
+            let text = String::from_utf8(out).unwrap().to_lowercase();
+            let count = |name: &str| text.matches(name).count();
+            let framed = count("content-length") + count("transfer-encoding");
+            proptest::prop_assert_eq!(framed, usize::from(framing != Framing::None));
+        }
+
+        /// No bytes make a reader panic.
+        #[test]
+        fn any_bytes_are_judged(bytes in proptest::collection::vec(0u8.., 0..200)) {
+            let _ = request(&bytes, |_, _| ());
+            let _ = response(&bytes, |_, _| ());
+            let _ = clean_trailer(&bytes);
+        }
+    }
 }
