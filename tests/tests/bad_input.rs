@@ -95,6 +95,16 @@ fn a_missing_command_says_so() {
 }
 
 #[test]
+fn a_time_limit_beyond_all_clocks_is_no_limit() {
+    let gateway = Gateway::start();
+    for limit in ["9223372036854775807s", "18446744073709551615s", "2562047h"] {
+        gateway.deploy(&Function::host("a", "cat").env("exec_timeout", limit));
+        gateway.call("a", b"still there").expect(200);
+        gateway.remove("a");
+    }
+}
+
+#[test]
 fn hostile_and_broken_archives_leave_nothing() {
     let gateway = Gateway::start();
     let before = files(&gateway);

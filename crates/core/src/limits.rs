@@ -12,6 +12,15 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 1 << 20;
 /// Headers of one request or answer. Reached: 431, or 502 for an answer.
 pub const HEADERS_MAX: usize = 512;
 
+/// Headers that `Connection` may name in one message. Reached: 400, or 502 for an answer.
+pub const CONNECTION_NAMES_MAX: usize = 32;
+
+/// Preliminary answers (1xx) before one answer. Reached: 502.
+pub const PRELIMINARY_ANSWERS_MAX: u32 = 64;
+
+/// Bytes of memory that a connection keeps from one call to the next.
+pub const CONNECTION_MEMORY_KEPT: usize = 16 << 10;
+
 /// Bytes of the line and headers of a function's answer. Reached: 502.
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 1 << 20;
 
@@ -42,6 +51,9 @@ pub const API_BODY_BYTES_MAX: usize = 1 << 20;
 /// Longest time a call may take from its arrival to the first byte of its answer, unless the function
 /// says otherwise. Flag `--timeout`. Reached: 504.
 pub const CALL_DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
+
+/// Longest such time that counts: what asks for more gets this.
+pub const CALL_DEADLINE_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Longest time without a byte of a body that has begun, in either direction. Reached: the connection is
 /// ended.
@@ -273,8 +285,8 @@ pub const HELD_OUTPUT_BYTES_MAX: usize = 64 << 20;
 /// connection. Reached: the connection is closed after the answer.
 pub const UNREAD_BODY_BYTES_MAX: u64 = 8 << 20;
 
-/// Longest silence, both ways, of a tunnel or an event stream through a watchdog. The gateway's own
-/// limit comes sooner. Reached: it is ended.
+/// Longest silence, both ways, of a call that has switched protocols (WebSocket), and of an event stream
+/// through a watchdog. Reached: it is ended.
 pub const TUNNEL_IDLE_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Bytes of log lines that wait because nobody reads the log. Reached: the function's output waits, and

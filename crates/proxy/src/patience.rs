@@ -5,11 +5,14 @@
 
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
 
 /// A timer that is set late.
 #[derive(Debug, Default)]
@@ -23,7 +26,8 @@ impl Patience {
             sleep.as_mut().reset(until);
         }
         loop {
-            ready!(sleep.as_mut().poll(cx));
+            // It must go off also for a task that has used up its turn by moving bytes without end.
+            ready!(pin!(unconstrained(sleep.as_mut())).poll(cx));
             if Instant::now() >= until {
                 return Poll::Ready(());
             }

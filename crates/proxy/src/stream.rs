@@ -5,19 +5,22 @@
 //! only; room is asked for on a second descriptor, while a write waits.
 
 use std::{
+    future::poll_fn,
     io::{self, Read, Write},
     net::Shutdown,
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::net::UnixStream as StdUnixStream,
     },
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
     net::{TcpStream, UnixStream},
+    task::unconstrained,
 };
 
 /// A connected byte stream.
@@ -59,6 +62,19 @@ impl Stream {
     pub fn unix(stream: UnixStream) -> io::Result<Self> {
         let socket = registered(stream.into_std()?, Interest::READABLE)?;
         Ok(Self::Unix(UnixConnection { socket, room: None }))
+    }
+
+    /// Has the kernel end the connection when its other end takes nothing of what was sent for so long. It
+    /// alone sees a reader that is slow but steady.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub fn end_when_stuck(&self, stuck_max: Duration) -> io::Result<()> {
+        if let Self::Tcp(stream) = self {
+            let stuck_max_ms = u32::try_from(stuck_max.as_millis()).unwrap_or(u32::MAX);
+            rustix::net::sockopt::set_tcp_user_timeout(stream, stuck_max_ms)?;
+        }
+        Ok(())
     }
 
     /// Reads what is there; 0 is the end.
@@ -109,10 +125,12 @@ impl Stream {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        match self {
-            Self::Tcp(stream) => stream.poll_read_ready(&mut cx).is_pending(),
-            Self::Unix(connection) => connection.socket.poll_read_ready(&mut cx).is_pending(),
-        }
+        // Asked of many connections in one turn, each answer must count.
+        let heard = unconstrained(poll_fn(|cx| match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
+            Self::Unix(connection) => connection.socket.poll_read_ready(cx).map(drop),
+        }));
+        pin!(heard).poll(&mut cx).is_pending()
     }
 }
 

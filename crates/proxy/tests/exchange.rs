@@ -548,6 +548,62 @@ async fn a_broken_answer_breaks_off_for_the_caller_too() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_malformed_from_its_beginning_is_no_answer() {
+    for body in ["zz", "2\nok", "2\r\nokZZ", "2 junk\r\nok"] {
+        let serve = move |mut end: End| async move {
+            end.head().await;
+            let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            end.say(&format!("{chunked}{body}")).await;
+            end.rest().await;
+        };
+        let (mut caller, relay, _) = caller_of(serve).await;
+        caller.say("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
+        assert!(!caller.rest().await.contains("200 OK"), "{body}");
+        assert!(relay.failures.lock().unwrap()[0].contains("malformed"));
+    }
+}
+
+#[tokio::test]
+async fn preliminary_answers_without_end_are_no_answer() {
+    let serve = |mut end: End| async move {
+        end.head().await;
+        let flood = "HTTP/1.1 103 E\r\n\r\n".repeat(1000);
+        while end.stream.write_all(flood.as_bytes()).await.is_ok() {}
+    };
+    let (mut caller, _, _) = caller_of(serve).await;
+    caller.say("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
+    let answer = caller.rest().await;
+    assert!(answer.contains("preliminary answers"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_s_head_may_come_byte_by_byte() {
+    let serve = |mut end: End| async move {
+        end.head().await;
+        for byte in "HTTP/1.1 100 C\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx".chars() {
+            end.say(&byte.to_string()).await;
+            tokio::task::yield_now().await;
+        }
+        end.rest().await;
+    };
+    let (mut caller, _, _) = caller_of(serve).await;
+    caller.say("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    assert!(caller.hear("\r\n\r\nx").await.starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[tokio::test]
+async fn empty_lines_before_a_request_are_passed_over() {
+    let (mut caller, _, _) = caller_of(numbered).await;
+    let get = "\r\n\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    caller.say(&get.repeat(2)).await;
+    caller.say("\r\n").await;
+    caller.say(get).await;
+    for _ in 0..3 {
+        caller.hear("\r\n\r\n1").await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_answer_is_told_in_words() {
     for (answer, words) in [
         ("", "before an answer began"),
@@ -640,6 +696,25 @@ async fn a_connection_is_lent_for_one_request_and_goes_on() {
     }
     caller.say(&format!("{lent}Connection: close\r\nContent-Length: 2\r\n\r\nhi")).await;
     assert!(caller.rest().await.ends_with("\r\n\r\nhi"));
+}
+
+#[tokio::test]
+async fn a_lent_connection_gives_a_slow_reader_the_whole_answer() {
+    const SIZE: usize = 16 << 20;
+    let (mut caller, _, _) = caller_of(numbered).await;
+    let lent = format!("POST /lent HTTP/1.1\r\nHost: h\r\nContent-Length: {SIZE}\r\n\r\n");
+    caller.say(&lent).await;
+    caller.stream.write_all(&vec![b'x'; SIZE]).await.unwrap();
+    caller.head().await;
+    let mut left = SIZE;
+    while left > 0 {
+        let mut part = vec![0; left.min(100_000)];
+        caller.stream.read_exact(&mut part).await.expect("the answer is whole");
+        left -= part.len();
+        tokio::task::yield_now().await;
+    }
+    caller.say("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    caller.hear("\r\n\r\n1").await;
 }
 
 #[tokio::test]

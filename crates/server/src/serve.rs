@@ -186,8 +186,9 @@ impl Started {
         let new_password = is_new.then(|| password.clone());
         let access = if settings.auth { Access::Password(password) } else { Access::Open };
         let image_bytes_max = settings.image_bytes_max;
-        let api = Arc::new(Api { deployments, access, images, image_bytes_max });
         let (ending, is_ending) = watch::channel(false);
+        let api = Api { deployments, access, images, image_bytes_max, ending: is_ending.clone() };
+        let api = Arc::new(api);
         serve_metrics(metrics, &catalog)?;
         let shared = Arc::new(Shared {
             control: Arc::new(ControlPlane::new(api, tokio::runtime::Handle::current())),

@@ -59,6 +59,8 @@ enum State {
         digits: u8,
         size: u64,
     },
+    /// Blanks behind the size.
+    Blank(u64),
     Extension(u64),
     SizeEnd(u64),
     Data(u64),
@@ -156,14 +158,17 @@ impl Decoder {
                 let value = char::from(digit).to_digit(16).unwrap_or_default();
                 State::Size { digits: digits + 1, size: size << 4 | u64::from(value) }
             }
-            (State::Size { digits: 1.., size }, b'\r') => State::SizeEnd(size),
-            (State::Size { digits: 1.., size }, b';' | b' ' | b'\t') => State::Extension(size),
+            (State::Size { digits: 1.., size } | State::Blank(size), b'\r') => State::SizeEnd(size),
+            (State::Size { digits: 1.., size } | State::Blank(size), b';') => {
+                State::Extension(size)
+            }
+            (State::Size { digits: 1.., size } | State::Blank(size), b' ' | b'\t') => {
+                self.count_extension()?;
+                State::Blank(size)
+            }
             (State::Extension(size), b'\r') => State::SizeEnd(size),
             (State::Extension(size), byte) if byte != b'\n' => {
-                self.extension_bytes += 1;
-                if self.extension_bytes > CHUNK_EXTENSION_BYTES_MAX {
-                    return Err(BodyFault::Extension);
-                }
+                self.count_extension()?;
                 State::Extension(size)
             }
             (State::SizeEnd(0), b'\n') => State::Trailer,
@@ -174,6 +179,14 @@ impl Decoder {
             _ => return Err(BodyFault::Chunk),
         };
         Ok(())
+    }
+
+    fn count_extension(&mut self) -> Result<(), BodyFault> {
+        self.extension_bytes += 1;
+        match self.extension_bytes > CHUNK_EXTENSION_BYTES_MAX {
+            true => Err(BodyFault::Extension),
+            false => Ok(()),
+        }
     }
 
     fn trailer_byte(&mut self, byte: u8) -> Result<State, BodyFault> {
@@ -291,7 +304,7 @@ mod tests {
 
     #[test]
     fn chunks() {
-        let body = b"3\r\nabc\r\n0A;x=\"y\"\r\n0123456789\r\n0\r\n\r\nnext";
+        let body = b"3 \t\r\nabc\r\n0A ;x=\"y\"\r\n0123456789\r\n0\r\n\r\nnext";
         assert_eq!(data(Framing::Chunked, body), (b"abc0123456789".to_vec(), 4, true));
         assert_eq!(data(Framing::Chunked, b"0\r\n\r\n"), (vec![], 0, true));
         assert_eq!(data(Framing::Chunked, b"5\r\nab"), (b"ab".to_vec(), 0, false));
@@ -310,6 +323,7 @@ mod tests {
             "1\r\na\n0\r\n\r\n",
             "1\r\nab\r\n",
             "1;\n\r\na",
+            "1 junk\r\na",
             "1\r\r\na",
             "1000000000000000\r\n",
             "0\r\nbad trailer\r\n\r\n",

@@ -8,13 +8,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use pinnace_core::limits::RESPONSE_HEAD_BYTES_MAX;
+use pinnace_core::limits::{
+    CONNECTION_MEMORY_KEPT, PRELIMINARY_ANSWERS_MAX, RESPONSE_HEAD_BYTES_MAX,
+};
 use tokio::time::Instant;
 
 use super::{
     BodyFault, Framing, HeadFault, Inbound, RequestHead, ResponseHead,
     body::{Decoder, Encoder, recode},
     head::{self, write_header},
+    inbound::has_head_end,
     scratch,
 };
 use crate::Stream;
@@ -32,6 +35,9 @@ pub struct Outgoing {
 impl Outgoing {
     pub(super) fn restart(&mut self) {
         self.bytes.clear();
+        if self.bytes.capacity() > CONNECTION_MEMORY_KEPT {
+            self.bytes.shrink_to(CONNECTION_MEMORY_KEPT);
+        }
         self.sent = 0;
         self.has_body = false;
         self.moved_on = false;
@@ -111,13 +117,16 @@ pub enum ExchangeFailure {
     /// What it said is no answer.
     #[error("its answer cannot be passed on: {0}")]
     Answer(HeadFault),
+    /// It sent preliminary answers without end.
+    #[error("it sent more than {PRELIMINARY_ANSWERS_MAX} preliminary answers (1xx)")]
+    Preliminary,
     /// It switched protocols though nobody had asked it to.
     #[error("it switched protocols though nobody had asked it to")]
     Switch,
     /// Its answer did not begin in time.
     #[error("its answer did not begin in time")]
     Late,
-    /// The answer's body broke off, after its head was passed on.
+    /// The answer's body broke off.
     #[error("its answer's body broke off: {0}")]
     Body(BodyFault),
     /// Nothing moved for too long, after the answer's head was passed on.
@@ -149,6 +158,7 @@ pub struct Exchange<'a, W> {
     write_head: W,
     upstream_takes_no_more: Option<io::Error>,
     answer: Answer,
+    preliminary: u32,
     /// Whether the caller's connection may stay after this exchange; told in the answer's head.
     may_stay: bool,
     /// Whether the request's body is what is waited for.
@@ -190,6 +200,7 @@ impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
             write_head,
             upstream_takes_no_more: None,
             answer: Answer::Head(Vec::new()),
+            preliminary: 0,
             may_stay,
             awaits_body: false,
             moved: true,
@@ -295,9 +306,15 @@ impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
     ) -> Result<Option<Answered>, ExchangeFailure> {
         let mut rest = input;
         let whole;
+        let is_head = matches!(self.answer, Answer::Head(_));
         if let Answer::Head(held) = &mut self.answer {
             if !held.is_empty() {
+                let from = held.len().saturating_sub(3);
                 held.extend_from_slice(input);
+                // A head that comes in small pieces is read once it is whole.
+                if held.len() <= RESPONSE_HEAD_BYTES_MAX && !has_head_end(&held[from..]) {
+                    return Ok(None);
+                }
                 whole = std::mem::take(held);
                 rest = &whole;
             }
@@ -307,8 +324,10 @@ impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
         let mut left = rest;
         match &mut self.answer {
             Answer::Body { decoder, encoder, .. } => {
-                let used = recode(decoder, *encoder, rest, output);
-                left = &rest[used.map_err(ExchangeFailure::Body)?..];
+                match recode(decoder, *encoder, rest, output) {
+                    Ok(used) => left = &rest[used..],
+                    Err(fault) => return Err(self.broken(cx, fault, is_head, output)),
+                }
             }
             Answer::Switched(early) => early.extend_from_slice(rest),
             Answer::Head(_) => {}
@@ -322,6 +341,23 @@ impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
                 Ok(None)
             }
         }
+    }
+
+    /// What a malformed body means: nothing of its answer was sent yet if its head came with it, else what was
+    /// good of it is sent.
+    fn broken(
+        &mut self,
+        cx: &mut Context<'_>,
+        fault: BodyFault,
+        is_head: bool,
+        good: &[u8],
+    ) -> ExchangeFailure {
+        if is_head {
+            self.answer = Answer::Head(Vec::new());
+        } else if self.caller.send(cx, good).is_err() {
+            return ExchangeFailure::CallerLeft;
+        }
+        ExchangeFailure::Body(fault)
     }
 
     /// Takes heads until one is final; answers how many bytes they take. What is no whole head is held.
@@ -375,7 +411,11 @@ impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
             return Ok(true);
         }
         if head.status < 200 {
-            return Ok(false);
+            self.preliminary += 1;
+            return match self.preliminary > PRELIMINARY_ANSWERS_MAX {
+                true => Err(ExchangeFailure::Preliminary),
+                false => Ok(false),
+            };
         }
         let framing = head.framing(self.caller.request.is_head);
         // A caller of HTTP/1.0 knows no chunks: the connection's end tells it of the body's.
@@ -466,6 +506,10 @@ impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
 
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<ExchangeFailure> {
         let begun = self.status().is_some();
+        if self.caller.is_behind() {
+            // The kernel ends a connection whose other end takes nothing; it alone sees slow progress.
+            return Poll::Pending;
+        }
         if !begun && !self.awaits_body {
             // The usual wait, for the function: no clock is read.
             let late = self.caller.patience.poll(cx, self.limits.answer_by);

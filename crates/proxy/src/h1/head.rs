@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 
 use httparse::{Header, Status};
-use pinnace_core::limits::HEADERS_MAX;
+use pinnace_core::limits::{CONNECTION_NAMES_MAX, HEADERS_MAX};
 
 use super::Framing;
 
@@ -31,9 +31,12 @@ pub enum HeadFault {
     /// Both ways of telling the body's end.
     #[error("it has both Content-Length and Transfer-Encoding")]
     LengthAndEncoding,
-    /// More than one `Host`.
-    #[error("it has more than one Host")]
+    /// No `Host`, or more than one (RFC 9112 section 3.2).
+    #[error("it has no Host, or more than one")]
     Hosts,
+    /// `Connection` names too much.
+    #[error("its Connection names more than {CONNECTION_NAMES_MAX} headers")]
+    ConnectionNames,
     /// An end that cannot be found.
     #[error("the connection ended within it")]
     Short,
@@ -126,7 +129,7 @@ impl<'b> Hop<'b> {
             match Kind::of(header.name.as_bytes()) {
                 Kind::EndToEnd | Kind::OtherHop => {}
                 Kind::Host => hop.hosts += 1,
-                Kind::Connection => hop.connection(header.value),
+                Kind::Connection => hop.connection(header.value)?,
                 Kind::Upgrade => hop.upgrade = Some(header.value),
                 Kind::Length => hop.length(header.value)?,
                 Kind::Encoding => {
@@ -144,7 +147,7 @@ impl<'b> Hop<'b> {
         Ok(hop)
     }
 
-    fn connection(&mut self, value: &'b [u8]) {
+    fn connection(&mut self, value: &'b [u8]) -> Result<(), HeadFault> {
         for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             let is = |known: &str| token.eq_ignore_ascii_case(known.as_bytes());
             if is("close") {
@@ -154,9 +157,13 @@ impl<'b> Hop<'b> {
             } else if is("upgrade") {
                 self.upgrade_named = true;
             } else if !token.is_empty() {
+                if self.named.len() == CONNECTION_NAMES_MAX {
+                    return Err(HeadFault::ConnectionNames);
+                }
                 self.named.push(token);
             }
         }
+        Ok(())
     }
 
     fn length(&mut self, value: &[u8]) -> Result<(), HeadFault> {
@@ -169,7 +176,8 @@ impl<'b> Hop<'b> {
 
     fn passes(&self, header: &Header<'_>) -> bool {
         match Kind::of(header.name.as_bytes()) {
-            Kind::EndToEnd | Kind::Host => {
+            Kind::Host => true,
+            Kind::EndToEnd => {
                 self.named.is_empty()
                     || !self
                         .named
@@ -217,7 +225,7 @@ pub fn request<T>(
     else {
         return Ok(None);
     };
-    let hop = Hop::of(parsed.headers)?;
+    let mut hop = Hop::of(parsed.headers)?;
     let is_http10 = parsed.version == Some(0);
     let framing = match (hop.chunked, hop.length) {
         (true, Some(_)) => return Err(HeadFault::LengthAndEncoding),
@@ -226,8 +234,13 @@ pub fn request<T>(
         (false, Some(length)) => Framing::Length(length),
         (false, None) => Framing::None,
     };
-    if hop.hosts > 1 {
+    if hop.hosts > 1 || (hop.hosts == 0 && !is_http10) {
         return Err(HeadFault::Hosts);
+    }
+    // What HTTP/1.0 asks for is to be ignored (RFC 9110 section 7.8), and the bytes of a body could not be
+    // told from those of the other protocol.
+    if is_http10 || framing != Framing::None {
+        hop.upgrade = None;
     }
     let head = RequestHead {
         method: parsed.method.unwrap_or_default(),
@@ -328,10 +341,12 @@ impl<'b> ResponseHead<'b> {
         self.hop.upgrade()
     }
 
-    /// Whether the upstream takes another request after this one.
+    /// Whether the upstream takes another request after this one. One that tells the body's end in two ways is
+    /// not trusted with it.
     #[must_use]
     pub fn keeps_alive(&self) -> bool {
-        !self.hop.close && (!self.is_http10 || self.hop.keep_alive)
+        let is_plain = !self.hop.chunked || self.hop.length.is_none();
+        is_plain && !self.hop.close && (!self.is_http10 || self.hop.keep_alive)
     }
 
     /// The length it names, whether or not a body of that length follows.
@@ -389,6 +404,9 @@ mod tests {
             ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", HeadFault::LengthAndEncoding),
             ("Host: other\r\n", HeadFault::Hosts),
         ];
+        assert_eq!(framing("GET / HTTP/1.1\r\n\r\n"), Err(HeadFault::Hosts));
+        let named = format!("Connection: {}\r\n", "a,".repeat(CONNECTION_NAMES_MAX + 1));
+        assert_eq!(framing(&with(&named)), Err(HeadFault::ConnectionNames));
         for (headers, fault) in faults {
             assert_eq!(framing(&with(headers)), Err(fault), "{headers}");
         }
@@ -415,9 +433,9 @@ mod tests {
 
     #[test]
     fn what_belongs_to_the_connection_stays_behind() {
-        let head = "GET /x HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, X-Secret\r\n\
+        let head = "GET /x HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, X-Secret, host\r\n\
              Connection: Upgrade\r\nUpgrade: websocket\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\n\
-             x-SECRET: 1\r\nX-Kept: 1\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\nrest";
+             x-SECRET: 1\r\nX-Kept: 1\r\nExpect: 100-continue\r\n\r\nrest";
         let shown = request(head.as_bytes(), |head, size| {
             let names: Vec<_> = head.passing().map(|(name, _)| name.to_owned()).collect();
             assert_eq!(head.upgrade(), Some(b"websocket".as_slice()));
@@ -437,8 +455,10 @@ mod tests {
 
     #[test]
     fn who_keeps_the_connection() {
-        let keeps =
-            |text: &str| request(text.as_bytes(), |head, _| head.keeps_alive()).unwrap().unwrap();
+        let keeps = |text: &str| {
+            let text = text.replacen("\r\n", "\r\nHost: h\r\n", 1);
+            request(text.as_bytes(), |head, _| head.keeps_alive()).unwrap().unwrap()
+        };
         assert!(keeps("GET / HTTP/1.1\r\n\r\n"));
         assert!(!keeps("GET / HTTP/1.1\r\nConnection: close\r\n\r\n"));
         assert!(!keeps("GET / HTTP/1.0\r\n\r\n"));
@@ -466,13 +486,13 @@ mod tests {
         #[test]
         fn what_is_taken_is_passed_on_unambiguously(
             lines in proptest::collection::vec(
-                "(Content-Length|content-length|Transfer-Encoding|Connection|X|Host|Te|Expect|Trailer)\
+                "(Content-Length|content-length|Transfer-Encoding|Connection|X|Te|Expect|Trailer)\
                  [ \t]?:[ \t]{0,2}(chunked|Chunked|gzip, chunked|[0-9]{1,3}|close, x|x|100-continue|)[ \t]?\r?\n",
                 0..5,
             ),
             minor in 0..2,
         ) {
-            let head = format!("POST /a HTTP/1.{minor}\r\n{}\r\n", lines.concat());
+            let head = format!("POST /a HTTP/1.{minor}\r\nHost: h\r\n{}\r\n", lines.concat());
             let taken = request(head.as_bytes(), |head, _| {
                 let mut out = b"POST /a HTTP/1.1\r\n".to_vec();
                 for (name, value) in head.passing() {

@@ -8,8 +8,8 @@ use std::{
 };
 
 use pinnace_core::limits::{
-    BODY_IDLE_MAX, LINGER_BYTES_MAX, LINGER_TIME_MAX, REQUEST_HEAD_BYTES_MAX,
-    REQUEST_HEAD_TIME_MAX, WATCHED_BYTES_MAX,
+    BODY_IDLE_MAX, CONNECTION_MEMORY_KEPT, LINGER_BYTES_MAX, LINGER_TIME_MAX,
+    REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIME_MAX, WATCHED_BYTES_MAX,
 };
 use tokio::time::Instant;
 
@@ -108,6 +108,7 @@ impl Inbound {
         if outcome.is_err() {
             // Whatever else comes is not understood.
             self.body = Decoder::new(Framing::UntilClose);
+            self.request = Current::default();
         }
         Poll::Ready(outcome)
     }
@@ -149,22 +150,17 @@ impl Inbound {
             let Ok(size @ 1..) = ready!(self.stream.poll_receive(cx, &mut scratch.input)) else {
                 return Poll::Ready(Ok(Received::End));
             };
-            let input = &scratch.input[..size];
+            let mut input = &scratch.input[..size];
             if self.held.is_empty() {
+                input = without_empty_lines(input);
                 if let Some(asked) = self.take(input, out, judge)? {
                     return Poll::Ready(Ok(Received::Request(asked)));
                 }
-                self.searched = size;
+                self.searched = input.len();
             }
             self.held.extend_from_slice(input);
             Poll::Ready(Ok(Received::Part))
         })
-    }
-
-    /// Whether no request is under way, and none has begun to arrive.
-    #[must_use]
-    pub fn is_between_requests(&self) -> bool {
-        self.held.is_empty()
     }
 
     /// Whether this connection could take another request, as far as the caller and the request under way
@@ -177,6 +173,22 @@ impl Inbound {
     /// Ends the request under way: from `now` on the next one is waited for.
     pub fn finish(&mut self, now: Instant) {
         self.waits_since = now;
+        for memory in [&mut self.held, &mut self.unsent] {
+            if memory.capacity() > CONNECTION_MEMORY_KEPT {
+                memory.shrink_to(CONNECTION_MEMORY_KEPT);
+            }
+        }
+    }
+
+    /// Whether something of an answer waits for the caller to take it.
+    pub(super) fn is_behind(&self) -> bool {
+        self.sent < self.unsent.len()
+    }
+
+    /// Whether the request under way is of HTTP/1.0.
+    #[must_use]
+    pub fn is_http10(&self) -> bool {
+        self.request.is_http10
     }
 
     /// A head that had come in pieces, or came together with an earlier request.
@@ -190,7 +202,9 @@ impl Inbound {
         let begins = self.searched == 0;
         self.searched = self.held.len();
         if begins || has_head_end(&self.held[from..]) {
-            let held = std::mem::take(&mut self.held);
+            let mut held = std::mem::take(&mut self.held);
+            held.drain(..held.len() - without_empty_lines(&held).len());
+            self.searched = held.len();
             if let Some(asked) = self.take(&held, out, judge)? {
                 return Ok(Some(asked));
             }
@@ -211,6 +225,9 @@ impl Inbound {
     ) -> Result<Option<Asked<C, R>>, HeadFault> {
         out.restart();
         let taken = head::request(input, |head, size| {
+            if size > REQUEST_HEAD_BYTES_MAX {
+                return Err(HeadFault::TooLarge(REQUEST_HEAD_BYTES_MAX));
+            }
             let asked = judge(head, &mut out.bytes);
             self.request = Current {
                 is_http10: head.is_http10,
@@ -225,12 +242,10 @@ impl Inbound {
             if let Asked::Relay(_) = asked {
                 out.end_head(head);
             }
-            (asked, size)
+            Ok((asked, size))
         })?;
-        let Some((asked, size)) = taken else { return Ok(None) };
-        if size > REQUEST_HEAD_BYTES_MAX {
-            return Err(HeadFault::TooLarge(REQUEST_HEAD_BYTES_MAX));
-        }
+        let Some(taken) = taken else { return Ok(None) };
+        let (asked, size) = taken?;
         let mut used = 0;
         if !matches!(asked, Asked::Lend) {
             out.has_body = !self.body.is_ended();
@@ -432,8 +447,14 @@ impl Inbound {
     }
 }
 
+/// Empty lines before a request are passed over (RFC 9112 section 2.2).
+fn without_empty_lines(bytes: &[u8]) -> &[u8] {
+    let begin = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+    &bytes[begin.unwrap_or(bytes.len())..]
+}
+
 /// Whether a head ends within these bytes: an empty line.
-fn has_head_end(bytes: &[u8]) -> bool {
+pub(super) fn has_head_end(bytes: &[u8]) -> bool {
     let mut ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
     ends.any(|(at, _)| matches!(&bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
 }

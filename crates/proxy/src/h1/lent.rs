@@ -24,6 +24,8 @@ pub struct Lent<'a> {
     caller: &'a mut Inbound,
     head_left: usize,
     answered: Arc<Answered>,
+    /// Whether all of the answer has been written.
+    is_written: bool,
 }
 
 /// Told when the answer has been made.
@@ -33,7 +35,8 @@ struct Answered {
     reader: futures_util::task::AtomicWaker,
 }
 
-/// Goes with the answer's body, and is dropped when that has been written.
+/// Goes with the answer's body, and is dropped when all of that was handed over; what the other server still
+/// holds of it is out after its next flush.
 #[derive(Debug)]
 pub struct Returned(Arc<Answered>);
 
@@ -84,7 +87,8 @@ impl<'a> Lent<'a> {
     pub fn new(caller: &'a mut Inbound) -> (Self, Returned) {
         let answered = Arc::new(Answered::default());
         let head_left = caller.request.lent_head;
-        (Self { caller, head_left, answered: answered.clone() }, Returned(answered))
+        let lent = Self { caller, head_left, answered: answered.clone(), is_written: false };
+        (lent, Returned(answered))
     }
 
     /// Hands over held bytes that belong to the request: its head as it is, of its body what belongs to it.
@@ -104,7 +108,7 @@ impl<'a> Lent<'a> {
 
     fn poll_end(&mut self, cx: &mut Context<'_>, waker: &Waker) -> Poll<io::Result<()>> {
         self.answered.reader.register(waker);
-        if self.answered.done.load(Ordering::Acquire) {
+        if self.is_written {
             return Poll::Ready(Ok(()));
         }
         // A caller that leaves is an end too: the answer has nowhere to go.
@@ -156,6 +160,12 @@ impl AsyncWrite for Lent<'_> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        // Asked for when nothing is left to write.
+        if !this.is_written && this.answered.done.load(Ordering::Acquire) {
+            this.is_written = true;
+            this.answered.reader.wake();
+        }
         Poll::Ready(Ok(()))
     }
 

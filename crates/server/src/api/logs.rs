@@ -36,7 +36,9 @@ pub async fn logs(
         return Err(ChangeError::Unknown(id).into());
     }
     let lines = api.deployments.provider.logs(&id, asked.query).await?;
-    let lines = ReceiverStream::new(lines).map(|message| {
+    let mut ending = api.ending.clone();
+    let ended = async move { drop(ending.wait_for(|ending| *ending).await) };
+    let lines = ReceiverStream::new(lines).take_until(Box::pin(ended)).map(|message| {
         let mut line = serde_json::to_vec(&message)?;
         line.push(b'\n');
         Ok::<_, serde_json::Error>(Bytes::from(line))

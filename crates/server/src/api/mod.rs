@@ -39,6 +39,8 @@ pub struct Api {
     pub images: Arc<ImageStore>,
     /// Bytes of an uploaded image archive.
     pub image_bytes_max: u64,
+    /// Turns true when the server is asked to end: answers without an end of their own end then.
+    pub ending: tokio::sync::watch::Receiver<bool>,
 }
 
 /// The control plane as the workers see it.

@@ -83,9 +83,14 @@ pub enum Next {
 enum Broken {
     /// No byte of an answer was sent.
     Refuse(Failure),
-    /// There is nobody left to answer, or the answer broke off.
-    Close,
+    /// The answer broke off; it had this status.
+    Cut(u16),
+    /// The caller has left before an answer began.
+    Left,
 }
+
+/// How calls are counted whose caller left before an answer began; servers agree on no other number.
+const CALLER_LEFT: u16 = 499;
 
 impl From<Failure> for Broken {
     fn from(failure: Failure) -> Self {
@@ -136,7 +141,7 @@ impl Calls {
             return Err(Failure::Target(entry.id.to_string()));
         }
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        let after = entry.deadline().unwrap_or(self.deadline);
+        let after = entry.deadline().unwrap_or(self.deadline).min(limits::CALL_DEADLINE_MAX);
         let entered = Entered::new(entry)?;
         let stamp = Stamp::request(head, peer, out);
         let is_idempotent = matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE");
@@ -163,15 +168,21 @@ impl Calls {
                     Err(_) => Next::Close,
                 }
             }
-            Err(Broken::Close) => Next::Close,
+            Err(Broken::Cut(status)) => self.close(&call, status),
+            Err(Broken::Left) => self.close(&call, CALLER_LEFT),
         }
+    }
+
+    fn close(&self, call: &Call, status: u16) -> Next {
+        self.count(call, status, Instant::now());
+        Next::Close
     }
 
     /// Copies both ways until both sides of a call that has switched protocols are done.
     pub async fn carry(&self, tunnelled: Tunnel, caller: Inbound) {
         let Tunnel { call, upstream: Switched { seat, stream, early } } = tunnelled;
         let (client, sent) = caller.into_parts();
-        let ended = tunnel(client, sent, stream, early, limits::BODY_IDLE_MAX).await;
+        let ended = tunnel(client, sent, stream, early, limits::TUNNEL_IDLE_MAX).await;
         if let Err(error) = ended {
             tracing::debug!(function = %call.entry().id, %error, "upgraded call ended");
         }
@@ -223,9 +234,8 @@ impl Calls {
                     if is_reused && request.can_repeat(call.is_idempotent) => {}
                 Err(failure) => {
                     if let Some(status) = status {
-                        self.count(call, status, Instant::now());
                         tracing::debug!(function = %call.entry().id, %failure, "an answer broke off");
-                        return Err(Broken::Close);
+                        return Err(Broken::Cut(status));
                     }
                     return Err(call.describe(failure));
                 }
@@ -239,7 +249,7 @@ impl Calls {
             return Ok(seat);
         }
         let waiting = timeout_at(call.deadline(), seat(entry, &*self.activate));
-        let waited = caller.while_here(waiting).await.map_err(|_| Broken::Close)?;
+        let waited = caller.while_here(waiting).await.map_err(|_| Broken::Left)?;
         let (name, after) = (|| entry.id.to_string(), call.after);
         Ok(waited.map_err(|_| Failure::NotReadyInTime { name: name(), after })??)
     }
@@ -256,7 +266,7 @@ impl Calls {
         let give_up = (Instant::now() + limits::CONNECT_RETRY_TIME_MAX).min(call.deadline());
         loop {
             let connecting = timeout_at(call.deadline(), seat.replica().connect());
-            let connected = caller.while_here(connecting).await.map_err(|_| Broken::Close)?;
+            let connected = caller.while_here(connecting).await.map_err(|_| Broken::Left)?;
             let why = match connected {
                 Ok(Ok(stream)) => return Ok((seat, stream)),
                 Ok(Err(why)) => why.to_string(),
@@ -267,7 +277,7 @@ impl Calls {
                 return Err(Failure::Unreachable { name: name(), why }.into());
             }
             let pause = sleep(CONNECT_RETRY_PAUSE);
-            caller.while_here(pause).await.map_err(|_| Broken::Close)?;
+            caller.while_here(pause).await.map_err(|_| Broken::Left)?;
             seat = self.seat(call, caller).await?;
         }
     }
@@ -290,7 +300,7 @@ impl Call {
     fn describe(&self, failure: ExchangeFailure) -> Broken {
         let name = self.entry().id.to_string();
         Broken::Refuse(match failure {
-            ExchangeFailure::CallerLeft => return Broken::Close,
+            ExchangeFailure::CallerLeft => return Broken::Left,
             ExchangeFailure::Late => Failure::NoAnswerInTime { name, after: self.after },
             ExchangeFailure::CallerBody(fault) => Failure::RequestBody { name, fault },
             ExchangeFailure::CallerSilent => Failure::RequestBodySlow(name),

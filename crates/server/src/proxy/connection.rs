@@ -1,6 +1,6 @@
 //! A client's connection: one request after the other, each a call of a function or the control plane's.
 
-use std::{future::poll_fn, io, net::SocketAddr, sync::Mutex};
+use std::{future::poll_fn, io, net::SocketAddr, sync::Mutex, task::Poll};
 
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -32,15 +32,19 @@ pub async fn serve(
     // A connection that fails here was closed by its client already.
     let Ok(stream) = Stream::tcp(stream) else { return };
     let peer = Peer::new(peer);
+    if stream.end_when_stuck(limits::BODY_IDLE_MAX).is_err() {
+        return;
+    }
     let mut caller = Inbound::new(stream);
     // Kept from call to call for its memory.
     let mut request = Outgoing::default();
     loop {
         let asked = poll_fn(|cx| {
-            if ear.hears(cx) && caller.is_between_requests() {
-                return std::task::Poll::Ready(Ok(None));
-            }
-            caller.poll_request(cx, &mut request, |head, out| calls.judge(head, &peer, out))
+            let is_ending = ear.hears(cx);
+            let asked =
+                caller.poll_request(cx, &mut request, |head, out| calls.judge(head, &peer, out));
+            // Of a request that has only begun to arrive nothing is lost.
+            if asked.is_pending() && is_ending { Poll::Ready(Ok(None)) } else { asked }
         })
         .await;
         let may_stay = !ear.has_heard();
@@ -55,7 +59,15 @@ pub async fn serve(
                 }
                 Ok(())
             }
-            Ok(Some(Asked::Lend)) => lend(&mut caller, control, may_stay).await,
+            Ok(Some(Asked::Lend)) => {
+                // To HTTP/1.0 the other server may tell an answer's end by closing.
+                let may_stay = may_stay && !caller.is_http10();
+                let lent = lend(&mut caller, control, may_stay).await;
+                if !may_stay {
+                    break;
+                }
+                lent
+            }
             Ok(Some(Asked::Refuse(failure))) => refuse(&mut caller, &failure, may_stay).await,
             Err(fault) => refuse(&mut caller, &Failure::Request(fault), false).await,
         };

@@ -36,7 +36,10 @@ fn origin_form(target: &str) -> &str {
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return target;
     }
-    rest.find('/').map_or("/", |path| &rest[path..])
+    match rest.find(['/', '?', '#']) {
+        Some(at) if rest[at..].starts_with('/') => &rest[at..],
+        _ => "/",
+    }
 }
 
 /// Writes the target that the function sees: the rest of the path, and the query, untouched. False if it
@@ -76,6 +79,8 @@ mod tests {
         assert_eq!(function("/system/functions"), None);
         assert_eq!(function("/functions/x"), None);
         assert_eq!(function("http://h"), None);
+        assert_eq!(function("http://h?/function/env"), None);
+        assert_eq!(function("http://h#/function/env"), None);
         assert_eq!(function("ftp://h/function/env"), None);
         assert_eq!(function("*"), None);
         assert_eq!(function("/x?http://h/function/env"), None);

@@ -221,7 +221,7 @@ mod tests {
     }
 
     fn stamped(headers: &str) -> (Stamp, BTreeMap<String, Vec<String>>) {
-        let head = format!("POST / HTTP/1.1\r\n{headers}\r\n");
+        let head = format!("POST / HTTP/1.0\r\n{headers}\r\n");
         let mut out = Vec::new();
         let peer = Peer::new("127.0.0.1:5000".parse().unwrap());
         let stamp =
