@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-/// Reads a Go duration (`time.ParseDuration`), without a sign. `None` if it is none.
+/// The longest duration that Go knows: 292 years. Added to any time of this age it is still a time.
+const MOST: Duration = Duration::from_nanos(i64::MAX.unsigned_abs());
+
+/// Reads a Go duration (`time.ParseDuration`), without a sign. `None` if it is none, or too long to be one.
 #[must_use]
 pub fn parse_go(text: &str) -> Option<Duration> {
     if text == "0" {
@@ -18,14 +21,16 @@ pub fn parse_go(text: &str) -> Option<Duration> {
         seconds += number.parse::<f64>().ok()? * unit_seconds(unit)?;
         rest = tail;
     }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(seconds).ok())?
+    let duration = Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= MOST);
+    duration.filter(|_| !text.is_empty())
 }
 
 /// Reads what the watchdogs and the gateway accept: a bare integer is seconds, anything else a Go
 /// duration (contract section 8.1).
 #[must_use]
 pub fn parse_seconds_or_go(text: &str) -> Option<Duration> {
-    text.parse::<u64>().map(Duration::from_secs).ok().or_else(|| parse_go(text))
+    let seconds = text.parse::<u64>().map(|seconds| Duration::from_secs(seconds).min(MOST));
+    seconds.ok().or_else(|| parse_go(text))
 }
 
 fn unit_seconds(unit: &str) -> Option<f64> {
@@ -57,6 +62,10 @@ mod tests {
         check("5", None);
         check("s", None);
         check("1d", None);
+        check("2562047h", Some(2_562_047 * 3_600_000));
+        check("2562048h", None);
+        check("9223372036854775807s", None);
+        assert_eq!(parse_seconds_or_go("18446744073709551615"), Some(MOST));
         check("-1s", None);
         check("99999999999999999999999h", None);
     }
