@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use pinnace_proxy::{
     Stream,
     h1::{
-        Answered, Asked, Exchange, ExchangeFailure, Idle, Inbound, Lent, Limits, Outgoing, tunnel,
+        Answered, Asked, Exchange, ExchangeFailure, Idle, Inbound, Lent, Outgoing, tunnel,
         write_header,
     },
 };
@@ -124,9 +124,9 @@ impl Relay {
                 Some(upstream) => upstream,
                 None => Stream::tcp(TcpStream::connect(self.upstream).await.unwrap()).unwrap(),
             };
-            let limits = Limits { answer_by: Instant::now() + DEADLINE };
+            let answer_by = Instant::now() + DEADLINE;
             let mut exchange =
-                Exchange::new(caller, &mut upstream, request, limits, true, |head, out| {
+                Exchange::new(caller, &mut upstream, request, answer_by, true, |head, out| {
                     for (name, value) in head.passing() {
                         write_header(out, name.as_bytes(), value);
                     }

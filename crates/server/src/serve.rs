@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     io,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::Arc,
     thread::JoinHandle,
     time::Duration,
 };
@@ -18,7 +18,7 @@ use pinnace_sandbox::{
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
 };
 
 use crate::{
@@ -190,10 +190,11 @@ impl Started {
         let api = Api { deployments, access, images, image_bytes_max, ending: is_ending.clone() };
         let api = Arc::new(api);
         serve_metrics(metrics, &catalog)?;
+        let connections_max = (shares.clients / workers).max(1);
         let shared = Arc::new(Shared {
             control: Arc::new(ControlPlane::new(api, tokio::runtime::Handle::current())),
-            live: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
-            connections_max: (shares.clients / workers).max(1),
+            places: (0..workers).map(|_| Arc::new(Semaphore::new(connections_max))).collect(),
+            connections_max,
             ending: is_ending,
         });
         let address = http.address();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use pinnace_core::limits::{
-    CONNECTION_MEMORY_KEPT, PRELIMINARY_ANSWERS_MAX, RESPONSE_HEAD_BYTES_MAX,
+    BODY_IDLE_MAX, CONNECTION_MEMORY_KEPT, PRELIMINARY_ANSWERS_MAX, RESPONSE_HEAD_BYTES_MAX,
 };
 use tokio::time::Instant;
 
@@ -90,13 +90,6 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     }
 }
 
-/// Bounds of an exchange.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// When the answer must have begun.
-    pub answer_by: Instant,
-}
-
 /// An answer that was passed on to its end.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answered {
@@ -130,7 +123,7 @@ pub enum ExchangeFailure {
     #[error("its answer's body broke off: {0}")]
     Body(BodyFault),
     /// Nothing moved for too long, after the answer's head was passed on.
-    #[error("nothing of the bodies moved for {:?}", Inbound::silence_max())]
+    #[error("nothing of the bodies moved for {:?}", BODY_IDLE_MAX)]
     Silent,
     /// The caller has left.
     #[error("the caller has left")]
@@ -139,7 +132,7 @@ pub enum ExchangeFailure {
     #[error("the request's body cannot be passed on: {0}")]
     CallerBody(BodyFault),
     /// The caller sent nothing of its body for too long.
-    #[error("nothing of the request's body came for {:?}", Inbound::silence_max())]
+    #[error("nothing of the request's body came for {:?}", BODY_IDLE_MAX)]
     CallerSilent,
 }
 
@@ -154,7 +147,7 @@ pub struct Exchange<'a, W> {
     caller: &'a mut Inbound,
     upstream: &'a mut Stream,
     request: &'a mut Outgoing,
-    limits: Limits,
+    answer_by: Instant,
     write_head: W,
     upstream_takes_no_more: Option<io::Error>,
     answer: Answer,
@@ -182,12 +175,12 @@ enum Answer {
 }
 
 impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
-    /// An exchange from the beginning of the request.
+    /// An exchange from the beginning of the request, whose answer must begin by `answer_by`.
     pub fn new(
         caller: &'a mut Inbound,
         upstream: &'a mut Stream,
         request: &'a mut Outgoing,
-        limits: Limits,
+        answer_by: Instant,
         may_stay: bool,
         write_head: W,
     ) -> Self {
@@ -196,7 +189,7 @@ impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
             caller,
             upstream,
             request,
-            limits,
+            answer_by,
             write_head,
             upstream_takes_no_more: None,
             answer: Answer::Head(Vec::new()),
@@ -204,7 +197,7 @@ impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
             may_stay,
             awaits_body: false,
             moved: true,
-            still_since: limits.answer_by,
+            still_since: answer_by,
         }
     }
 
@@ -512,18 +505,18 @@ impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
         }
         if !begun && !self.awaits_body {
             // The usual wait, for the function: no clock is read.
-            let late = self.caller.patience.poll(cx, self.limits.answer_by);
+            let late = self.caller.patience.poll(cx, self.answer_by);
             return late.map(|()| ExchangeFailure::Late);
         }
         if std::mem::take(&mut self.moved) {
             self.still_since = Instant::now();
         }
-        let silent = self.still_since + Inbound::silence_max();
-        let until = if begun { silent } else { silent.min(self.limits.answer_by) };
+        let silent = self.still_since + BODY_IDLE_MAX;
+        let until = if begun { silent } else { silent.min(self.answer_by) };
         ready!(self.caller.patience.poll(cx, until));
         Poll::Ready(match begun {
             true => ExchangeFailure::Silent,
-            false if until == self.limits.answer_by => ExchangeFailure::Late,
+            false if until == self.answer_by => ExchangeFailure::Late,
             false => ExchangeFailure::CallerSilent,
         })
     }

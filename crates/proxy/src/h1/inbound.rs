@@ -4,7 +4,6 @@ use std::{
     future::poll_fn,
     io::{self, Write},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use pinnace_core::limits::{
@@ -185,10 +184,10 @@ impl Inbound {
         self.sent < self.unsent.len()
     }
 
-    /// Whether the request under way is of HTTP/1.0.
+    /// Whether the caller would send another request after the one under way.
     #[must_use]
-    pub fn is_http10(&self) -> bool {
-        self.request.is_http10
+    pub fn keeps_alive(&self) -> bool {
+        self.request.keeps_alive
     }
 
     /// A head that had come in pieces, or came together with an earlier request.
@@ -247,7 +246,10 @@ impl Inbound {
         let Some(taken) = taken else { return Ok(None) };
         let (asked, size) = taken?;
         let mut used = 0;
-        if !matches!(asked, Asked::Lend) {
+        if matches!(asked, Asked::Lend) {
+            // The other server may tell the end of an answer to HTTP/1.0 by closing.
+            self.request.keeps_alive &= !self.request.is_http10;
+        } else {
             out.has_body = !self.body.is_ended();
             let body = recode(&mut self.body, self.encoder, &input[size..], &mut out.bytes);
             // Told when the body is read on, to whoever does that.
@@ -439,11 +441,6 @@ impl Inbound {
     #[must_use]
     pub fn into_parts(self) -> (Stream, Vec<u8>) {
         (self.stream, self.held)
-    }
-
-    /// How long the request's body was silent, at most, before it is given up.
-    pub(super) const fn silence_max() -> Duration {
-        BODY_IDLE_MAX
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use http_body::{Body, Frame, SizeHint};
@@ -23,22 +23,15 @@ use super::Inbound;
 pub struct Lent<'a> {
     caller: &'a mut Inbound,
     head_left: usize,
-    answered: Arc<Answered>,
+    answered: Arc<AtomicBool>,
     /// Whether all of the answer has been written.
     is_written: bool,
-}
-
-/// Told when the answer has been made.
-#[derive(Debug, Default)]
-struct Answered {
-    done: AtomicBool,
-    reader: futures_util::task::AtomicWaker,
 }
 
 /// Goes with the answer's body, and is dropped when all of that was handed over; what the other server still
 /// holds of it is out after its next flush.
 #[derive(Debug)]
-pub struct Returned(Arc<Answered>);
+pub struct Returned(Arc<AtomicBool>);
 
 /// An answer's body that gives the connection back when it is done with.
 #[derive(Debug)]
@@ -76,8 +69,7 @@ impl<B: Body + Unpin> Body for LentBody<B> {
 
 impl Drop for Returned {
     fn drop(&mut self) {
-        self.0.done.store(true, Ordering::Release);
-        self.0.reader.wake();
+        self.0.store(true, Ordering::Release);
     }
 }
 
@@ -85,7 +77,7 @@ impl<'a> Lent<'a> {
     /// Lends a connection whose request was judged [`super::Asked::Lend`]; the second value is to be dropped
     /// together with the answer's body.
     pub fn new(caller: &'a mut Inbound) -> (Self, Returned) {
-        let answered = Arc::new(Answered::default());
+        let answered = Arc::new(AtomicBool::new(false));
         let head_left = caller.request.lent_head;
         let lent = Self { caller, head_left, answered: answered.clone(), is_written: false };
         (lent, Returned(answered))
@@ -106,8 +98,7 @@ impl<'a> Lent<'a> {
         Ok(())
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>, waker: &Waker) -> Poll<io::Result<()>> {
-        self.answered.reader.register(waker);
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_written {
             return Poll::Ready(Ok(()));
         }
@@ -134,8 +125,7 @@ impl AsyncRead for Lent<'_> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.head_left == 0 && this.caller.body.is_ended() {
-            let waker = cx.waker().clone();
-            return this.poll_end(cx, &waker);
+            return this.poll_end(cx);
         }
         if this.caller.held.is_empty() {
             let from = buf.filled().len();
@@ -159,12 +149,12 @@ impl AsyncWrite for Lent<'_> {
         self.get_mut().caller.stream.poll_send(cx, buf)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // Asked for when nothing is left to write.
-        if !this.is_written && this.answered.done.load(Ordering::Acquire) {
+        // Asked for when nothing is left to write. The other server runs in this task, and is to read on.
+        if !this.is_written && this.answered.load(Ordering::Acquire) {
             this.is_written = true;
-            this.answered.reader.wake();
+            cx.waker().wake_by_ref();
         }
         Poll::Ready(Ok(()))
     }

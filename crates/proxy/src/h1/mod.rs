@@ -21,7 +21,7 @@ mod scratch;
 mod tunnel;
 
 pub use body::{BodyFault, Framing};
-pub use exchange::{Answered, Exchange, ExchangeFailure, Limits, Outgoing};
+pub use exchange::{Answered, Exchange, ExchangeFailure, Outgoing};
 pub use head::{HeadFault, RequestHead, ResponseHead, write_header};
 pub use idle::Idle;
 pub use inbound::{Asked, Inbound};

@@ -5,9 +5,7 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 use pinnace_core::{limits, name::DEFAULT_NAMESPACE};
 use pinnace_proxy::{
     Stream,
-    h1::{
-        Answered, Asked, Exchange, ExchangeFailure, Inbound, Limits, Outgoing, RequestHead, tunnel,
-    },
+    h1::{Answered, Asked, Exchange, ExchangeFailure, Inbound, Outgoing, RequestHead, tunnel},
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -210,11 +208,16 @@ impl Calls {
                     connected
                 }
             };
-            let limits = Limits { answer_by: call.deadline() };
-            let mut exchange =
-                Exchange::new(caller, &mut upstream, request, limits, may_stay, |head, out| {
+            let mut exchange = Exchange::new(
+                caller,
+                &mut upstream,
+                request,
+                call.deadline(),
+                may_stay,
+                |head, out| {
                     call.stamp.answer(head, out);
-                });
+                },
+            );
             let outcome = poll_fn(|cx| exchange.poll(cx)).await;
             let status = exchange.status();
             match outcome {

@@ -59,15 +59,7 @@ pub async fn serve(
                 }
                 Ok(())
             }
-            Ok(Some(Asked::Lend)) => {
-                // To HTTP/1.0 the other server may tell an answer's end by closing.
-                let may_stay = may_stay && !caller.is_http10();
-                let lent = lend(&mut caller, control, may_stay).await;
-                if !may_stay {
-                    break;
-                }
-                lent
-            }
+            Ok(Some(Asked::Lend)) => lend(&mut caller, control, may_stay).await,
             Ok(Some(Asked::Refuse(failure))) => refuse(&mut caller, &failure, may_stay).await,
             Err(fault) => refuse(&mut caller, &Failure::Request(fault), false).await,
         };
@@ -96,6 +88,7 @@ pub async fn refuse(caller: &mut Inbound, failure: &Failure, may_stay: bool) -> 
 /// # Errors
 /// The client has left.
 async fn lend(caller: &mut Inbound, control: &dyn Control, may_stay: bool) -> io::Result<()> {
+    let stays = may_stay && caller.keeps_alive();
     let (lent, returned) = Lent::new(caller);
     let returned = Mutex::new(Some(returned));
     let service = service_fn(|request: Request<Incoming>| {
@@ -107,7 +100,7 @@ async fn lend(caller: &mut Inbound, control: &dyn Control, may_stay: bool) -> io
         })
     });
     let mut connection = http1::Builder::new()
-        .keep_alive(may_stay)
+        .keep_alive(stays)
         .max_buf_size(limits::REQUEST_HEAD_BYTES_MAX)
         .max_headers(limits::HEADERS_MAX)
         .serve_connection(TokioIo::new(lent), service);

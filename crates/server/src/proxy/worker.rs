@@ -6,10 +6,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -46,12 +43,19 @@ pub trait Control: Send + Sync {
 pub struct Shared {
     /// The control plane.
     pub control: Arc<dyn Control>,
-    /// Connections that each worker serves now.
-    pub live: Box<[AtomicUsize]>,
-    /// Client connections that one worker serves at once; further ones wait in the kernel.
+    /// Each worker's places for client connections; when all are taken further ones wait in the kernel.
+    pub places: Box<[Arc<Semaphore>]>,
+    /// How many places each worker has.
     pub connections_max: usize,
     /// Turns true when the server is asked to end.
     pub ending: watch::Receiver<bool>,
+}
+
+/// A connection on its way to another worker, with its place there: so no more are under way than places.
+pub struct HandedOver {
+    stream: StdStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
 }
 
 /// A worker that is about to start.
@@ -61,9 +65,9 @@ pub struct Worker {
     /// Its listener.
     pub listener: StdListener,
     /// Connections that other workers hand over.
-    pub inbox: mpsc::UnboundedReceiver<(StdStream, SocketAddr)>,
+    pub inbox: mpsc::UnboundedReceiver<HandedOver>,
     /// The other workers' inboxes, and its own, by number.
-    pub outboxes: Vec<mpsc::UnboundedSender<(StdStream, SocketAddr)>>,
+    pub outboxes: Vec<mpsc::UnboundedSender<HandedOver>>,
     /// What all share.
     pub shared: Arc<Shared>,
 }
@@ -86,8 +90,8 @@ impl Worker {
     async fn run(mut self) -> io::Result<()> {
         self.listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(self.listener.try_clone()?)?;
-        let places = Arc::new(Semaphore::new(self.shared.connections_max));
         let number = self.calls.worker;
+        let places = self.shared.places[number].clone();
         let calls = Arc::new(self.calls);
         let connections = Arc::new(Connections::default());
         let mut ending = self.shared.ending.clone();
@@ -96,13 +100,15 @@ impl Worker {
             tokio::select! {
                 accepted = accept(&listener, &places) => {
                     let (stream, peer, place) = accepted;
-                    match emptier(&self.shared.live, number) {
-                        Some(other) => hand_over(&self.outboxes[other], stream, peer),
+                    match emptier(&self.shared.places, number) {
+                        Some((other, place)) => {
+                            hand_over(&self.outboxes[other], stream, peer, place);
+                        }
                         None => serve(&calls, &self.shared, &connections, stream, peer, place),
                     }
                 }
-                Some((stream, peer)) = self.inbox.recv() => {
-                    take_over(&calls, &self.shared, &connections, stream, peer, &places);
+                Some(handed) = self.inbox.recv() => {
+                    take_over(&calls, &self.shared, &connections, handed);
                 }
                 _ = sweep.tick() => close_idle(&calls),
                 _ = ending.wait_for(|ending| *ending) => break,
@@ -110,8 +116,8 @@ impl Worker {
         }
         drop(listener);
         self.inbox.close();
-        while let Some((stream, peer)) = self.inbox.recv().await {
-            take_over(&calls, &self.shared, &connections, stream, peer, &places);
+        while let Ok(handed) = self.inbox.try_recv() {
+            take_over(&calls, &self.shared, &connections, handed);
         }
         connections.end();
         let all = u32::try_from(self.shared.connections_max).unwrap_or(u32::MAX);
@@ -136,22 +142,24 @@ async fn accept(
     }
 }
 
-/// The worker with the fewest connections, if it has so many fewer than this one.
-fn emptier(live: &[AtomicUsize], own: usize) -> Option<usize> {
-    let count = |worker: usize| live[worker].load(Ordering::Relaxed);
-    let emptiest = (0..live.len()).min_by_key(|worker| count(*worker))?;
-    (count(emptiest) + IMBALANCE_MAX <= count(own)).then_some(emptiest)
+/// A place at the worker with the most free ones, if it has so many more than this one.
+fn emptier(places: &[Arc<Semaphore>], own: usize) -> Option<(usize, OwnedSemaphorePermit)> {
+    let free = |worker: usize| places[worker].available_permits();
+    let emptiest = (0..places.len()).max_by_key(|worker| free(*worker))?;
+    if free(emptiest) < free(own) + IMBALANCE_MAX {
+        return None;
+    }
+    Some((emptiest, places[emptiest].clone().try_acquire_owned().ok()?))
 }
 
 fn hand_over(
-    outbox: &mpsc::UnboundedSender<(StdStream, SocketAddr)>,
+    outbox: &mpsc::UnboundedSender<HandedOver>,
     stream: TcpStream,
     peer: SocketAddr,
+    place: OwnedSemaphorePermit,
 ) {
-    // The inbox is bounded by its owner's places: what waits there has left the kernel's backlog, but is
-    // no more than other workers could accept.
     match stream.into_std() {
-        Ok(stream) => drop(outbox.send((stream, peer))),
+        Ok(stream) => drop(outbox.send(HandedOver { stream, peer, place })),
         Err(error) => tracing::debug!(%error, "a connection was lost on the way to its worker"),
     }
 }
@@ -161,25 +169,17 @@ fn close_idle(calls: &Calls) {
     calls.catalog.each_ready(|replica| replica.sweep(calls.worker, now));
 }
 
-/// Serves a connection that another worker accepted, once there is a place for it.
+/// Serves a connection that another worker accepted.
 fn take_over(
     calls: &Arc<Calls>,
     shared: &Arc<Shared>,
     connections: &Connections,
-    stream: StdStream,
-    peer: SocketAddr,
-    places: &Arc<Semaphore>,
+    handed: HandedOver,
 ) {
-    match (TcpStream::from_std(stream), places.clone().try_acquire_owned()) {
-        (Ok(stream), Ok(place)) => serve(calls, shared, connections, stream, peer, place),
-        (Ok(_), Err(_)) => tracing::warn!(
-            %peer,
-            most = shared.connections_max,
-            "a connection was closed: its worker serves the most it may (the descriptor limit decides)"
-        ),
-        (Err(error), _) => {
-            tracing::debug!(%error, "a connection was lost on the way to its worker");
-        }
+    let HandedOver { stream, peer, place } = handed;
+    match TcpStream::from_std(stream) {
+        Ok(stream) => serve(calls, shared, connections, stream, peer, place),
+        Err(error) => tracing::debug!(%error, "a connection was lost on the way to its worker"),
     }
 }
 
@@ -194,10 +194,7 @@ fn serve(
     let (calls, shared) = (calls.clone(), shared.clone());
     let ear = connections.ear();
     tokio::spawn(async move {
-        let live = &shared.live[calls.worker];
-        live.fetch_add(1, Ordering::Relaxed);
         connection::serve(&calls, &*shared.control, ear, stream, peer).await;
-        live.fetch_sub(1, Ordering::Relaxed);
         drop(place);
     });
 }
