@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{
     BodyFault, Framing, HeadFault, Inbound, RequestHead, ResponseHead,
     body::{Decoder, Encoder, recode},
-    head::{self, write_header},
+    head::{self, write_header, write_number},
     inbound::has_head_end,
     scratch,
 };
@@ -70,23 +70,7 @@ pub(super) fn write_framing(head: &mut Vec<u8>, framing: Framing) {
     match framing {
         Framing::None | Framing::UntilClose => {}
         Framing::Chunked => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Framing::Length(length) => {
-            let mut digits = [0; 20];
-            write_header(head, b"content-length", decimal(length, &mut digits));
-        }
-    }
-}
-
-/// A number in digits.
-fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or_default();
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
-        }
+        Framing::Length(length) => write_number(head, b"content-length", length),
     }
 }
 
@@ -440,9 +424,8 @@ impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
     }
 
     fn begin_head(&mut self, head: &ResponseHead<'_>, output: &mut Vec<u8>) {
-        let mut digits = [0; 20];
         output.extend_from_slice(b"HTTP/1.1 ");
-        output.extend_from_slice(decimal(u64::from(head.status), &mut digits));
+        output.extend_from_slice(itoa::Buffer::new().format(head.status).as_bytes());
         output.push(b' ');
         output.extend_from_slice(head.reason.as_bytes());
         output.extend_from_slice(b"\r\n");

@@ -58,7 +58,6 @@ pub struct RequestHead<'b> {
     pub framing: Framing,
     /// Whether the caller waits to be told to send the body.
     pub expects_continue: bool,
-    headers: &'b [Header<'b>],
     hop: Hop<'b>,
 }
 
@@ -69,14 +68,14 @@ pub struct ResponseHead<'b> {
     pub status: u16,
     /// The words after it.
     pub reason: &'b str,
-    is_http10: bool,
-    headers: &'b [Header<'b>],
     hop: Hop<'b>,
 }
 
-/// What a message says of its connection and of its body's end.
+/// A message's headers, and what they say of its connection and of its body's end.
 #[derive(Debug, Default)]
 struct Hop<'b> {
+    headers: &'b [Header<'b>],
+    is_http10: bool,
     close: bool,
     keep_alive: bool,
     upgrade_named: bool,
@@ -123,8 +122,8 @@ impl Kind {
 }
 
 impl<'b> Hop<'b> {
-    fn of(headers: &'b [Header<'b>]) -> Result<Self, HeadFault> {
-        let mut hop = Self::default();
+    fn of(headers: &'b [Header<'b>], version: Option<u8>) -> Result<Self, HeadFault> {
+        let mut hop = Self { headers, is_http10: version == Some(0), ..Self::default() };
         for header in headers {
             match Kind::of(header.name.as_bytes()) {
                 Kind::EndToEnd | Kind::OtherHop => {}
@@ -192,6 +191,15 @@ impl<'b> Hop<'b> {
     fn upgrade(&self) -> Option<&'b [u8]> {
         self.upgrade.filter(|_| self.upgrade_named)
     }
+
+    fn passing(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
+        let passing = self.headers.iter().filter(|header| self.passes(header));
+        passing.map(|header| (header.name, header.value))
+    }
+
+    fn keeps_alive(&self) -> bool {
+        !self.close && (!self.is_http10 || self.keep_alive)
+    }
 }
 
 /// Decimal digits, and nothing else.
@@ -225,8 +233,8 @@ pub fn request<T>(
     else {
         return Ok(None);
     };
-    let mut hop = Hop::of(parsed.headers)?;
-    let is_http10 = parsed.version == Some(0);
+    let mut hop = Hop::of(parsed.headers, parsed.version)?;
+    let is_http10 = hop.is_http10;
     let framing = match (hop.chunked, hop.length) {
         (true, Some(_)) => return Err(HeadFault::LengthAndEncoding),
         (true, None) if is_http10 => return Err(HeadFault::Encoding),
@@ -248,7 +256,6 @@ pub fn request<T>(
         is_http10,
         framing,
         expects_continue: hop.expects_continue && !is_http10,
-        headers: parsed.headers,
         hop,
     };
     Ok(Some(show(&head, size)))
@@ -267,12 +274,10 @@ pub fn response<T>(
     let config = httparse::ParserConfig::default();
     let status = config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut headers);
     let Status::Complete(size) = status.map_err(fault)? else { return Ok(None) };
-    let hop = Hop::of(parsed.headers)?;
+    let hop = Hop::of(parsed.headers, parsed.version)?;
     let head = ResponseHead {
         status: parsed.code.unwrap_or_default(),
         reason: parsed.reason.unwrap_or_default(),
-        is_http10: parsed.version == Some(0),
-        headers: parsed.headers,
         hop,
     };
     Ok(Some(show(&head, size)))
@@ -299,6 +304,11 @@ pub fn clean_trailer(trailer: &[u8]) -> Option<Vec<u8>> {
     Some(clean)
 }
 
+/// Writes a header whose value is a number.
+pub fn write_number(output: &mut Vec<u8>, name: &[u8], number: u64) {
+    write_header(output, name, itoa::Buffer::new().format(number).as_bytes());
+}
+
 /// Writes a header.
 pub fn write_header(output: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     output.reserve(name.len() + value.len() + 4);
@@ -311,8 +321,7 @@ pub fn write_header(output: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 impl<'b> RequestHead<'b> {
     /// The headers that go on to the next hop, as they were sent.
     pub fn passing(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
-        let passing = self.headers.iter().filter(|header| self.hop.passes(header));
-        passing.map(|header| (header.name, header.value))
+        self.hop.passing()
     }
 
     /// The protocol that it asks to switch to.
@@ -324,15 +333,14 @@ impl<'b> RequestHead<'b> {
     /// Whether the caller would send another request after this one.
     #[must_use]
     pub fn keeps_alive(&self) -> bool {
-        !self.hop.close && (!self.is_http10 || self.hop.keep_alive)
+        self.hop.keeps_alive()
     }
 }
 
 impl<'b> ResponseHead<'b> {
     /// The headers that go on to the caller, as they were sent.
     pub fn passing(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
-        let passing = self.headers.iter().filter(|header| self.hop.passes(header));
-        passing.map(|header| (header.name, header.value))
+        self.hop.passing()
     }
 
     /// The protocol that it has switched to.
@@ -346,7 +354,7 @@ impl<'b> ResponseHead<'b> {
     #[must_use]
     pub fn keeps_alive(&self) -> bool {
         let is_plain = !self.hop.chunked || self.hop.length.is_none();
-        is_plain && !self.hop.close && (!self.is_http10 || self.hop.keep_alive)
+        is_plain && self.hop.keeps_alive()
     }
 
     /// The length it names, whether or not a body of that length follows.

@@ -22,7 +22,7 @@ mod tunnel;
 
 pub use body::{BodyFault, Framing};
 pub use exchange::{Answered, Exchange, ExchangeFailure, Outgoing};
-pub use head::{HeadFault, RequestHead, ResponseHead, write_header};
+pub use head::{HeadFault, RequestHead, ResponseHead, write_header, write_number};
 pub use idle::Idle;
 pub use inbound::{Asked, Inbound};
 pub use lent::{Lent, LentBody, Returned};

@@ -2,12 +2,11 @@
 
 use std::{
     cell::RefCell,
-    io::Write,
     net::SocketAddr,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use pinnace_proxy::h1::{RequestHead, ResponseHead, write_header};
+use pinnace_proxy::h1::{RequestHead, ResponseHead, write_header, write_number};
 use uuid::Uuid;
 
 const CALL_ID: &[u8] = b"X-Call-Id";
@@ -84,7 +83,7 @@ impl Stamp {
             write_header(out, name.as_bytes(), value);
         }
         let started = since_epoch();
-        write_header(out, START_TIME, digits(started.as_nanos()).as_bytes());
+        write_number(out, START_TIME, nanos(started));
         let made_call_id = (!seen.call_id).then(|| {
             let call_id = random_id();
             write_header(out, CALL_ID, &call_id);
@@ -126,7 +125,7 @@ impl Stamp {
         if let Some(call_id) = &self.made_call_id {
             write_header(out, CALL_ID, call_id);
         }
-        write_header(out, START_TIME, digits(self.started.as_nanos()).as_bytes());
+        write_number(out, START_TIME, nanos(self.started));
         if !is_named {
             write_header(out, SERVED_BY, VERSION.as_bytes());
         }
@@ -150,6 +149,11 @@ fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// A clock that shows more than 64 bits is cut off.
+fn nanos(since_epoch: Duration) -> u64 {
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Writes when an answer was made (RFC 9110 section 6.6.1). The text is made once a second.
 fn write_date(out: &mut Vec<u8>) {
     thread_local! {
@@ -163,27 +167,6 @@ fn write_date(out: &mut Vec<u8>) {
         }
         write_header(out, DATE, text.as_bytes());
     });
-}
-
-/// A number as text, without an allocation.
-struct Digits {
-    text: [u8; 20],
-    used: usize,
-}
-
-impl Digits {
-    fn as_bytes(&self) -> &[u8] {
-        &self.text[..self.used]
-    }
-}
-
-fn digits(number: u128) -> Digits {
-    let mut text = [0; 20];
-    let mut left = text.as_mut_slice();
-    // 20 digits hold every 64-bit number; a clock that shows more is cut off.
-    let _ = write!(left, "{}", u64::try_from(number).unwrap_or(u64::MAX));
-    let used = 20 - left.len();
-    Digits { text, used }
 }
 
 fn random_id() -> [u8; CALL_ID_CHARS] {
