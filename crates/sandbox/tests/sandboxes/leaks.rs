@@ -32,8 +32,9 @@ fn nothing_is_left_of_many_sandboxes() {
     let fds = || entries(&format!("/proc/{spawner}/fd"));
     let mounted = || fs::read_to_string(format!("/proc/{spawner}/mountinfo")).unwrap();
     // It listens before it has a mount namespace of its own; with its first sandbox it has.
-    let mut first = host.start(&host.spec(root.clone(), &["true"]));
+    let mut first = host.start(&host.spec(root.clone(), &["sleep", "1000"]));
     first.attach().unwrap();
+    first.stop(std::time::Duration::from_millis(1));
     first.exit();
     host.clean_up(&first);
     let (fds_before, mounted_before) = (fds(), mounted());
