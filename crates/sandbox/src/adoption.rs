@@ -69,7 +69,8 @@ pub fn wait_for_end(pidfd: &OwnedFd, time: std::time::Duration) -> bool {
     matches!(poll(&mut polled, timeout.as_ref()), Ok(1..))
 }
 
-fn has_ended(pidfd: &OwnedFd) -> bool {
+/// Whether a process has ended.
+pub fn has_ended(pidfd: &OwnedFd) -> bool {
     wait_for_end(pidfd, std::time::Duration::ZERO)
 }
 

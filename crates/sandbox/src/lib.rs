@@ -26,6 +26,7 @@ pub mod protocol;
 mod rootfs;
 mod seccomp;
 mod slot;
+mod slots;
 pub mod spawner;
 mod start;
 pub mod sweep;

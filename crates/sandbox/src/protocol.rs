@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | `replica.json` | server, before the start | whose replica this is |
 //! | `fn.sock` | server | the listener of a function with our watchdog |
-//! | `pid` | spawner, before the child goes on | `PID START_TIME` of the init as the host counts |
+//! | `pid` | spawner, before the init has its orders | `PID START_TIME` of the init as the host counts |
 //! | `init.sock` | spawner | where a server reaches the init |
 //! | `exit.json` | init, when the function has ended | a `pinnace_core::Exit` |
 
@@ -21,13 +21,23 @@ use pinnace_core::{Exit, image::User};
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages; part of the spawner's socket name.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// An empty sandbox, which the server names: made ahead, or with the start that needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotSpec {
+    /// Unique on this host, a DNS label. Names its cgroup.
+    pub name: String,
+    /// First host id of the range of 65,536 that its user namespace maps to its 0. `None` where the host
+    /// cannot (no user namespace as root; own id alone as an ordinary user).
+    pub id_base: Option<u32>,
+}
 
 /// What a sandbox is to be.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SandboxSpec {
-    /// The replica's id: unique on this host, a DNS label. Names its cgroup.
-    pub id: String,
+    /// The slot to take. It is made now if the spawner has none of this name.
+    pub slot: SlotSpec,
     /// The replica's directory on the host, mode 0700.
     pub dir: PathBuf,
     /// Host name inside.
@@ -48,9 +58,6 @@ pub struct SandboxSpec {
     pub stop_signal: i32,
     /// Bounds of its resources.
     pub bounds: Bounds,
-    /// First host id of the range of 65,536 that this sandbox's user namespace maps to its 0.
-    /// `None` where the host cannot (no user namespace as root; own id alone as an ordinary user).
-    pub id_base: Option<u32>,
     /// Whether the message carries the function's listening socket. The function then has it as
     /// descriptor [`LISTEN_FD`] and must write one byte to descriptor [`READY_FD`] when it serves.
     pub listens: bool,
@@ -87,7 +94,7 @@ pub struct Bind {
 
 /// Bounds of a sandbox's resources. What the host cannot enforce is left out and said by
 /// `host::missing`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
     /// Memory, in bytes.
     pub memory_bytes: u64,
@@ -103,10 +110,25 @@ pub struct Bounds {
     pub tmp_bytes: u64,
 }
 
-/// Server to spawner.
+/// Server to spawner. The spawner serves one server at a time: a new connection replaces the old, and
+/// slots that were made ahead for the old one are given up.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "say")]
 pub enum ToSpawner {
+    /// Make a slot ahead. Answered by [`FromSpawner::Prepared`] once its init is parked.
+    Prepare {
+        /// Comes back in the answer.
+        request: u64,
+        /// What to make.
+        slot: SlotSpec,
+        /// The bounds that most sandboxes have: others cost their start a little.
+        bounds: Bounds,
+    },
+    /// Give a slot that was made ahead up. Its cgroup is the server's to remove.
+    Retire {
+        /// Its name.
+        slot: String,
+    },
     /// Make and start a sandbox. Carries the function's listener if it `listens`.
     Start {
         /// Comes back in the answer.
@@ -129,6 +151,16 @@ pub enum ToSpawner {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "say")]
 pub enum FromSpawner {
+    /// The slot's init waits for orders.
+    Prepared {
+        /// Which request this answers.
+        request: u64,
+    },
+    /// A slot that was made ahead has ended by itself. Its cgroup is the server's to remove.
+    Lost {
+        /// Its name.
+        slot: String,
+    },
     /// The sandbox exists and its init has its orders. Carries the init's pidfd.
     Started {
         /// Which request this answers.
@@ -136,7 +168,7 @@ pub enum FromSpawner {
         /// The init's process id on the host.
         pid: i32,
     },
-    /// The sandbox could not be made; nothing of it is left.
+    /// The sandbox or slot could not be made; nothing of it is left.
     Refused {
         /// Which request this answers.
         request: u64,

@@ -1,17 +1,12 @@
 //! Slots: empty sandboxes whose init is parked.
 //!
-//! [`Slot::make`] clones a process into its namespaces, gives it its ids and its cgroup, and lets it go
-//! on to become an init, which waits. [`Slot::start`] gives that init its orders. What stands between
-//! the two is what a start costs once slots are made ahead.
+//! [`Slot::make`] makes the control group, clones a process into its namespaces, gives it its ids, and
+//! lets it go on to become an init, which prepares what needs no function and waits. [`Slot::start`] gives
+//! that init its orders. What stands between the two is what a start costs once slots are made ahead.
 
 use std::{
-    fs,
-    io::{self, Write as _},
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::OpenOptionsExt as _,
-    },
-    path::Path,
+    fs, io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
 };
 
 use pinnace_core::Exit;
@@ -19,26 +14,33 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::{
     adoption,
-    cgroup::Group,
+    cgroup::{Cgroups, Group},
     channel::Channel,
     failed::Doing as _,
-    init::orders::{Gift, ORDERS_FD, Orders},
-    protocol::SandboxSpec,
+    init::orders::{GO, Gift, ORDERS_FD, Orders, Outfit, Parked},
+    patience,
+    protocol::{Bounds, SandboxSpec, SlotSpec},
     sys::{self, Cloned, SingleThreaded},
 };
 
 /// An empty sandbox.
 #[derive(Debug)]
 pub struct Slot {
+    /// What it was made by.
+    pub spec: SlotSpec,
     /// Its init's process id, as the spawner counts.
     pub pid: i32,
     /// Its init.
     pub pidfd: OwnedFd,
+    /// When its init started; see [`adoption::start_time`].
+    pub start_time: u64,
     /// Its user namespace, if it has one of its own with a range of ids.
     pub namespace: Option<OwnedFd>,
-    single_id: bool,
-    orders: Channel,
-    exit_file: OwnedFd,
+    /// Where the kernel counts its processes that were ended for want of memory.
+    oom_events: Option<OwnedFd>,
+    /// The bounds that its control group has.
+    bounds: Bounds,
+    channel: Channel,
 }
 
 /// What the making of every slot needs.
@@ -46,10 +48,16 @@ pub struct Slot {
 pub struct Workshop<'s> {
     /// This process has one thread.
     pub proof: &'s SingleThreaded,
+    /// The control groups.
+    pub cgroups: &'s Cgroups,
     /// The init's program.
     pub init: BorrowedFd<'s>,
     /// /dev/null, open.
     pub null: BorrowedFd<'s>,
+    /// Detached mount tree for /dev.
+    pub devices: OwnedFd,
+    /// File of seccomp programs.
+    pub seccomp: BorrowedFd<'s>,
     /// Whether the spawner is an ordinary user's, in a user namespace that has one id.
     pub ordinary_user: bool,
 }
@@ -57,8 +65,9 @@ pub struct Workshop<'s> {
 /// Ids that a range has.
 const IDS: u32 = 65_536;
 
-/// Word that lets a new process go on.
-const GO: &str = "go";
+/// How long the spawner waits for the processes of a slot that it gives up to end; a killed one takes
+/// milliseconds.
+const ABANDON_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 
 const NAMESPACES: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
@@ -67,63 +76,114 @@ const NAMESPACES: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWNET;
 
 impl Slot {
-    /// Makes a slot in a replica's directory, in which it writes `pid` and `exit.json`.
+    /// Makes a slot. Its init may not have come to be parked yet: see [`Self::parked`].
     ///
     /// # Errors
-    /// With what failed. A process that may have been made by then ends by itself.
-    pub fn make(
+    /// With what failed; nothing of it is left.
+    pub fn make(shop: &Workshop<'_>, spec: &SlotSpec, bounds: &Bounds) -> io::Result<Self> {
+        let group = shop.cgroups.create(&spec.name, bounds)?;
+        let made = Self::populate(shop, spec, bounds, group);
+        if made.is_err() {
+            // A process that was made by then ends by itself, since its channel closes; what cannot be
+            // removed now is found by the server's next sweep.
+            let _ = shop.cgroups.remove(&spec.name);
+        }
+        made
+    }
+
+    fn populate(
         shop: &Workshop<'_>,
-        dir: &Path,
-        id_base: Option<u32>,
-        group: &Group,
+        spec: &SlotSpec,
+        bounds: &Bounds,
+        group: Group,
     ) -> io::Result<Self> {
-        let (orders, far_orders) = Channel::pair()?;
-        let exit_file = new_file(&dir.join("exit.json"))?;
-        let own_ids = shop.ordinary_user || id_base.is_some();
+        let (channel, far) = Channel::pair()?;
+        let own_ids = shop.ordinary_user || spec.id_base.is_some();
         let user = if own_ids { libc::CLONE_NEWUSER } else { 0 };
-        let into = group.directory.as_ref().map(AsFd::as_fd);
+        let into = group.directory.as_ref().map(|directory| directory.as_fd());
         let cloned = sys::clone_process(shop.proof, NAMESPACES | user, into)
             .doing(|| "clone a process into new namespaces")?;
         let (pid, pidfd) = match cloned {
             Cloned::Parent { pid, pidfd } => (pid, pidfd),
             Cloned::Child => {
                 // The far end's only other holder must be the parent, whose end tells this process to go.
-                drop(orders);
-                Newborn { shop, orders: far_orders, exit_file, group, own_ids }.live()
+                drop(channel);
+                Newborn { shop, channel: far, group: &group, own_ids }.live()
             }
         };
-        drop(far_orders);
+        drop(far);
         if own_ids {
-            map_ids(pid, id_base).doing(|| "map user ids")?;
+            map_ids(pid, spec.id_base).doing(|| "map user ids")?;
         }
-        let namespace = match id_base {
+        let namespace = match spec.id_base {
             Some(_) => Some(fs::File::open(format!("/proc/{pid}/ns/user"))?.into()),
             None => None,
         };
         let start_time = adoption::start_time(pid)?;
-        new_file(&dir.join("pid")).and_then(|file| {
-            fs::File::from(file).write_all(format!("{pid} {start_time}\n").as_bytes())
-        })?;
-        orders.send(&GO, &[])?;
-        Ok(Self { pid, pidfd, namespace, single_id: shop.ordinary_user, orders, exit_file })
+        channel.send(&GO, &[])?;
+        Outfit::send(shop.ordinary_user, shop.devices.as_fd(), shop.seccomp, &channel)?;
+        Ok(Self {
+            spec: spec.clone(),
+            pid,
+            pidfd,
+            start_time,
+            namespace,
+            oom_events: group.oom_events,
+            bounds: bounds.clone(),
+            channel,
+        })
     }
 
-    /// Gives the slot's init its orders, with these descriptors beside its own.
+    /// What its init has said of itself: `None` if nothing yet.
+    #[must_use]
+    pub fn parked(&self) -> Option<Parked> {
+        match self.channel.try_recv::<Parked>() {
+            Ok(Some((parked, _))) => Some(parked),
+            Ok(None) => Some(Err("its init has ended".to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => Some(Err(format!("its init cannot be heard: {error}"))),
+        }
+    }
+
+    /// Gives the slot's init its orders, with these descriptors beside its own, within these bounds.
     ///
     /// # Errors
-    /// If the init is gone, or the orders are too long for a message.
-    pub fn start(&self, spec: SandboxSpec, gifts: &[(Gift, BorrowedFd<'_>)]) -> io::Result<()> {
-        let mut all = vec![(Gift::ExitFile, self.exit_file.as_fd())];
-        all.extend(gifts.iter().cloned());
-        Orders::send(spec, self.single_id, &all, &self.orders)
+    /// If the init is gone, the orders are too long for a message, or a bound cannot be set.
+    pub fn start(
+        &self,
+        cgroups: &Cgroups,
+        spec: SandboxSpec,
+        gifts: &[(Gift, BorrowedFd<'_>)],
+    ) -> io::Result<()> {
+        cgroups.change(&self.spec.name, &self.bounds, &spec.bounds)?;
+        let mut all = gifts.to_vec();
+        all.extend(self.oom_events.iter().map(|events| (Gift::OomEvents, events.as_fd())));
+        Orders::send(spec, &all, &self.channel)
+    }
+
+    /// Leaves nothing of it.
+    pub fn abandon(self, cgroups: &Cgroups) {
+        // The signal can only miss a process that is gone, and then the wait is over at once.
+        let _ = adoption::kill(&self.pidfd);
+        adoption::wait_for_end(&self.pidfd, ABANDON_TIME_MAX);
+        // What cannot be removed now is found by the server's next sweep.
+        let _ = patience::until(ABANDON_TIME_MAX, || {
+            cgroups.try_remove(&self.spec.name).is_ok_and(|gone| gone).then_some(())
+        });
+    }
+}
+
+impl std::os::fd::AsFd for Slot {
+    /// Readable when its init has said something, or has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
     }
 }
 
 /// The new process, from clone to exec.
 struct Newborn<'s> {
     shop: &'s Workshop<'s>,
-    orders: Channel,
-    exit_file: OwnedFd,
+    channel: Channel,
     group: &'s Group,
     own_ids: bool,
 }
@@ -131,14 +191,15 @@ struct Newborn<'s> {
 impl Newborn<'_> {
     fn live(self) -> ! {
         // Without the word the spawner has died or given up, and nobody knows of this process.
-        let may_go = matches!(self.orders.recv::<String>(), Ok(Some((word, _))) if word == GO);
+        let may_go = matches!(self.channel.recv::<String>(), Ok(Some((word, _))) if word == GO);
         if may_go {
             let reason = match self.become_init() {
                 Ok(never) => match never {},
                 Err(error) => error.to_string(),
             };
-            if let Ok(text) = serde_json::to_vec(&Exit::CannotStart { reason }) {
-                let _ = fs::File::from(self.exit_file).write_all(&text);
+            // The outfit lies before orders that may come.
+            if let Ok(Some(_)) = Outfit::receive(&self.channel) {
+                cannot_start(&self.channel, reason);
             }
         }
         sys::exit_now(1)
@@ -152,13 +213,13 @@ impl Newborn<'_> {
             self.become_root().doing(|| "become root of the sandbox")?;
         }
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-        let orders = sys::raise_fd(self.orders.as_fd())?;
+        let channel = sys::raise_fd(self.channel.as_fd())?;
         let null = sys::raise_fd(self.shop.null)?;
         let init = sys::raise_fd(self.shop.init)?;
         for number in 0..ORDERS_FD {
             sys::place_fd(null.as_fd(), number)?;
         }
-        sys::place_fd(orders.as_fd(), ORDERS_FD)?;
+        sys::place_fd(channel.as_fd(), ORDERS_FD)?;
         let failed = Err(sys::execute(init.as_fd(), c"pinnace-init"));
         Ok(failed.doing(|| "execute the init program")?)
     }
@@ -176,6 +237,17 @@ impl Newborn<'_> {
     }
 }
 
+/// Tells the spawner that this slot is of no use and, should its orders be under way already, the server.
+pub(crate) fn cannot_start(channel: &Channel, reason: String) {
+    // A spawner that is gone takes the slot with it.
+    let _ = channel.send(&Parked::Err(reason.clone()), &[]);
+    if let Ok(Some((_, gifts))) = Orders::receive(channel)
+        && let Some(file) = gifts.exit_file
+    {
+        crate::init::record(&file, &Exit::CannotStart { reason });
+    }
+}
+
 /// Maps a range, or the one id that an ordinary user's spawner has.
 fn map_ids(pid: i32, id_base: Option<u32>) -> io::Result<()> {
     let map = match id_base {
@@ -187,10 +259,4 @@ fn map_ids(pid: i32, id_base: Option<u32>) -> io::Result<()> {
     };
     fs::write(format!("/proc/{pid}/uid_map"), &map)?;
     fs::write(format!("/proc/{pid}/gid_map"), &map)
-}
-
-fn new_file(path: &Path) -> io::Result<OwnedFd> {
-    let made = fs::File::options().write(true).create_new(true).mode(0o600).open(path);
-    let made = made.doing(|| format!("make {}", path.display()))?;
-    Ok(made.into())
 }

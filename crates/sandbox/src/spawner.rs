@@ -1,8 +1,8 @@
 //! The spawner: the one process that makes namespaces, and that keeps the server's sockets.
 //!
 //! It has one thread and one loop, serves one server at a time (a new connection replaces the old), and
-//! outlives servers: when one goes away it waits for the next. It holds no replica's state; a replica
-//! whose start it does not finish is taken back, and one that runs does not need it.
+//! outlives servers: when one goes away it waits for the next. It holds slots that wait, and no replica's
+//! state; a replica whose start it does not finish is taken back, and one that runs does not need it.
 
 use std::{
     ffi::OsString,
@@ -22,11 +22,14 @@ use crate::{
     cgroup::Cgroups,
     channel::{Channel, Listener},
     custody::Custody,
-    failed::Doing as _,
+    failed::{Doing as _, Failed},
     host,
-    protocol::{FromSpawner, SandboxSpec, ToSpawner},
+    protocol::{Bounds, FromSpawner, SandboxSpec, SlotSpec, ToSpawner},
     rootfs::Scaffold,
-    seccomp, start,
+    seccomp,
+    slot::Workshop,
+    slots::Slots,
+    start,
     sys::{self, Disposition, SingleThreaded},
 };
 
@@ -74,6 +77,7 @@ struct Spawner {
     listener: Listener,
     server: Option<Channel>,
     custody: Custody,
+    slots: Slots,
     tools: Tools,
 }
 
@@ -120,30 +124,44 @@ impl Spawner {
         // Last of all: a server that gets a connection can rely on the rest.
         let listener = Channel::listen(&config.socket)
             .doing(|| format!("listen at {}", config.socket.display()))?;
-        Ok(Self { listener, server: None, custody: Custody::default(), tools })
+        Ok(Self {
+            listener,
+            server: None,
+            custody: Custody::default(),
+            slots: Slots::default(),
+            tools,
+        })
     }
 
     fn serve(&mut self) -> io::Result<()> {
         loop {
-            let (connection, message) = self.wait()?;
-            if connection {
+            let happened = self.wait()?;
+            if happened.connection {
                 self.meet();
-            } else if message && self.hear().is_quit() {
+            } else if happened.message && self.hear().is_quit() {
                 return Ok(());
+            }
+            if happened.slots {
+                self.hear_slots();
             }
         }
     }
 
-    /// Whether a server connects, and whether the present one has said something.
-    fn wait(&self) -> io::Result<(bool, bool)> {
+    fn wait(&self) -> io::Result<Happened> {
         let mut polled = vec![PollFd::new(&self.listener, PollFlags::IN)];
+        polled.extend(self.slots.sources().map(|slot| PollFd::new(slot, PollFlags::IN)));
+        let of_slots = 1..polled.len();
         polled.extend(self.server.as_ref().map(|server| PollFd::new(server, PollFlags::IN)));
         match poll(&mut polled, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let happened = |index: usize| polled.get(index).is_some_and(|p| !p.revents().is_empty());
-        Ok((happened(0), happened(1)))
+        let happened = |polled: &PollFd<'_>| !polled.revents().is_empty();
+        Ok(Happened {
+            connection: polled.first().is_some_and(happened),
+            message: polled.get(of_slots.end).is_some_and(happened),
+            slots: polled.get(of_slots).is_some_and(|slots| slots.iter().any(happened)),
+        })
     }
 
     fn meet(&mut self) {
@@ -152,6 +170,8 @@ impl Spawner {
         let known = server.peer_uid().is_ok_and(|uid| uid == own);
         if known && server.set_send_time_max(limits::CONTROL_SEND_TIME_MAX).is_ok() {
             self.server = Some(server);
+            // This one does not know of them.
+            self.slots.clear();
         }
     }
 
@@ -177,6 +197,13 @@ impl Spawner {
     ) -> io::Result<()> {
         match message {
             ToSpawner::Start { request, spec } => self.start(server, request, &spec, &fds),
+            ToSpawner::Prepare { request, slot, bounds } => {
+                self.prepare(server, request, &slot, &bounds)
+            }
+            ToSpawner::Retire { slot } => {
+                self.slots.retire(&slot);
+                Ok(())
+            }
             ToSpawner::Keep { names } => {
                 if self.custody.keep(names, fds) {
                     server.send(&FromSpawner::Kept, &[])
@@ -192,20 +219,58 @@ impl Spawner {
         }
     }
 
+    fn prepare(
+        &mut self,
+        server: &Channel,
+        request: u64,
+        slot: &SlotSpec,
+        bounds: &Bounds,
+    ) -> io::Result<()> {
+        let prepared = match self.tools.workshop() {
+            Ok(shop) => self.slots.prepare(&shop, request, slot, bounds),
+            Err(error) => Err(error.to_string()),
+        };
+        match prepared {
+            // Answered when its init is parked.
+            Ok(()) => Ok(()),
+            Err(reason) => server.send(&FromSpawner::Refused { request, reason }, &[]),
+        }
+    }
+
+    fn hear_slots(&mut self) {
+        for news in self.slots.hear(&self.tools.cgroups) {
+            if let Some(server) = &self.server
+                && server.send(&news, &[]).is_err()
+            {
+                self.server = None;
+            }
+        }
+    }
+
     fn start(
-        &self,
+        &mut self,
         server: &Channel,
         request: u64,
         spec: &SandboxSpec,
         fds: &[OwnedFd],
     ) -> io::Result<()> {
-        match start::start(&self.tools, spec, fds) {
+        match start::start(&self.tools, &mut self.slots, spec, fds) {
             Ok((pid, pidfd)) => {
                 server.send(&FromSpawner::Started { request, pid }, &[pidfd.as_fd()])
             }
             Err(reason) => server.send(&FromSpawner::Refused { request, reason }, &[]),
         }
     }
+}
+
+/// What the spawner was woken by.
+struct Happened {
+    /// A server connects.
+    connection: bool,
+    /// The present server has said something.
+    message: bool,
+    /// A slot has.
+    slots: bool,
 }
 
 enum Next {
@@ -220,6 +285,22 @@ impl Next {
 }
 
 impl Tools {
+    /// What making a slot needs.
+    ///
+    /// # Errors
+    /// The devices cannot be copied.
+    pub(crate) fn workshop(&self) -> Result<Workshop<'_>, Failed> {
+        Ok(Workshop {
+            proof: &self.proof,
+            cgroups: &self.cgroups,
+            init: self.init.as_fd(),
+            null: self.null.as_fd(),
+            devices: self.scaffold.devices()?,
+            seccomp: self.seccomp.as_fd(),
+            ordinary_user: self.ordinary_user,
+        })
+    }
+
     fn new(config: &Config) -> io::Result<Self> {
         let proof = SingleThreaded::prove()?;
         let ordinary_user = !rustix::process::geteuid().is_root();

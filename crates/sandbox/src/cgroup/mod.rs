@@ -1,9 +1,9 @@
 //! Control groups: how much memory, processor time and how many processes a sandbox may use.
 //!
-//! [`Cgroups`] hides which version the host has. Every replica has one group of its own in each
-//! hierarchy, `pinnace/NAME/ID`, where `NAME` tells apart the Pinnaces of one host and `ID` is the
-//! replica's. Version 2 places the new process by clone3; version 1 cannot, so there the process moves
-//! itself, which takes the kernel about 10 ms.
+//! [`Cgroups`] hides which version the host has. Every slot has one group of its own in each hierarchy,
+//! `pinnace/NAME/SLOT`, where `NAME` tells apart the Pinnaces of one host, and keeps it when a replica
+//! takes the slot. Version 2 places the new process by clone3; version 1 cannot, so there the process
+//! moves itself, which takes the kernel about 10 ms.
 
 use std::{
     collections::BTreeSet,
@@ -47,7 +47,7 @@ pub struct Controllers {
     pub pids: bool,
 }
 
-/// The new, empty group of a replica.
+/// The new, empty group of a slot.
 #[derive(Debug)]
 pub struct Group {
     /// For clone3, where there is a unified hierarchy.
@@ -58,7 +58,7 @@ pub struct Group {
     pub oom_events: Option<OwnedFd>,
 }
 
-/// What a replica uses.
+/// What the processes of a slot use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Processor time used since it started, in nanoseconds.
@@ -121,7 +121,7 @@ impl Cgroups {
         }
     }
 
-    /// Makes the groups above those of the replicas. Done before the first [`Self::create`].
+    /// Makes the groups above those of the slots. Done before the first [`Self::create`].
     ///
     /// # Errors
     /// If the kernel refuses, with the group's path.
@@ -140,7 +140,7 @@ impl Cgroups {
         attempts.find(|made| !vanished(made)).unwrap_or_else(attempt)
     }
 
-    /// Makes the group of a replica and sets its bounds. What the host cannot limit is left out.
+    /// Makes the group of a slot and sets its bounds. What the host cannot limit is left out.
     ///
     /// # Errors
     /// `AlreadyExists` if there is one, else what the kernel says; nothing of it is left then.
@@ -159,7 +159,20 @@ impl Cgroups {
         created
     }
 
-    /// What a replica uses; `None` if it has no group, or where this is not counted.
+    /// Changes the bounds of a slot from what they are, writing only what differs.
+    ///
+    /// # Errors
+    /// What the kernel says, with the group's path.
+    pub fn change(&self, id: &str, from: &Bounds, to: &Bounds) -> io::Result<()> {
+        match &self.kind {
+            _ if from == to => Ok(()),
+            Kind::V1(hierarchies) => hierarchies.limit(&self.name, id, Some(from), to),
+            Kind::V2(subtree) => subtree.limit(&self.name, id, Some(from), to),
+            Kind::None { .. } => Ok(()),
+        }
+    }
+
+    /// What the processes of a slot use; `None` if it has no group, or where this is not counted.
     #[must_use]
     pub fn usage(&self, id: &str) -> Option<Usage> {
         match &self.kind {
@@ -169,7 +182,7 @@ impl Cgroups {
         }
     }
 
-    /// Ends every process of a replica with SIGKILL.
+    /// Ends every process of a slot with SIGKILL.
     ///
     /// # Errors
     /// `TimedOut` if some are left after `CGROUP_REMOVE_TIME_MAX`; else what the kernel says.
@@ -180,7 +193,7 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Removes a replica's empty group. `false` if the kernel has not let go of its processes yet.
+    /// Removes a slot's empty group. `false` if the kernel has not let go of its processes yet.
     ///
     /// # Errors
     /// What the kernel says but for that; a missing group is none.
@@ -217,13 +230,13 @@ impl Cgroups {
         })
     }
 
-    /// The ids that have a group.
+    /// The slots that have a group.
     #[must_use]
     pub fn list(&self) -> BTreeSet<String> {
         self.bases().iter().flat_map(|base| subdirectories(base)).collect()
     }
 
-    /// Removes the groups above those of the replicas, if no replica is left.
+    /// Removes the groups above those of the slots, if no slot is left.
     pub fn remove_base(&self) {
         for base in self.bases() {
             // Busy means that somebody still needs it.

@@ -85,19 +85,10 @@ impl Hierarchies {
         for root in self.roots() {
             let leaf = base(root, name).join(id);
             fs::create_dir(&leaf).doing(|| format!("make cgroup {}", leaf.display()))?;
-            let is = |controller: &Option<PathBuf>| controller.as_deref() == Some(root);
-            if is(&self.memory) {
-                limit_memory(&leaf, bounds.memory_bytes)?;
+            if self.memory.as_deref() == Some(root) {
                 group.oom_events = Some(open(&leaf.join("memory.oom_control"), false)?);
             }
-            if is(&self.cpu) {
-                limit_cpu(&leaf, bounds.cpu_millicores)?;
-            }
-            if is(&self.pids) {
-                // The init is one of them.
-                write(&leaf.join("pids.max"), &bounds.pids.saturating_add(1).to_string())?;
-            }
-            if is(&self.unified) {
+            if self.unified.as_deref() == Some(root) {
                 group.directory = Some(OwnedFd::from(
                     fs::File::open(&leaf).doing(|| format!("open {}", leaf.display()))?,
                 ));
@@ -105,7 +96,34 @@ impl Hierarchies {
                 group.procs.push(open(&leaf.join("cgroup.procs"), true)?);
             }
         }
+        self.limit(name, id, None, bounds)?;
         Ok(group)
+    }
+
+    /// Sets what differs from the bounds before; all where there were none.
+    pub(super) fn limit(
+        &self,
+        name: &str,
+        id: &str,
+        before: Option<&Bounds>,
+        to: &Bounds,
+    ) -> io::Result<()> {
+        let leaf = |root: &Option<PathBuf>| root.as_ref().map(|root| base(root, name).join(id));
+        let memory_before = before.map(|before| before.memory_bytes);
+        if let Some(leaf) = leaf(&self.memory).filter(|_| memory_before != Some(to.memory_bytes)) {
+            limit_memory(&leaf, memory_before, to.memory_bytes)?;
+        }
+        let cpu_before = before.and_then(|before| before.cpu_millicores);
+        if let Some(leaf) = leaf(&self.cpu).filter(|_| cpu_before != to.cpu_millicores) {
+            limit_cpu(&leaf, to.cpu_millicores)?;
+        }
+        if let Some(leaf) =
+            leaf(&self.pids).filter(|_| before.map(|before| before.pids) != Some(to.pids))
+        {
+            // The init is one of them.
+            write(&leaf.join("pids.max"), &to.pids.saturating_add(1).to_string())?;
+        }
+        Ok(())
     }
 
     pub(super) fn usage(&self, name: &str, id: &str) -> Option<Usage> {
@@ -130,19 +148,29 @@ fn base(root: &Path, name: &str) -> PathBuf {
     root.join("pinnace").join(name)
 }
 
-fn limit_memory(leaf: &Path, bytes: u64) -> io::Result<()> {
-    write(&leaf.join("memory.limit_in_bytes"), &bytes.to_string())?;
+fn limit_memory(leaf: &Path, before: Option<u64>, bytes: u64) -> io::Result<()> {
+    let memory = leaf.join("memory.limit_in_bytes");
     // Memory and swap together: as much as memory alone, so that nothing swaps. The file is there only
     // where the kernel accounts for swap.
     let with_swap = leaf.join("memory.memsw.limit_in_bytes");
+    let mut files = vec![memory];
     if with_swap.exists() {
-        write(&with_swap, &bytes.to_string())?;
+        files.push(with_swap);
     }
-    Ok(())
+    // The kernel never lets the first be above the second.
+    if before.is_some_and(|before| before < bytes) {
+        files.reverse();
+    }
+    files.iter().try_for_each(|file| write(file, &bytes.to_string()))
 }
 
 fn limit_cpu(leaf: &Path, millicores: Option<u32>) -> io::Result<()> {
-    let Some(millicores) = millicores else { return Ok(()) };
-    write(&leaf.join("cpu.cfs_period_us"), &super::CPU_PERIOD_US.to_string())?;
-    write(&leaf.join("cpu.cfs_quota_us"), &super::cpu_quota_us(millicores).to_string())
+    let quota = match millicores {
+        Some(millicores) => {
+            write(&leaf.join("cpu.cfs_period_us"), &super::CPU_PERIOD_US.to_string())?;
+            super::cpu_quota_us(millicores).to_string()
+        }
+        None => "-1".to_owned(),
+    };
+    write(&leaf.join("cpu.cfs_quota_us"), &quota)
 }

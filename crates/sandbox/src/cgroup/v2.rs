@@ -75,28 +75,42 @@ impl Subtree {
     pub(super) fn create(&self, name: &str, id: &str, bounds: &Bounds) -> io::Result<Group> {
         let leaf = self.base(name).join(id);
         fs::create_dir(&leaf).doing(|| format!("make cgroup {}", leaf.display()))?;
-        let controllers = self.controllers(name);
-        let mut oom_events = None;
-        if controllers.memory {
-            write(&leaf.join("memory.max"), &bounds.memory_bytes.to_string())?;
-            let swap = leaf.join("memory.swap.max");
-            if swap.exists() {
-                write(&swap, "0")?;
-            }
-            oom_events = Some(open(&leaf.join("memory.events"), false)?);
-        }
-        if controllers.cpu
-            && let Some(millicores) = bounds.cpu_millicores
-        {
-            let quota = super::cpu_quota_us(millicores);
-            write(&leaf.join("cpu.max"), &format!("{quota} {}", super::CPU_PERIOD_US))?;
-        }
-        if controllers.pids {
-            // The init is one of them.
-            write(&leaf.join("pids.max"), &bounds.pids.saturating_add(1).to_string())?;
-        }
+        self.limit(name, id, None, bounds)?;
+        let events = leaf.join("memory.events");
+        let oom_events = events.exists().then(|| open(&events, false)).transpose()?;
         let directory = fs::File::open(&leaf).doing(|| format!("open {}", leaf.display()))?;
         Ok(Group { directory: Some(OwnedFd::from(directory)), procs: Vec::new(), oom_events })
+    }
+
+    /// Sets what differs from the bounds before; all where there were none.
+    pub(super) fn limit(
+        &self,
+        name: &str,
+        id: &str,
+        before: Option<&Bounds>,
+        to: &Bounds,
+    ) -> io::Result<()> {
+        let leaf = self.base(name).join(id);
+        let controllers = self.controllers(name);
+        if controllers.memory && before.map(|before| before.memory_bytes) != Some(to.memory_bytes) {
+            write(&leaf.join("memory.max"), &to.memory_bytes.to_string())?;
+            let swap = leaf.join("memory.swap.max");
+            if before.is_none() && swap.exists() {
+                write(&swap, "0")?;
+            }
+        }
+        if controllers.cpu && before.and_then(|before| before.cpu_millicores) != to.cpu_millicores {
+            let quota = to.cpu_millicores.map_or_else(
+                || "max".to_owned(),
+                |millicores| super::cpu_quota_us(millicores).to_string(),
+            );
+            write(&leaf.join("cpu.max"), &format!("{quota} {}", super::CPU_PERIOD_US))?;
+        }
+        if controllers.pids && before.map(|before| before.pids) != Some(to.pids) {
+            // The init is one of them.
+            write(&leaf.join("pids.max"), &to.pids.saturating_add(1).to_string())?;
+        }
+        Ok(())
     }
 
     pub(super) fn usage(&self, name: &str, id: &str) -> Option<Usage> {

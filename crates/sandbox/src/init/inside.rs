@@ -1,4 +1,8 @@
-//! Making a sandbox from inside: its root, what is mounted in it, its name, its network device.
+//! Making a sandbox from inside: first what every sandbox has ([`Shell::make`]), then its root and what
+//! is particular to it ([`Shell::furnish`]).
+//!
+//! What is mounted ahead hangs on a tmpfs over the working directory, which nobody else sees, until it is
+//! moved into the root.
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -16,13 +20,14 @@ use rustix::{
 };
 
 use super::{
-    orders::{Gifts, Orders},
+    launch,
+    orders::{Gifts, Outfit},
     targets::{self, Targets},
 };
 use crate::{
     failed::{Doing as _, Failed},
     protocol::SandboxSpec,
-    sys,
+    sys::{self, Instruction},
 };
 
 /// Paths of /proc that tell about or act on the whole host: hidden.
@@ -35,106 +40,134 @@ const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 /// Group of terminals, in every distribution.
 const TTY_GROUP: &str = "5";
 
-/// Everything between getting orders and starting the function.
-pub(super) fn make(orders: &Orders, gifts: &mut Gifts) -> Result<(), Failed> {
-    let spec = &orders.spec;
-    // A group of its own, so that signals to the spawner's do not come here. Fails only for one who
-    // has it already.
-    let _ = rustix::process::setsid();
-    umask(Mode::from_raw_mode(0o022));
-    sys::set_hostname(&spec.hostname).doing(|| format!("set host name {}", spec.hostname))?;
-    sys::loopback_up().doing(|| "take the loopback device up")?;
-
-    // These two need the host's own still in sight: the kernel shows no more than was visible before.
-    let hardened = MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let proc = filesystem("proc", &[], hardened).doing(|| "mount a /proc")?;
-    let read_only = hardened | MountAttrFlags::MOUNT_ATTR_RDONLY;
-    let sys = filesystem("sysfs", &[], read_only).ok();
-
-    let targets = enter(gifts)?;
-    targets.attach(&proc, Path::new("/proc"))?;
-    devices(orders, gifts, &targets)?;
-    temporary(spec, &targets)?;
-    hide(&proc, &targets)?;
-    if let Some(sys) = sys {
-        targets.attach(&sys, Path::new("/sys"))?;
-        if let Ok(firmware) = targets::resolve(sys.as_fd(), Path::new("firmware"), OFlags::PATH) {
-            cover(&firmware, &targets).doing(|| "hide /sys/firmware")?;
-        }
-    }
-    for (target, mount) in gifts.mounts.drain(..) {
-        targets.attach(&mount, &target)?;
-    }
-    names(spec, &targets)?;
-    if !spec.working_dir.is_empty() {
-        targets.ensure_directory(Path::new(&spec.working_dir))?;
-    }
-    if spec.root.read_only {
-        sys::mount_setattr(targets.root(), false, libc::MOUNT_ATTR_RDONLY, None)
-            .doing(|| "make the root filesystem read-only")?;
-    }
-    limits(spec)
+/// What every sandbox has, before there is a function.
+#[derive(Debug)]
+pub(super) struct Shell {
+    proc: OwnedFd,
+    sys: Option<OwnedFd>,
+    devices: OwnedFd,
+    /// The function's system call filters.
+    pub(super) filters: Vec<Vec<Instruction>>,
+    /// Whether the sandbox has but one user and group id, 0.
+    pub(super) single_id: bool,
 }
 
-/// Attaches the new root over the working directory and leaves the old one.
-fn enter(gifts: &mut Gifts) -> Result<Targets, Failed> {
-    let root = gifts.root.take().ok_or(Errno::BADF).doing(|| "find the root filesystem")?;
-    targets::attach_here(&root).doing(|| "attach the root filesystem")?;
-    fchdir(&root).doing(|| "enter the root filesystem")?;
+impl Shell {
+    /// Makes what needs no function.
+    pub(super) fn make(outfit: Outfit) -> Result<Self, Failed> {
+        // A group of its own, so that signals to the spawner's do not come here. Fails only for one who
+        // has it already.
+        let _ = rustix::process::setsid();
+        umask(Mode::from_raw_mode(0o022));
+        sys::loopback_up().doing(|| "take the loopback device up")?;
+        let Outfit { single_id, devices, seccomp } = outfit;
+        let filters = launch::filters(seccomp).doing(|| "read the seccomp programs")?;
+
+        // These two need the host's own still in sight: the kernel shows no more than was visible before.
+        let hardened = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let proc = filesystem("proc", &[], hardened).doing(|| "mount a /proc")?;
+        let read_only = hardened | MountAttrFlags::MOUNT_ATTR_RDONLY;
+        let sys = filesystem("sysfs", &[], read_only).ok();
+
+        let wall = filesystem("tmpfs", &[("size", "64k"), ("mode", "0755")], hardened)
+            .doing(|| "make a tmpfs for what is mounted ahead")?;
+        targets::attach_here(&wall).doing(|| "attach what is mounted ahead")?;
+        let wall = Targets::new(wall);
+        wall.attach(&devices, Path::new("/dev"))?;
+        wall.attach(&proc, Path::new("/proc"))?;
+        terminals(&devices, single_id)?;
+        let null = place(&devices, "null").doing(|| "find /dev/null")?;
+        hide(&proc, &null)?;
+        if let Some(sys) = &sys {
+            wall.attach(sys, Path::new("/sys"))?;
+            if let Ok(firmware) = place(sys, "firmware") {
+                cover(&firmware, &null).doing(|| "hide /sys/firmware")?;
+            }
+        }
+        Ok(Self { proc, sys, devices, filters, single_id })
+    }
+
+    /// Makes what the function's own sandbox has, and enters it.
+    pub(super) fn furnish(self, spec: &SandboxSpec, gifts: &mut Gifts) -> Result<Self, Failed> {
+        sys::set_hostname(&spec.hostname).doing(|| format!("set host name {}", spec.hostname))?;
+        let root = gifts.root.take().ok_or(Errno::BADF).doing(|| "find the root filesystem")?;
+        targets::attach_here(&root).doing(|| "attach the root filesystem")?;
+        let targets = Targets::new(root);
+        targets.attach(&self.proc, Path::new("/proc"))?;
+        targets.attach(&self.devices, Path::new("/dev"))?;
+        if let Some(sys) = &self.sys {
+            targets.attach(sys, Path::new("/sys"))?;
+        }
+        self.temporary(spec, &targets)?;
+        for (target, mount) in gifts.mounts.drain(..) {
+            targets.attach(&mount, &target)?;
+        }
+        names(spec, &targets)?;
+        if !spec.working_dir.is_empty() {
+            targets.ensure_directory(Path::new(&spec.working_dir))?;
+        }
+        if spec.root.read_only {
+            sys::mount_setattr(targets.root(), false, libc::MOUNT_ATTR_RDONLY, None)
+                .doing(|| "make the root filesystem read-only")?;
+        }
+        enter(&targets)?;
+        limits(spec)?;
+        Ok(self)
+    }
+
+    /// What can be written to beside the root filesystem.
+    fn temporary(&self, spec: &SandboxSpec, targets: &Targets) -> Result<(), Failed> {
+        let size = spec.bounds.tmp_bytes.max(1).to_string();
+        let options = [("size", size.as_str()), ("mode", "1777")];
+        let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let tmp = filesystem("tmpfs", &options, flags).doing(|| "make a tmpfs for /tmp")?;
+        targets.attach(&tmp, Path::new("/tmp"))?;
+        let shared = filesystem("tmpfs", &options, flags | MountAttrFlags::MOUNT_ATTR_NOEXEC)
+            .doing(|| "make a tmpfs for /dev/shm")?;
+        let shm = place(&self.devices, "shm").doing(|| "find /dev/shm")?;
+        targets::attach(&shared, shm.as_fd()).doing(|| "mount /dev/shm")
+    }
+}
+
+/// Leaves the host's filesystem for the new root.
+fn enter(targets: &Targets) -> Result<(), Failed> {
+    fchdir(targets.root()).doing(|| "enter the root filesystem")?;
     // With both the same, the old root comes to lie over the new one, from where it is taken off.
     pivot_root(".", ".").doing(|| "pivot to the root filesystem")?;
     unmount(".", UnmountFlags::DETACH).doing(|| "leave the host's filesystem")?;
-    chdir("/").doing(|| "enter the new root")?;
-    Ok(Targets::new(root))
+    chdir("/").doing(|| "enter the new root")
 }
 
-fn devices(orders: &Orders, gifts: &mut Gifts, targets: &Targets) -> Result<(), Failed> {
-    let tree = gifts.devices.take().ok_or(Errno::BADF).doing(|| "find the devices")?;
-    targets.attach(&tree, Path::new("/dev"))?;
-    let place = |name: &str| {
-        targets::resolve(tree.as_fd(), Path::new(name), OFlags::PATH)
-            .doing(|| format!("find /dev/{name}"))
-    };
-    let nosuid_noexec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+fn terminals(devices: &OwnedFd, single_id: bool) -> Result<(), Failed> {
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let mut options = vec![("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
-    if !orders.single_id {
+    if !single_id {
         options.push(("gid", TTY_GROUP));
     }
     let terminals =
-        filesystem("devpts", &options, nosuid_noexec).doing(|| "make terminals for /dev/pts")?;
-    targets::attach(&terminals, place("pts")?.as_fd()).doing(|| "mount /dev/pts")?;
-    let size = orders.spec.bounds.tmp_bytes.max(1).to_string();
-    let shared = filesystem(
-        "tmpfs",
-        &[("size", &size), ("mode", "1777")],
-        nosuid_noexec | MountAttrFlags::MOUNT_ATTR_NODEV,
-    )
-    .doing(|| "make a tmpfs for /dev/shm")?;
-    targets::attach(&shared, place("shm")?.as_fd()).doing(|| "mount /dev/shm")
+        filesystem("devpts", &options, flags).doing(|| "make terminals for /dev/pts")?;
+    let pts = place(devices, "pts").doing(|| "find /dev/pts")?;
+    targets::attach(&terminals, pts.as_fd()).doing(|| "mount /dev/pts")
 }
 
-fn temporary(spec: &SandboxSpec, targets: &Targets) -> Result<(), Failed> {
-    let size = spec.bounds.tmp_bytes.max(1).to_string();
-    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let tmp = filesystem("tmpfs", &[("size", &size), ("mode", "1777")], flags)
-        .doing(|| "make a tmpfs for /tmp")?;
-    targets.attach(&tmp, Path::new("/tmp"))
+/// What is at a name in a mount.
+fn place(mount: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    targets::resolve(mount.as_fd(), Path::new(name), OFlags::PATH)
 }
 
 /// Hides and write-protects what of /proc concerns the host.
-fn hide(proc: &OwnedFd, targets: &Targets) -> Result<(), Failed> {
-    let place = |name: &str| targets::resolve(proc.as_fd(), Path::new(name), OFlags::PATH);
+fn hide(proc: &OwnedFd, null: &OwnedFd) -> Result<(), Failed> {
     for name in HIDDEN {
-        match place(name) {
-            Ok(found) => cover(&found, targets).doing(|| format!("hide /proc/{name}"))?,
+        match place(proc, name) {
+            Ok(found) => cover(&found, null).doing(|| format!("hide /proc/{name}"))?,
             Err(Errno::NOENT) => {}
             Err(error) => return Err(error).doing(|| format!("find /proc/{name}")),
         }
     }
     for name in READ_ONLY {
-        let Ok(found) = place(name) else { continue };
+        let Ok(found) = place(proc, name) else { continue };
         let protect = || -> std::io::Result<()> {
             let copy = clone_of(&found)?;
             let flags = libc::MOUNT_ATTR_RDONLY
@@ -150,7 +183,7 @@ fn hide(proc: &OwnedFd, targets: &Targets) -> Result<(), Failed> {
 }
 
 /// Covers a directory with an empty one, anything else with /dev/null.
-fn cover(found: &OwnedFd, targets: &Targets) -> rustix::io::Result<()> {
+fn cover(found: &OwnedFd, null: &OwnedFd) -> rustix::io::Result<()> {
     let over = if FileType::from_raw_mode(fstat(found)?.st_mode).is_dir() {
         let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
             | MountAttrFlags::MOUNT_ATTR_NOSUID
@@ -158,7 +191,7 @@ fn cover(found: &OwnedFd, targets: &Targets) -> rustix::io::Result<()> {
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         filesystem("tmpfs", &[("size", "1"), ("nr_inodes", "1")], flags)?
     } else {
-        clone_of(&targets.open(Path::new("/dev/null"))?)?
+        clone_of(null)?
     };
     targets::attach(&over, found.as_fd())
 }

@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     fs::File,
     io::{self, Read as _},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
     path::Path,
 };
 
@@ -15,7 +15,7 @@ use rustix::{
     thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets},
 };
 
-use super::orders::{Gifts, Orders};
+use super::{inside::Shell, orders::Gifts};
 use crate::{
     protocol::SandboxSpec,
     seccomp,
@@ -48,10 +48,12 @@ pub(super) struct Started {
 }
 
 /// Starts the function. The error is a sentence for the user.
-pub(super) fn start(orders: &Orders, gifts: &mut Gifts) -> Result<Started, String> {
-    let spec = &orders.spec;
-    check_user(orders)?;
-    let filters = filters(gifts)?;
+pub(super) fn start(
+    shell: &Shell,
+    spec: &SandboxSpec,
+    gifts: &mut Gifts,
+) -> Result<Started, String> {
+    check_user(spec)?;
     let (stdout, stdout_end) = pipe("standard output")?;
     let (stderr, stderr_end) = pipe("standard error")?;
     let null =
@@ -70,17 +72,17 @@ pub(super) fn start(orders: &Orders, gifts: &mut Gifts) -> Result<Started, Strin
     }
     let given = raised(&given).map_err(|error| format!("cannot copy descriptors: {error}"))?;
     give_up_privileges().map_err(|error| format!("cannot drop privileges: {error}"))?;
-    let launch = launch(orders, filters, given.iter().map(AsFd::as_fd).collect())?;
+    let launch = launch(shell, spec, given.iter().map(AsFd::as_fd).collect())?;
     let pid = sys::spawn(&launch).map_err(|failure| sentence(spec, &failure))?;
     keep_kill_only().map_err(|error| format!("cannot drop capabilities: {error}"))?;
     Ok(Started { pid, stdout, stderr, ready })
 }
 
-fn check_user(orders: &Orders) -> Result<(), String> {
-    let user = &orders.spec.user;
+fn check_user(spec: &SandboxSpec) -> Result<(), String> {
+    let user = &spec.user;
     let ids = [user.uid, user.gid].into_iter().chain(user.groups.iter().copied());
     match ids.max() {
-        Some(id) if orders.spec.id_base.is_some() && id >= IDS => Err(format!(
+        Some(id) if spec.slot.id_base.is_some() && id >= IDS => Err(format!(
             "it would run as user or group {id}, and a sandbox has ids 0 to {}; set a lower USER",
             IDS - 1
         )),
@@ -88,15 +90,13 @@ fn check_user(orders: &Orders) -> Result<(), String> {
     }
 }
 
-fn filters(gifts: &mut Gifts) -> Result<Vec<Vec<Instruction>>, String> {
-    let file = gifts.seccomp.take().ok_or("the spawner sent no seccomp programs")?;
+/// Reads the system call filters.
+pub(super) fn filters(file: OwnedFd) -> io::Result<Vec<Vec<Instruction>>> {
     let mut bytes = Vec::new();
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
     // Opened anew: the descriptor's own position is shared with the spawner and other inits.
-    File::open(path)
-        .and_then(|mut file| file.read_to_end(&mut bytes))
-        .map_err(|error| format!("cannot read the seccomp programs: {error}"))?;
-    seccomp::from_bytes(&bytes).ok_or_else(|| "the seccomp programs are damaged".into())
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::open(path)?.read_to_end(&mut bytes)?;
+    seccomp::from_bytes(&bytes).ok_or_else(|| io::Error::other("they are damaged"))
 }
 
 fn pipe(what: &str) -> Result<(OwnedFd, OwnedFd), String> {
@@ -136,14 +136,13 @@ fn keep_kill_only() -> rustix::io::Result<()> {
 }
 
 fn launch<'fd>(
-    orders: &Orders,
-    filters: Vec<Vec<Instruction>>,
+    shell: &Shell,
+    spec: &SandboxSpec,
     fds: Vec<std::os::fd::BorrowedFd<'fd>>,
 ) -> Result<Launch<'fd>, String> {
-    let spec = &orders.spec;
     let command = spec.command.first().ok_or("it has no command")?;
     let working_dir = if spec.working_dir.is_empty() { "/" } else { &spec.working_dir };
-    let single = orders.single_id;
+    let single = shell.single_id;
     Ok(Launch {
         candidates: strings(candidates(command, path(spec)))?,
         argv: strings(spec.command.iter().cloned())?,
@@ -154,7 +153,7 @@ fn launch<'fd>(
         gid: if single { 0 } else { spec.user.gid },
         groups: (!single).then(|| spec.user.groups.clone()),
         oom_score_adj: string(oom_score_adj().to_string())?,
-        filters,
+        filters: shell.filters.clone(),
     })
 }
 

@@ -1,9 +1,9 @@
 //! Pid 1 of a sandbox.
 //!
-//! An init is parked until it gets its [`orders`]. It then makes the sandbox from inside ([`inside`],
-//! [`targets`]), starts the function ([`launch`]) and stays with it ([`watch`]): it reaps, passes the
-//! wish to stop on, and keeps what a new server must know. What goes wrong before the function runs is
-//! written to exit.json as a sentence.
+//! An init makes what every sandbox has ([`inside`]) and is then parked until it gets its [`orders`]. It
+//! finishes the sandbox from inside ([`targets`]), starts the function ([`launch`]) and stays with it
+//! ([`watch`]): it reaps, passes the wish to stop on, and keeps what a new server must know. What goes
+//! wrong before the function runs is written to exit.json as a sentence.
 
 use std::os::fd::OwnedFd;
 
@@ -13,10 +13,12 @@ use rustix::process::DumpableBehavior;
 use crate::{
     channel::{Channel, Listener},
     init::{
+        inside::Shell,
         launch::Started,
-        orders::{Gifts, Orders},
+        orders::{Gifts, Orders, Outfit, Parked},
         watch::Watch,
     },
+    slot,
     sys::{self, Disposition, Signals},
 };
 
@@ -44,13 +46,23 @@ pub fn main() -> ! {
 }
 
 fn serve(channel: Channel) -> i32 {
+    let Ok(Some(outfit)) = Outfit::receive(&channel) else { return 1 };
+    let (shell, signals) = match prepare(outfit) {
+        Ok(prepared) => prepared,
+        Err(reason) => {
+            slot::cannot_start(&channel, reason);
+            return 1;
+        }
+    };
+    // A spawner that is gone shows in the next step.
+    let _ = channel.send(&Parked::Ok(()), &[]);
     let Ok(Some((orders, mut gifts))) = Orders::receive(&channel) else { return 1 };
     drop(channel);
     let (Some(control), Some(exit_file)) = (gifts.control.take(), gifts.exit_file.take()) else {
         return 1;
     };
-    match start(&orders, &mut gifts) {
-        Ok((function, signals)) => {
+    match start(shell, &orders, &mut gifts) {
+        Ok(function) => {
             let sockets = (Listener::from(control), exit_file, gifts.oom_events);
             Watch::new(&orders.spec, function, sockets, signals).run()
         }
@@ -61,17 +73,23 @@ fn serve(channel: Channel) -> i32 {
     }
 }
 
-/// From parked to a running function.
-fn start(orders: &Orders, gifts: &mut Gifts) -> Result<(Started, Signals), String> {
+/// All that needs no function.
+fn prepare(outfit: Outfit) -> Result<(Shell, Signals), String> {
     // From here on, so that a wish to stop is not lost while the function starts.
     let signals = Signals::collect(&[libc::SIGCHLD, libc::SIGTERM])
         .map_err(|error| format!("cannot collect signals: {error}"))?;
-    inside::make(orders, gifts).map_err(|error| error.to_string())?;
-    Ok((launch::start(orders, gifts)?, signals))
+    let shell = Shell::make(outfit).map_err(|error| error.to_string())?;
+    Ok((shell, signals))
+}
+
+/// From parked to a running function.
+fn start(shell: Shell, orders: &Orders, gifts: &mut Gifts) -> Result<Started, String> {
+    let shell = shell.furnish(&orders.spec, gifts).map_err(|error| error.to_string())?;
+    launch::start(&shell, &orders.spec, gifts)
 }
 
 /// Writes exit.json in one go.
-fn record(file: &OwnedFd, exit: &Exit) {
+pub(crate) fn record(file: &OwnedFd, exit: &Exit) {
     let Ok(text) = serde_json::to_vec(exit) else { return };
     // Nobody is left to tell if the disk is full; the server then says "vanished".
     let _ = rustix::io::write(file, &text);

@@ -1,4 +1,8 @@
-//! What an init is told when it wakes, and the descriptors that come with it.
+//! What spawner and init say to each other over the channel that the init inherits, and the descriptors
+//! that go with it.
+//!
+//! The spawner says [`GO`], then sends the [`Outfit`]; the init prepares itself and says [`Parked`]. The
+//! [`Orders`] come when there is a function: at once, or long after.
 
 use std::{
     io,
@@ -13,13 +17,54 @@ use crate::{channel::Channel, protocol::SandboxSpec};
 /// Descriptor at which an init finds the channel with its orders.
 pub const ORDERS_FD: i32 = 3;
 
+/// Word that lets a new process go on.
+pub const GO: &str = "go";
+
+/// An init says that it waits for orders, or why it cannot.
+pub type Parked = Result<(), String>;
+
+/// What an init needs whatever its function will be.
+#[derive(Debug)]
+pub struct Outfit {
+    /// Whether the sandbox has but one user and group id, 0.
+    pub single_id: bool,
+    /// Detached mount tree for /dev.
+    pub devices: OwnedFd,
+    /// File of seccomp programs.
+    pub seccomp: OwnedFd,
+}
+
+impl Outfit {
+    /// Sends an outfit.
+    ///
+    /// # Errors
+    /// Those of [`Channel::send`].
+    pub fn send(
+        single_id: bool,
+        devices: BorrowedFd<'_>,
+        seccomp: BorrowedFd<'_>,
+        to: &Channel,
+    ) -> io::Result<()> {
+        to.send(&single_id, &[devices, seccomp])
+    }
+
+    /// Waits for an outfit; `None` if the spawner has gone without sending one.
+    ///
+    /// # Errors
+    /// Those of [`Channel::recv`], or if descriptors are missing.
+    pub fn receive(from: &Channel) -> io::Result<Option<Self>> {
+        let Some((single_id, fds)) = from.recv::<bool>()? else { return Ok(None) };
+        let [devices, seccomp] = <[OwnedFd; 2]>::try_from(fds)
+            .map_err(|_| io::Error::other("the outfit came without its descriptors"))?;
+        Ok(Some(Self { single_id, devices, seccomp }))
+    }
+}
+
 /// The orders, as they are sent.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Orders {
     /// What the sandbox is to be.
     pub spec: SandboxSpec,
-    /// Whether the sandbox has but one user and group id, 0.
-    pub single_id: bool,
     /// What the descriptors beside the message are, in their order.
     pub gifts: Vec<Gift>,
 }
@@ -29,10 +74,6 @@ pub struct Orders {
 pub enum Gift {
     /// Detached mount: the root filesystem.
     Root,
-    /// Detached mount tree for /dev.
-    Devices,
-    /// File of seccomp programs.
-    Seccomp,
     /// Listening socket where servers connect.
     Control,
     /// exit.json, open for writing.
@@ -50,10 +91,6 @@ pub enum Gift {
 pub struct Gifts {
     /// See [`Gift::Root`].
     pub root: Option<OwnedFd>,
-    /// See [`Gift::Devices`].
-    pub devices: Option<OwnedFd>,
-    /// See [`Gift::Seccomp`].
-    pub seccomp: Option<OwnedFd>,
     /// See [`Gift::Control`].
     pub control: Option<OwnedFd>,
     /// See [`Gift::ExitFile`].
@@ -73,13 +110,12 @@ impl Orders {
     /// Those of [`Channel::send`].
     pub fn send(
         spec: SandboxSpec,
-        single_id: bool,
         gifts: &[(Gift, BorrowedFd<'_>)],
         to: &Channel,
     ) -> io::Result<()> {
         let fds: Vec<BorrowedFd<'_>> = gifts.iter().map(|(_, fd)| *fd).collect();
         let gifts = gifts.iter().map(|(gift, _)| gift.clone()).collect();
-        to.send(&Self { spec, single_id, gifts }, &fds)
+        to.send(&Self { spec, gifts }, &fds)
     }
 
     /// Waits for orders; `None` if the spawner has gone without giving any.
@@ -87,7 +123,13 @@ impl Orders {
     /// # Errors
     /// Those of [`Channel::recv`], or if descriptors are missing.
     pub fn receive(from: &Channel) -> io::Result<Option<(Self, Gifts)>> {
-        let Some((orders, fds)) = from.recv::<Self>()? else { return Ok(None) };
+        let received = match from.recv::<Self>() {
+            // Told once if the spawner has closed without reading that this is parked; what it sent before
+            // is still there.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => from.recv::<Self>(),
+            received => received,
+        };
+        let Some((orders, fds)) = received? else { return Ok(None) };
         if fds.len() != orders.gifts.len() {
             return Err(io::Error::other("the orders came without their descriptors"));
         }
@@ -103,8 +145,6 @@ impl Gifts {
     fn put(&mut self, gift: &Gift, fd: OwnedFd) {
         match gift {
             Gift::Root => self.root = Some(fd),
-            Gift::Devices => self.devices = Some(fd),
-            Gift::Seccomp => self.seccomp = Some(fd),
             Gift::Control => self.control = Some(fd),
             Gift::ExitFile => self.exit_file = Some(fd),
             Gift::OomEvents => self.oom_events = Some(fd),

@@ -55,7 +55,7 @@ fn processor_time_is_limited_and_counted() {
     let mut replica = host.start(&spec);
     replica.attach().unwrap();
     replica.hears_line("up");
-    let used = |host: &Host| host.cgroups.usage(&spec.id).unwrap();
+    let used = |host: &Host| host.cgroups.usage(&spec.slot.name).unwrap();
     let before = std::time::Instant::now();
     let first = used(&host).cpu_ns;
     let wanted = 100_000_000;
@@ -63,7 +63,7 @@ fn processor_time_is_limited_and_counted() {
     // 0.1 s of it at a tenth of a processor: about one second, never less than half of one.
     assert!(before.elapsed().as_millis() > 500, "{:?}", before.elapsed());
     assert!(used(&host).memory_bytes > 0 && used(&host).memory_bytes < 32 << 20);
-    host.cgroups.kill_all(&spec.id).unwrap();
+    host.cgroups.kill_all(&spec.slot.name).unwrap();
     host.clean_up(&replica);
-    assert_eq!(host.cgroups.usage(&spec.id), None);
+    assert_eq!(host.cgroups.usage(&spec.slot.name), None);
 }

@@ -53,7 +53,7 @@ fn its_ids_are_not_the_hosts() {
         line.split_whitespace().next().unwrap().parse::<u32>().unwrap()
     };
     let own = rustix::process::getuid().as_raw();
-    let expected = spec.id_base.unwrap_or(own);
+    let expected = spec.slot.id_base.unwrap_or(own);
     crate::host::eventually("the init has its id", || (inits_user() == expected).then_some(()));
 }
 

@@ -17,7 +17,7 @@ use pinnace_sandbox::{
     channel::Channel,
     host::Host as Abilities,
     host_root::{self, HostRoot},
-    protocol::{Bounds, FromInit, FromSpawner, Root, SandboxSpec, ToInit, ToSpawner},
+    protocol::{Bounds, FromInit, FromSpawner, Root, SandboxSpec, SlotSpec, ToInit, ToSpawner},
     spawner::Config,
 };
 
@@ -137,14 +137,28 @@ impl Host {
         }
     }
 
+    /// A slot of a new name, with a range of its own.
+    pub fn slot(&self) -> SlotSpec {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let id_base = self.has_ranges.then_some(ID_BASE + number * 65_536);
+        SlotSpec { name: format!("slot-{number}"), id_base }
+    }
+
+    /// Has a slot made ahead, and waits until it is or cannot be.
+    pub fn prepare(&mut self, slot: &SlotSpec) -> FromSpawner {
+        self.requests += 1;
+        let (request, slot) = (self.requests, slot.clone());
+        self.server.send(&ToSpawner::Prepare { request, slot, bounds: bounds() }, &[]).unwrap();
+        self.server.recv::<FromSpawner>().unwrap().unwrap().0
+    }
+
     /// A specification to change at will.
     pub fn spec(&self, root: Root, command: &[&str]) -> SandboxSpec {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let id = format!("replica-{number}");
-        let dir = self.dir.path().join("run").join(&id);
+        let dir = self.dir.path().join("run").join(format!("replica-{number}"));
         fs::create_dir(&dir).unwrap();
         SandboxSpec {
-            id,
+            slot: self.slot(),
             dir,
             hostname: "inside".into(),
             root,
@@ -154,15 +168,7 @@ impl Host {
             working_dir: String::new(),
             user: User::default(),
             stop_signal: 15,
-            bounds: Bounds {
-                memory_bytes: 64 << 20,
-                cpu_millicores: None,
-                pids: 64,
-                open_files: 256,
-                upper_bytes: 8 << 20,
-                tmp_bytes: 4 << 20,
-            },
-            id_base: self.has_ranges.then_some(ID_BASE + number * 65_536),
+            bounds: bounds(),
             listens: false,
             port: None,
         }
@@ -218,7 +224,7 @@ impl Host {
     /// What a server does when a replica has ended.
     pub fn clean_up(&self, replica: &Replica) {
         replica.wait_for_end();
-        self.cgroups.remove(&replica.spec.id).unwrap();
+        self.cgroups.remove(&replica.spec.slot.name).unwrap();
         fs::remove_dir_all(&replica.spec.dir).unwrap();
     }
 }
@@ -326,6 +332,18 @@ pub fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut polled = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
     poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 })).unwrap() == 1
+}
+
+/// Bounds that a test may change.
+pub fn bounds() -> Bounds {
+    Bounds {
+        memory_bytes: 64 << 20,
+        cpu_millicores: None,
+        pids: 64,
+        open_files: 256,
+        upper_bytes: 8 << 20,
+        tmp_bytes: 4 << 20,
+    }
 }
 
 pub fn is_root() -> bool {

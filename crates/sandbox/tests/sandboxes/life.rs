@@ -151,9 +151,9 @@ fn a_start_that_is_refused_leaves_nothing() {
     assert!(reason.contains("/nowhere/layer"), "{reason}");
     assert_eq!(fs::read_dir(&spec.dir).unwrap().count(), 0);
     assert!(host.cgroups.list().is_empty());
-    spec.id = "../x".into();
+    spec.slot.name = "../x".into();
     assert!(host.ask(&spec, &[]).err().unwrap().contains("DNS label"));
-    spec.id = "again".into();
+    spec.slot.name = "again".into();
     spec.root.layers.pop();
     spec.listens = true;
     assert!(host.ask(&spec, &[]).err().unwrap().contains("one listener"));

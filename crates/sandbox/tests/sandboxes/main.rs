@@ -9,4 +9,5 @@ mod host;
 mod leaks;
 mod life;
 mod ordinary;
+mod slots;
 mod survival;

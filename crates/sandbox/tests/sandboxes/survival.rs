@@ -15,7 +15,7 @@ use pinnace_sandbox::{
     channel::Channel,
     client::SpawnerLink,
     protocol::{FromInit, ToInit, ToSpawner},
-    sweep::sweep,
+    sweep::{Keep, sweep},
 };
 
 use crate::host::{Host, PATIENCE, Replica, eventually, has_ended};
@@ -130,15 +130,20 @@ fn a_sweep_ends_what_nobody_wants_and_spares_the_rest() {
     Adopted::find(&dead.spec.dir).unwrap().unwrap().kill().unwrap();
     dead.wait_for_end();
     let run_dir = host.dir.path().join("run");
-    let keep = BTreeSet::from([wanted.spec.id.clone()]);
+    let name =
+        |replica: &Replica| replica.spec.dir.file_name().unwrap().to_str().unwrap().to_owned();
+    let keep = Keep {
+        replicas: BTreeSet::from([name(&wanted)]),
+        slots: BTreeSet::from([wanted.spec.slot.name.clone()]),
+    };
     let swept = sweep(&run_dir, &host.cgroups, &keep).unwrap();
-    assert_eq!(swept.ended.join(","), unwanted.spec.id);
-    assert_eq!(swept.removed.join(","), dead.spec.id);
+    assert_eq!(swept.ended, [name(&unwanted)]);
+    assert_eq!(swept.removed, [name(&dead)]);
     assert!(swept.left.is_empty(), "{:?}", swept.left);
     assert!(has_ended(unwanted.pidfd.as_fd()) && !has_ended(wanted.pidfd.as_fd()));
     assert_eq!(fs::read_dir(&run_dir).unwrap().count(), 1);
     if host.cgroups.version().is_some() {
-        assert_eq!(host.cgroups.list(), keep);
+        assert_eq!(host.cgroups.list(), keep.slots);
     }
 }
 
