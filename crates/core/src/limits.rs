@@ -174,7 +174,11 @@ pub const CONTROL_MESSAGE_FDS_MAX: usize = 128;
 /// Files and directories of the host that one sandbox has bound in. Reached: the start is refused.
 pub const BINDS_PER_SANDBOX_MAX: usize = 64;
 
-/// Sandboxes that may be made ahead at once. Flag `--slots` sets less.
+/// Sandboxes that are made ahead at most, after a burst that needed so many; a few are always. Flag
+/// `--slots`.
+pub const SLOTS_DEFAULT: usize = 32;
+
+/// Most that the flag may say.
 pub const SLOTS_MAX: usize = 256;
 
 /// Sockets that the spawner keeps for the server. Reached: `Keep` is an error.

@@ -51,7 +51,7 @@ pub(crate) enum StartError {
 const LAYERS_MAX: usize = limits::LAYERS_MAX + 1;
 
 /// Files that a start makes in the replica's directory.
-const MADE: [&str; 3] = ["pid", "exit.json", "init.sock"];
+pub(crate) const MADE: [&str; 3] = ["pid", "exit.json", "init.sock"];
 
 /// Starts a sandbox, in a slot made ahead if there is one. The init's process id and descriptor, or a
 /// sentence.

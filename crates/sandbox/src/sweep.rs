@@ -11,7 +11,7 @@ use crate::{
     adoption::{Adopted, wait_for_end},
     cgroup::Cgroups,
     failed::Doing as _,
-    start::is_label,
+    start::{MADE, is_label},
 };
 
 /// What a sweep has done.
@@ -65,6 +65,22 @@ pub fn sweep(run_dir: &Path, cgroups: &Cgroups, keep: &Keep) -> io::Result<Swept
         }
     }
     Ok(swept)
+}
+
+/// Takes a start back that a spawner has begun and may have finished, so that it can be made again in the
+/// same directory. The slot's control group is left.
+///
+/// # Errors
+/// With what stays.
+pub fn undo_start(dir: &Path) -> io::Result<()> {
+    end(dir)?;
+    for name in MADE {
+        match fs::remove_file(dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Ends a replica if it runs. Whether it ran.

@@ -36,8 +36,6 @@ pub struct Deployed {
     pub spec: FunctionSpec,
     /// Counts its deploys, from 1.
     pub revision: u64,
-    /// A small number that no other function has.
-    pub slot: u32,
     /// RFC 3339 time of its first deploy: tells it from an earlier function of the same name.
     pub created_at: String,
 }

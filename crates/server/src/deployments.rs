@@ -4,9 +4,9 @@
 //! one function happen one after the other; changes of different functions share disk flushes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex as StdMutex, PoisonError},
+    sync::Arc,
 };
 
 use pinnace_core::{
@@ -33,7 +33,6 @@ pub struct Deployments {
     store: Store,
     locks: Box<[Mutex<()>]>,
     hasher: RandomState,
-    slots: StdMutex<Slots>,
 }
 
 /// Why a change did not happen.
@@ -80,29 +79,6 @@ pub enum ChangeError {
     },
 }
 
-/// Numbers that tell functions apart, from which their ids on the host follow.
-#[derive(Debug, Default)]
-struct Slots {
-    used: BTreeSet<u32>,
-    next: u32,
-}
-
-/// Fewest numbers that are gone through before one is given out again.
-const SLOTS_TURN_MIN: usize = 1024;
-
-impl Slots {
-    /// A free number; that of a function just removed comes last, for its replicas may still be ending.
-    fn take(&mut self) -> u32 {
-        let turn = SLOTS_TURN_MIN.max(self.used.len() * 2);
-        let turn = u32::try_from(turn).unwrap_or(u32::MAX);
-        let mut numbers = (self.next..turn).chain(0..=self.next);
-        let free = numbers.find(|number| !self.used.contains(number)).unwrap_or(turn);
-        self.used.insert(free);
-        self.next = free + 1;
-        free
-    }
-}
-
 impl Deployments {
     /// Takes over what the store holds. Nothing runs before [`Deployments::restored`] is done with.
     #[must_use]
@@ -113,7 +89,6 @@ impl Deployments {
             store,
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
             hasher: RandomState::new(),
-            slots: StdMutex::default(),
         }
     }
 
@@ -122,7 +97,6 @@ impl Deployments {
     pub fn restore(&self, functions: BTreeMap<FunctionRef, Stored>) -> Vec<(Arc<Entry>, Stored)> {
         let mut restored = Vec::new();
         for (id, stored) in functions {
-            self.slots().used.insert(stored.slot);
             match FunctionSpec::check(stored.deployment.clone()) {
                 Ok(spec) => restored.push((self.entry(spec, &stored), stored)),
                 Err(error) => tracing::error!(function = %id, %error, "left out"),
@@ -145,18 +119,13 @@ impl Deployments {
         if self.catalog.len() >= limits::FUNCTIONS_MAX {
             return Err(ChangeError::TooMany);
         }
-        let slot = self.take_slot();
         let stored = Stored {
             deployment: spec.deployment.clone(),
             revision: 1,
             replicas: spec.scale.min,
             created_at: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
-            slot,
         };
-        if let Err(error) = self.store.put(spec.id.clone(), stored.clone()).await {
-            self.slots().used.remove(&slot);
-            return Err(error.into());
-        }
+        self.store.put(spec.id.clone(), stored.clone()).await?;
         let entry = self.entry(spec, &stored);
         self.catalog.insert_all([entry.clone()]);
         self.provider.apply(&entry, entry.deployed(), stored.replicas);
@@ -178,13 +147,12 @@ impl Deployments {
             revision: before.revision + 1,
             replicas: entry.standing().wanted.clamp(min, max),
             created_at: entry.created_at.clone(),
-            slot: before.slot,
         };
         let revision = stored.revision;
         let wanted = stored.replicas;
         self.store.put(spec.id.clone(), stored).await?;
         let created_at = before.created_at.clone();
-        let deployed = Arc::new(Deployed { spec, revision, slot: before.slot, created_at });
+        let deployed = Arc::new(Deployed { spec, revision, created_at });
         let mut standing = crate::catalog::Standing::unknown(wanted);
         standing.message = format!("revision {revision} is being started");
         entry.set_deployed(deployed.clone());
@@ -204,7 +172,6 @@ impl Deployments {
         self.catalog.remove(id);
         entry.mark_removed();
         self.provider.remove(id);
-        self.slots().used.remove(&entry.deployed().slot);
         Ok(())
     }
 
@@ -239,8 +206,8 @@ impl Deployments {
 
     fn entry(&self, spec: FunctionSpec, stored: &Stored) -> Arc<Entry> {
         let created_at = stored.created_at.clone();
-        let (revision, slot) = (stored.revision, stored.slot);
-        let deployed = Deployed { spec, revision, slot, created_at: created_at.clone() };
+        let revision = stored.revision;
+        let deployed = Deployed { spec, revision, created_at: created_at.clone() };
         let workers = self.catalog.workers();
         Arc::new(Entry::new(Arc::new(deployed), stored.replicas, created_at, workers))
     }
@@ -252,29 +219,5 @@ impl Deployments {
     async fn turn(&self, id: &FunctionRef) -> MutexGuard<'_, ()> {
         let lock = self.hasher.hash_one(id) as usize % LOCKS;
         self.locks[lock].lock().await
-    }
-
-    fn take_slot(&self) -> u32 {
-        self.slots().take()
-    }
-
-    fn slots(&self) -> std::sync::MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_number_of_a_removed_function_is_given_out_last() {
-        let mut slots = Slots::default();
-        assert_eq!((slots.take(), slots.take()), (0, 1));
-        slots.used.remove(&0);
-        assert_eq!(slots.take(), 2);
-        assert!((0..100).all(|_| slots.take() != 0));
-        slots.next = u32::try_from(SLOTS_TURN_MIN).unwrap();
-        assert_eq!(slots.take(), 0, "its turn has come again");
     }
 }

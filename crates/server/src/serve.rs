@@ -153,12 +153,13 @@ impl Started {
         std::fs::write(state.run().join("listen"), http.address().to_string())?;
         let mut copies = http.copies()?;
         copies.extend(metrics.copies()?);
-        let spawner = spawner.serve(copies).await?;
+        let (spawner, losses) = spawner.serve(copies).await?;
 
         cgroups.prepare().context("control groups cannot be made")?;
         let missing = host.missing();
         let parts = SandboxParts {
             spawner,
+            slots_max: settings.slots_max,
             logs,
             cgroups,
             host,
@@ -178,6 +179,7 @@ impl Started {
         let catalog = Arc::new(Catalog::new(workers));
         let deployments = Deployments::new(catalog.clone(), provider.clone(), store);
         restore(&deployments, &provider, functions, settings.zero_by_default)?;
+        provider.make_slots(losses);
         // What an interrupted removal left; layers that adopted replicas run on are leased by now.
         let swept = images.clone();
         tokio::task::spawn_blocking(move || swept.collect_garbage(&HashSet::new())).await??;

@@ -25,6 +25,8 @@ pub struct Settings {
     pub memory_bytes: u64,
     /// Processes and threads of a replica.
     pub pids: u32,
+    /// Sandboxes that are made ahead at most; 0 for none.
+    pub slots_max: usize,
     /// Whether functions without the scale-to-zero label end when idle.
     pub zero_by_default: bool,
     /// Bytes of an uploaded image archive.

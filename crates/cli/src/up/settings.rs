@@ -53,6 +53,9 @@ pub struct UpArgs {
     /// Processes and threads of a replica
     #[arg(long, value_name = "COUNT", default_value_t = limits::PIDS_DEFAULT, help_heading = "Functions")]
     pub pids: u32,
+    /// Sandboxes that are made ahead of need at most; 0 for none
+    #[arg(long, value_name = "COUNT", default_value_t = limits::SLOTS_DEFAULT, help_heading = "Functions")]
+    pub slots: usize,
     /// End idle functions unless their label says otherwise
     #[arg(long, help_heading = "Functions")]
     pub scale_zero_default: bool,
@@ -121,6 +124,13 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
     if args.pids == 0 {
         faults.push("--pids 0 leaves no process to run; give at least 1".to_owned());
     }
+    if args.slots > limits::SLOTS_MAX {
+        faults.push(format!(
+            "--slots {} is more than the {} that may be made ahead",
+            args.slots,
+            limits::SLOTS_MAX
+        ));
+    }
     if args.log_files == 0 {
         faults.push("--log-files 0 keeps no log; give at least 1".to_owned());
     }
@@ -136,6 +146,7 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
             call_deadline: call_deadline?,
             memory_bytes: memory_bytes?,
             pids: args.pids,
+            slots_max: args.slots,
             zero_by_default: args.scale_zero_default,
             image_bytes_max: image_bytes_max?,
             log_files_max: args.log_files,

@@ -22,8 +22,6 @@ pub struct Stored {
     pub replicas: u32,
     /// RFC 3339 time of the first deploy.
     pub created_at: String,
-    /// A small number that no other function has; its id range follows from it.
-    pub slot: u32,
 }
 
 /// The database of deployed functions.
@@ -111,7 +109,7 @@ impl Store {
 
 fn read_all(connection: &Connection) -> rusqlite::Result<BTreeMap<FunctionRef, Stored>> {
     let mut statement = connection.prepare(
-        "SELECT name, namespace, deployment, revision, replicas, created_at, slot FROM functions",
+        "SELECT name, namespace, deployment, revision, replicas, created_at FROM functions",
     )?;
     let mut functions = BTreeMap::new();
     let mut rows = statement.query([])?;
@@ -128,7 +126,6 @@ fn read_all(connection: &Connection) -> rusqlite::Result<BTreeMap<FunctionRef, S
             revision: row.get(3)?,
             replicas: row.get(4)?,
             created_at: row.get(5)?,
-            slot: row.get(6)?,
         };
         functions.insert(id, stored);
     }
@@ -170,8 +167,8 @@ fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
             let deployment = serde_json::to_string(&stored.deployment)
                 .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
             connection.prepare_cached(
-                "INSERT INTO functions (name, namespace, deployment, revision, replicas, created_at, slot)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                "INSERT INTO functions (name, namespace, deployment, revision, replicas, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                  ON CONFLICT (name, namespace) DO UPDATE SET deployment = ?3, revision = ?4, replicas = ?5",
             )?
             .execute(params![
@@ -181,7 +178,6 @@ fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
                 stored.revision,
                 stored.replicas,
                 stored.created_at,
-                stored.slot,
             ])?;
         }
         Change::Scale(id, replicas) => {
@@ -204,10 +200,10 @@ fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
 mod tests {
     use super::*;
 
-    fn stored(image: &str, revision: u64, slot: u32) -> Stored {
+    fn stored(image: &str, revision: u64) -> Stored {
         let deployment = FunctionDeployment { image: image.into(), ..Default::default() };
         let created_at = "2026-01-01T00:00:00Z".to_owned();
-        Stored { deployment, revision, replicas: 1, created_at, slot }
+        Stored { deployment, revision, replicas: 1, created_at }
     }
 
     #[tokio::test]
@@ -218,9 +214,9 @@ mod tests {
         {
             let (store, functions) = Store::open(&path).unwrap();
             assert!(functions.is_empty());
-            store.put(id("a"), stored("x", 1, 7)).await.unwrap();
-            store.put(id("b"), stored("y", 1, 8)).await.unwrap();
-            store.put(id("a"), stored("z", 2, 7)).await.unwrap();
+            store.put(id("a"), stored("x", 1)).await.unwrap();
+            store.put(id("b"), stored("y", 1)).await.unwrap();
+            store.put(id("a"), stored("z", 2)).await.unwrap();
             store.scale(id("a"), 0).await.unwrap();
             store.remove(id("b")).await.unwrap();
         }
@@ -236,9 +232,9 @@ mod tests {
         let (store, _) = Store::open(&dir.path().join("functions.db")).unwrap();
         let id = |name| FunctionRef::new(name, "").unwrap();
         let (a, b, c) = tokio::join!(
-            store.put(id("a"), stored("x", 1, 7)),
-            store.put(id("b"), stored("x", 1, 7)),
-            store.put(id("c"), stored("x", 1, 8)),
+            store.put(id("a"), stored("x", 1)),
+            store.put(id("b"), stored("x", 0)),
+            store.put(id("c"), stored("x", 1)),
         );
         assert_eq!((a.is_ok(), b.is_ok(), c.is_ok()), (true, false, true));
     }

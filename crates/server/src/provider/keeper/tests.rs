@@ -39,7 +39,7 @@ struct Bench {
 fn deployed(revision: u64, labels: &str) -> Arc<Deployed> {
     let json = format!(r#"{{"service":"a","image":"host","envProcess":"cat","labels":{labels}}}"#);
     let spec = FunctionSpec::check(serde_json::from_str(&json).unwrap()).unwrap();
-    Arc::new(Deployed { spec, revision, slot: 0, created_at: String::new() })
+    Arc::new(Deployed { spec, revision, created_at: String::new() })
 }
 
 impl Bench {

@@ -10,7 +10,8 @@ use pinnace_sandbox::{
     adoption::kill,
     channel::Channel,
     images::Lease,
-    protocol::{FromInit, SandboxSpec, ToInit},
+    protocol::{FromInit, SandboxSpec, SlotSpec, ToInit},
+    sweep,
 };
 use tokio::{
     io::unix::AsyncFd,
@@ -22,7 +23,8 @@ use super::{
     Ground,
     endpoint::{NamespaceConnector, UnixConnector},
     link::Link,
-    record::Door,
+    record::{Door, Record},
+    spawner::StartFailure,
 };
 use crate::{
     logs::Source,
@@ -37,6 +39,9 @@ const INIT_END_MAX: Duration = Duration::from_secs(5);
 /// Bytes of an `exit.json`.
 const EXIT_BYTES_MAX: u64 = 4096;
 
+/// Spawners that may die over one start.
+const SPAWNER_DEATHS_MAX: u32 = 5;
+
 /// Sockets of its namespace are asked for when fewer than this are left.
 const SOCKETS_LOW: usize = 8;
 
@@ -46,6 +51,8 @@ pub struct Life {
     pub id: String,
     /// Whose it is.
     pub function: FunctionRef,
+    /// Its slot.
+    pub slot: SlotSpec,
     /// Its directory.
     pub dir: PathBuf,
     /// How it is reached.
@@ -71,11 +78,46 @@ struct Watch {
 impl Life {
     /// Has the sandbox made, and lives in it until its end.
     pub async fn start(mut self, spec: SandboxSpec, listener: Option<OwnedFd>) {
-        let exit = match self.ground.spawner.start(spec, listener).await {
-            Ok(started) => self.live(started.pidfd).await,
+        let exit = match self.begin(spec, listener).await {
+            Ok(pidfd) => self.live(pidfd).await,
             Err(reason) => Exit::CannotStart { reason },
         };
         self.end(exit).await;
+    }
+
+    /// Has the sandbox made: again if the spawner dies over it.
+    async fn begin(
+        &mut self,
+        mut spec: SandboxSpec,
+        listener: Option<OwnedFd>,
+    ) -> Result<OwnedFd, String> {
+        for _ in 0..SPAWNER_DEATHS_MAX {
+            let lent = listener.as_ref().map(OwnedFd::try_clone).transpose();
+            let lent = lent.map_err(|error| format!("its listener cannot be copied: {error}"))?;
+            match self.ground.spawner.start(spec.clone(), lent).await {
+                Ok(started) => return Ok(started.pidfd),
+                Err(StartFailure::Refused(reason)) => return Err(reason),
+                Err(StartFailure::Ending) => return Err("the server is ending".to_owned()),
+                Err(StartFailure::SpawnerDied) => {
+                    let (dir, slot, ground) =
+                        (self.dir.clone(), self.slot.clone(), self.ground.clone());
+                    let undone = tokio::task::spawn_blocking(move || {
+                        sweep::undo_start(&dir).and_then(|()| ground.slots.clear(&slot))
+                    });
+                    undone
+                        .await
+                        .map_err(io::Error::other)
+                        .flatten()
+                        .map_err(|error| format!("what a dead spawner began stays: {error}"))?;
+                    self.slot = self.ground.slots.take();
+                    spec.slot = self.slot.clone();
+                    self.ground.moved(&self.id, &self.slot);
+                    Record::move_to(&self.dir, &self.slot)
+                        .map_err(|error| format!("its record cannot be written: {error}"))?;
+                }
+            }
+        }
+        Err(format!("the spawner died {SPAWNER_DEATHS_MAX} times while it made the sandbox"))
     }
 
     /// Takes over a sandbox that an earlier server left.
@@ -209,16 +251,12 @@ impl Life {
 
     /// Clears away what is left, then says that it is gone.
     async fn end(self, exit: Exit) {
-        let Self { id, dir, ground, reports, layers, .. } = self;
+        let Self { id, slot, dir, ground, reports, layers, .. } = self;
         ground.forget(&id);
-        let groups = ground.cgroups.clone();
-        let cleared = tokio::task::spawn_blocking({
-            let id = id.clone();
-            move || {
-                groups.kill_all(&id)?;
-                groups.remove(&id)?;
-                fs::remove_dir_all(dir)
-            }
+        let slots = ground.slots.clone();
+        let cleared = tokio::task::spawn_blocking(move || {
+            slots.clear(&slot)?;
+            fs::remove_dir_all(dir)
         });
         if let Ok(Err(error)) = cleared.await {
             tracing::warn!(replica = %id, %error, "something of an ended replica stays until the next start");

@@ -4,11 +4,13 @@
 //! later server reads from its directory ([`record`]).
 
 mod endpoint;
+mod id_ranges;
 mod life;
 mod link;
 mod plan;
 mod prepared;
 mod record;
+mod slots;
 mod spawner;
 
 use std::{
@@ -28,18 +30,19 @@ use pinnace_sandbox::{
     host::Host,
     host_root::HostRoot,
     images::{ImageStore, Lease},
-    protocol::SandboxSpec,
-    sweep,
+    protocol::{Bounds, SandboxSpec, SlotSpec},
+    sweep::{self, Keep},
 };
 use tokio::sync::mpsc;
 
-pub use self::spawner::{IdleSpawner, Kept, Spawner, SpawnerPaths, quit};
+pub use self::spawner::{IdleSpawner, Kept, Losses, Spawner, SpawnerPaths, quit};
 use self::{
     endpoint::UnixConnector,
     life::Life,
     plan::Defaults,
     prepared::{Prepared, Preparer},
     record::{Door, Record},
+    slots::SlotPool,
 };
 use crate::{
     catalog::{Deployed, Entry},
@@ -51,22 +54,19 @@ use crate::{
     proxy::admission::Activate,
 };
 
-/// First of the host ids that sandboxes use, 65,536 for each function.
-const ID_BASE: u32 = 0x2000_0000;
-
-/// Ranges of so many ids that there are from there on. Functions beyond that number share them.
-const ID_RANGES: u32 = (u32::MAX - ID_BASE) / 65_536;
-
 /// What the tasks of all replicas share.
 pub struct Ground {
     spawner: Spawner,
     logs: LogBook,
     cgroups: Arc<Cgroups>,
+    slots: Arc<SlotPool>,
     lives: Mutex<HashMap<String, LifeHandle>>,
 }
 
 struct LifeHandle {
     function: FunctionRef,
+    /// Name of its control group.
+    slot: String,
     stop: mpsc::Sender<Duration>,
     cpu_seen: Option<(u64, std::time::Instant)>,
 }
@@ -75,6 +75,8 @@ struct LifeHandle {
 pub struct SandboxParts {
     /// Makes sandboxes.
     pub spawner: Spawner,
+    /// Sandboxes that are made ahead at most.
+    pub slots_max: usize,
     /// Keeps what functions print.
     pub logs: LogBook,
     /// Bounds.
@@ -107,6 +109,8 @@ struct Sandboxes {
     preparer: Preparer,
     host: Host,
     replicas: PathBuf,
+    /// Bounds that most sandboxes have.
+    bounds: Bounds,
 }
 
 /// A replica that an earlier server left.
@@ -129,16 +133,26 @@ impl SandboxProvider {
     #[must_use]
     pub fn start(parts: SandboxParts, settings: KeeperSettings) -> Self {
         let SandboxParts { spawner, logs, cgroups, host, host_root, images, .. } = parts;
-        let ground = Ground { spawner, logs, cgroups, lives: Mutex::default() };
+        let slots = SlotPool::new(parts.slots_max, host.id_ranges.is_ok(), cgroups.clone());
+        let slots = Arc::new(slots);
+        let ground = Ground { spawner, logs, cgroups, slots, lives: Mutex::default() };
         let defaults = Defaults { memory_bytes: parts.memory_bytes, pids: parts.pids };
         let sandboxes = Arc::new(Sandboxes {
             ground: Arc::new(ground),
             preparer: Preparer::new(images, host_root, parts.programs, defaults),
             host,
             replicas: parts.replicas,
+            bounds: defaults.bounds(),
         });
         let keeper = Keeper::start(sandboxes.clone(), settings);
         Self { keeper, sandboxes }
+    }
+
+    /// Begins to make sandboxes ahead. Not before what an earlier server left is cleared away. `losses` tells
+    /// what the spawner has lost of them.
+    pub fn make_slots(&self, losses: Losses) {
+        let Sandboxes { ground, bounds, .. } = &*self.sandboxes;
+        tokio::spawn(ground.slots.clone().keep(ground.spawner.clone(), bounds.clone(), losses));
     }
 
     /// Finds what an earlier server left, and clears away what cannot be taken over.
@@ -147,7 +161,7 @@ impl SandboxProvider {
     /// The directory of replicas cannot be read.
     pub fn find_leftovers(&self) -> io::Result<HashMap<FunctionRef, Vec<Leftover>>> {
         let mut found: HashMap<FunctionRef, Vec<Leftover>> = HashMap::new();
-        let mut live = std::collections::BTreeSet::new();
+        let mut live = Keep::default();
         for entry in fs::read_dir(&self.sandboxes.replicas)? {
             let dir = entry?.path();
             let Some(id) = dir.file_name().and_then(|name| name.to_str()) else { continue };
@@ -156,7 +170,8 @@ impl SandboxProvider {
             else {
                 continue;
             };
-            live.insert(id.to_owned());
+            live.replicas.insert(id.to_owned());
+            live.slots.insert(record.slot.name.clone());
             found.entry(function).or_default().push(Leftover { id: id.to_owned(), record, init });
         }
         self.sandboxes.sweep(&live)?;
@@ -181,7 +196,12 @@ impl SandboxProvider {
         for leftover in leftovers {
             leftover.init.kill()?;
         }
-        let live = self.sandboxes.ground.lives().keys().cloned().collect();
+        let lives = self.sandboxes.ground.lives();
+        let live = Keep {
+            replicas: lives.keys().cloned().collect(),
+            slots: lives.values().map(|life| life.slot.clone()).collect(),
+        };
+        drop(lives);
         self.sandboxes.sweep(&live)
     }
 
@@ -240,13 +260,18 @@ impl Runtime for Sandboxes {
         let function = deployed.spec.id.clone();
         let started = self.preparer.prepare(deployed).and_then(|prepared| {
             self.begin(replica, deployed, &prepared)
-                .map_err(|error| Refusal::Broken(format!("its directory cannot be made: {error}")))
+                .map_err(|error| {
+                    // Missing or removed by the next sweep.
+                    let _ = fs::remove_dir_all(self.replicas.join(replica));
+                    Refusal::Broken(format!("its directory cannot be made: {error}"))
+                })
                 .map(|(spec, listener)| (spec, listener, prepared))
         });
         match started {
             Ok((spec, listener, prepared)) => {
                 let (door, layers) = (prepared.door(), prepared.lease());
-                let life = self.life(replica, function, door, layers, reports);
+                let slot = spec.slot.clone();
+                let life = self.life(replica, function, slot, (door, layers), reports);
                 tokio::spawn(life.start(spec, listener));
             }
             Err(refusal) => {
@@ -275,20 +300,23 @@ impl Sandboxes {
     ) -> io::Result<(SandboxSpec, Option<std::os::fd::OwnedFd>)> {
         let dir = self.replicas.join(replica);
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
-        prepared.record(deployed).write(&dir)?;
         let listener = match prepared.door() {
             Door::Socket => Some(UnixConnector::listen(&dir)?),
             Door::Port(_) => None,
         };
-        let id_base =
-            self.host.id_ranges.is_ok().then(|| ID_BASE + deployed.slot % ID_RANGES * 65_536);
-        Ok((prepared.sandbox(replica, dir, id_base), listener))
+        let slot = self.ground.slots.take();
+        if let Err(error) = prepared.record(deployed, slot.clone()).write(&dir) {
+            self.ground.slots.discard(slot);
+            return Err(error);
+        }
+        Ok((prepared.sandbox(replica, dir, slot), listener))
     }
 
     fn adopt(&self, function: &FunctionRef, leftover: Leftover, reports: Reports) {
-        let Record { door, image, .. } = leftover.record;
+        let Record { door, image, slot, .. } = leftover.record;
         let layers = image.and_then(|digest| self.preparer.lease(&digest));
-        let life = self.life(&leftover.id, function.clone(), door, layers, reports);
+        self.ground.slots.claim(&slot);
+        let life = self.life(&leftover.id, function.clone(), slot, (door, layers), reports);
         tokio::spawn(life.adopt(leftover.init.pidfd));
     }
 
@@ -296,16 +324,18 @@ impl Sandboxes {
         &self,
         id: &str,
         function: FunctionRef,
-        door: Door,
-        layers: Option<Arc<Lease>>,
+        slot: SlotSpec,
+        (door, layers): (Door, Option<Arc<Lease>>),
         reports: Reports,
     ) -> Life {
         let (stop, stops) = mpsc::channel(1);
-        let handle = LifeHandle { function: function.clone(), stop, cpu_seen: None };
+        let group = slot.name.clone();
+        let handle = LifeHandle { function: function.clone(), slot: group, stop, cpu_seen: None };
         self.ground.lives().insert(id.to_owned(), handle);
         Life {
             id: id.to_owned(),
             function,
+            slot,
             dir: self.replicas.join(id),
             door,
             ground: self.ground.clone(),
@@ -315,7 +345,7 @@ impl Sandboxes {
         }
     }
 
-    fn sweep(&self, live: &std::collections::BTreeSet<String>) -> io::Result<()> {
+    fn sweep(&self, live: &Keep) -> io::Result<()> {
         let swept = sweep::sweep(&self.replicas, &self.ground.cgroups, live)?;
         for (replica, error) in swept.left {
             tracing::warn!(%replica, %error, "remains of an earlier replica cannot be cleared away");
@@ -329,6 +359,13 @@ impl Ground {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A replica has got another slot.
+    fn moved(&self, id: &str, slot: &SlotSpec) {
+        if let Some(life) = self.lives().get_mut(id) {
+            life.slot = slot.name.clone();
+        }
+    }
+
     fn forget(&self, id: &str) {
         self.lives().remove(id);
     }
@@ -337,8 +374,8 @@ impl Ground {
     fn usage(&self, function: &FunctionRef) -> Usage {
         let now = crate::clock::now();
         let mut sum = Usage::default();
-        for (id, life) in self.lives().iter_mut().filter(|(_, life)| life.function == *function) {
-            let Some(used) = self.cgroups.usage(id) else { continue };
+        for life in self.lives().values_mut().filter(|life| life.function == *function) {
+            let Some(used) = self.cgroups.usage(&life.slot) else { continue };
             sum.total_memory_bytes += used.memory_bytes as f64;
             if let Some((cpu_ns, at)) = life.cpu_seen.replace((used.cpu_ns, now)) {
                 let wall_ns = now.saturating_duration_since(at).as_nanos().max(1) as f64;

@@ -116,14 +116,22 @@ impl Plan {
 #[must_use]
 pub fn bounds(spec: &FunctionSpec, defaults: Defaults) -> Bounds {
     let memory_bytes = spec.memory_bytes.unwrap_or(defaults.memory_bytes);
-    Bounds {
-        memory_bytes,
-        cpu_millicores: spec.cpu_millicores,
-        pids: defaults.pids,
-        open_files: limits::OPEN_FILES_PER_PROCESS,
-        // Files on a tmpfs count as memory: half of it stays for the program however full they are.
-        upper_bytes: memory_bytes / 4,
-        tmp_bytes: memory_bytes / 4,
+    Bounds { cpu_millicores: spec.cpu_millicores, ..Defaults { memory_bytes, ..defaults }.bounds() }
+}
+
+impl Defaults {
+    /// The bounds of a replica whose function names none.
+    #[must_use]
+    pub fn bounds(self) -> Bounds {
+        Bounds {
+            memory_bytes: self.memory_bytes,
+            cpu_millicores: None,
+            pids: self.pids,
+            open_files: limits::OPEN_FILES_PER_PROCESS,
+            // Files on a tmpfs count as memory: half of it stays for the program however full they are.
+            upper_bytes: self.memory_bytes / 4,
+            tmp_bytes: self.memory_bytes / 4,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use pinnace_core::{FunctionRef, FunctionSpec};
 use pinnace_sandbox::{
     host_root::HostRoot,
     images::{Image, ImageStore, Lease},
-    protocol::{Bind, Bounds, Root, SandboxSpec},
+    protocol::{Bind, Bounds, Root, SandboxSpec, SlotSpec},
 };
 
 use super::{
@@ -142,7 +142,7 @@ impl Prepared {
 
     /// What is written down about a replica of it.
     #[must_use]
-    pub fn record(&self, deployed: &Deployed) -> Record {
+    pub fn record(&self, deployed: &Deployed, slot: SlotSpec) -> Record {
         Record {
             name: deployed.spec.id.name().to_owned(),
             namespace: deployed.spec.id.namespace().to_owned(),
@@ -150,15 +150,16 @@ impl Prepared {
             created_at: deployed.created_at.clone(),
             door: self.plan.door,
             memory_bytes: self.bounds.memory_bytes,
+            slot,
             image: self.image.as_ref().map(|image| image.digest.clone()),
         }
     }
 
     /// What the spawner is told for one replica.
     #[must_use]
-    pub fn sandbox(&self, id: &str, dir: PathBuf, id_base: Option<u32>) -> SandboxSpec {
+    pub fn sandbox(&self, id: &str, dir: PathBuf, slot: SlotSpec) -> SandboxSpec {
         SandboxSpec {
-            id: id.to_owned(),
+            slot,
             dir,
             hostname: id.to_owned(),
             root: self.root.clone(),
@@ -169,7 +170,6 @@ impl Prepared {
             user: self.plan.user.clone(),
             stop_signal: self.plan.stop_signal,
             bounds: self.bounds.clone(),
-            id_base,
             listens: self.plan.door == Door::Socket,
             port: match self.plan.door {
                 Door::Port(port) => Some(port),

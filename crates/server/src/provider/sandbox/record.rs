@@ -3,6 +3,7 @@
 use std::{fs, io, path::Path};
 
 use pinnace_core::FunctionRef;
+use pinnace_sandbox::protocol::SlotSpec;
 use serde::{Deserialize, Serialize};
 
 const FILE: &str = "replica.json";
@@ -26,6 +27,8 @@ pub struct Record {
     pub door: Door,
     /// Its memory limit, in bytes.
     pub memory_bytes: u64,
+    /// Its slot: the name of its control group, and its ids on the host.
+    pub slot: SlotSpec,
     /// Digest of the image it runs on, `None` for `host`. The layers stay as long as it runs.
     pub image: Option<String>,
 }
@@ -55,6 +58,14 @@ impl Record {
     /// The file cannot be written.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
         fs::write(dir.join(FILE), serde_json::to_vec(self)?)
+    }
+
+    /// Notes that a replica has another slot than was written.
+    ///
+    /// # Errors
+    /// The record cannot be read or written.
+    pub fn move_to(dir: &Path, slot: &SlotSpec) -> io::Result<()> {
+        Self { slot: slot.clone(), ..Self::read(dir)? }.write(dir)
     }
 
     /// Reads the record in a replica's directory.

@@ -18,7 +18,7 @@ use pinnace_core::limits;
 use pinnace_sandbox::{
     channel::Channel,
     client::SpawnerLink,
-    protocol::{FromSpawner, SandboxSpec, ToSpawner, VERSION},
+    protocol::{Bounds, FromSpawner, SandboxSpec, SlotSpec, ToSpawner, VERSION},
     spawner::Config,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -35,6 +35,26 @@ pub struct Started {
     pub pid: i32,
     /// A handle on the init.
     pub pidfd: OwnedFd,
+}
+
+/// Why there is no sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartFailure {
+    /// It cannot be made: a sentence saying why. Nothing of it is left.
+    Refused(String),
+    /// The spawner died with it. It may be there all the same.
+    SpawnerDied,
+    /// The server is ending.
+    Ending,
+}
+
+/// What was made ahead and is no more.
+#[derive(Debug)]
+pub enum Loss {
+    /// The slot of this name.
+    Slot(String),
+    /// All slots, with the spawner that kept them.
+    Spawner,
 }
 
 /// Where the spawner and what it needs lie.
@@ -59,12 +79,23 @@ enum Request {
     Start {
         spec: Box<SandboxSpec>,
         listener: Option<OwnedFd>,
-        answer: oneshot::Sender<Result<Started, String>>,
+        answer: oneshot::Sender<Result<Started, StartFailure>>,
+    },
+    Prepare {
+        slot: SlotSpec,
+        bounds: Bounds,
+        answer: oneshot::Sender<Result<(), String>>,
+    },
+    Retire {
+        slot: String,
     },
     Quit {
         done: oneshot::Sender<()>,
     },
 }
+
+/// Where a [`Loss`] is told. At most as many wait as there are slots.
+pub type Losses = mpsc::UnboundedReceiver<Loss>;
 
 /// Sockets that the spawner keeps while no server runs, by name.
 pub type Kept = Vec<(String, OwnedFd)>;
@@ -88,17 +119,36 @@ impl Spawner {
     /// Asks for a sandbox. `listener` is the function's socket, if it is to have one.
     ///
     /// # Errors
-    /// It could not be made: a sentence saying why.
+    /// It could not be made.
     pub async fn start(
         &self,
         spec: SandboxSpec,
         listener: Option<OwnedFd>,
-    ) -> Result<Started, String> {
+    ) -> Result<Started, StartFailure> {
         let (answer, answered) = oneshot::channel();
         let request = Request::Start { spec: Box::new(spec), listener, answer };
-        let gone = || "the spawner is gone: the server is ending".to_owned();
-        self.requests.send(request).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        self.requests.send(request).await.map_err(|_| StartFailure::Ending)?;
+        answered.await.map_err(|_| StartFailure::Ending)?
+    }
+
+    /// Asks for a slot that is made ahead. Resolves when it waits.
+    ///
+    /// # Errors
+    /// It could not be made: a sentence saying why. Its control group may be left.
+    pub async fn prepare(&self, slot: SlotSpec, bounds: Bounds) -> Result<(), String> {
+        let (answer, answered) = oneshot::channel();
+        let ending = || "the server is ending".to_owned();
+        self.requests
+            .send(Request::Prepare { slot, bounds, answer })
+            .await
+            .map_err(|_| ending())?;
+        answered.await.map_err(|_| ending())?
+    }
+
+    /// Gives a slot up that was made ahead.
+    pub async fn retire(&self, slot: String) {
+        // A spawner that is gone has given it up.
+        let _ = self.requests.send(Request::Retire { slot }).await;
     }
 
     /// Has it end, which closes the sockets that it keeps. Resolves when it has.
@@ -122,15 +172,18 @@ impl IdleSpawner {
     /// Gives it these sockets to keep, and begins to serve requests; starts another spawner whenever this
     /// one dies.
     ///
+    /// What is lost of what was made ahead is told through the receiver, which ends with the spawner.
+    ///
     /// # Errors
     /// It does not take the sockets.
-    pub async fn serve(self, kept: Kept) -> io::Result<Spawner> {
+    pub async fn serve(self, kept: Kept) -> io::Result<(Spawner, Losses)> {
         let Self { paths, link } = self;
         let kept = Arc::new(kept);
         let alive = hand_over(link, kept.clone()).await?;
         let (requests, inbox) = mpsc::channel(limits::STORE_QUEUE_MAX);
-        tokio::spawn(run(paths, alive, kept, inbox));
-        Ok(Spawner { requests })
+        let (losses, lost) = mpsc::unbounded_channel();
+        tokio::spawn(run(paths, alive, kept, inbox, losses));
+        Ok((Spawner { requests }, lost))
     }
 }
 
@@ -183,13 +236,39 @@ fn socket_path(run: &Path) -> PathBuf {
     run.join(format!("spawner-{VERSION}.sock"))
 }
 
-type Waiting = Mutex<HashMap<u64, oneshot::Sender<Result<Started, String>>>>;
+/// Who waits for the answer to a request.
+#[derive(Debug)]
+enum Asker {
+    Start(oneshot::Sender<Result<Started, StartFailure>>),
+    Prepare(oneshot::Sender<Result<(), String>>),
+}
+
+impl Asker {
+    // One that has left has no use for an answer.
+
+    fn refuse(self, reason: String) {
+        match self {
+            Self::Start(answer) => drop(answer.send(Err(StartFailure::Refused(reason)))),
+            Self::Prepare(answer) => drop(answer.send(Err(reason))),
+        }
+    }
+
+    fn tell_of_death(self) {
+        match self {
+            Self::Start(answer) => drop(answer.send(Err(StartFailure::SpawnerDied))),
+            Self::Prepare(answer) => drop(answer.send(Err("the spawner died".to_owned()))),
+        }
+    }
+}
+
+type Waiting = Mutex<HashMap<u64, Asker>>;
 
 async fn run(
     paths: SpawnerPaths,
     mut alive: Alive,
     kept: Arc<Kept>,
     mut inbox: mpsc::Receiver<Request>,
+    losses: mpsc::UnboundedSender<Loss>,
 ) {
     loop {
         let waiting = Waiting::default();
@@ -202,13 +281,15 @@ async fn run(
                 }
                 return;
             }
-            error = receive_all(&alive.link, &waiting) => {
+            error = receive_all(&alive.link, &waiting, &losses) => {
                 tracing::error!(%error, "the spawner died; another is started");
             }
         }
-        for (_, answer) in std::mem::take(&mut *lock(&waiting)) {
-            drop(answer.send(Err("the spawner died while it made the sandbox".to_owned())));
+        for (_, asker) in std::mem::take(&mut *lock(&waiting)) {
+            asker.tell_of_death();
         }
+        // Nobody listens where none are made ahead.
+        let _ = losses.send(Loss::Spawner);
         alive = replace(&paths, alive, &kept).await;
     }
 }
@@ -241,16 +322,20 @@ async fn send_all(
 ) -> Option<oneshot::Sender<()>> {
     let mut request = 0;
     loop {
+        request += 1;
         match inbox.recv().await? {
             Request::Start { spec, listener, answer } => {
-                request += 1;
-                lock(waiting).insert(request, answer);
                 let fds: Vec<OwnedFd> = listener.into_iter().collect();
-                if let Err(error) = link.send(&ToSpawner::Start { request, spec }, &fds).await
-                    && let Some(answer) = lock(waiting).remove(&request)
-                {
-                    drop(answer.send(Err(format!("the spawner cannot be asked: {error}"))));
-                }
+                let message = ToSpawner::Start { request, spec };
+                ask(link, waiting, request, Asker::Start(answer), (&message, &fds)).await;
+            }
+            Request::Prepare { slot, bounds, answer } => {
+                let message = ToSpawner::Prepare { request, slot, bounds };
+                ask(link, waiting, request, Asker::Prepare(answer), (&message, &[])).await;
+            }
+            Request::Retire { slot } => {
+                // One that cannot be told has given it up.
+                let _ = link.send(&ToSpawner::Retire { slot }, &[]).await;
             }
             Request::Quit { done } => {
                 // One that cannot be told has ended.
@@ -258,6 +343,21 @@ async fn send_all(
                 return Some(done);
             }
         }
+    }
+}
+
+async fn ask(
+    link: &Link,
+    waiting: &Waiting,
+    request: u64,
+    asker: Asker,
+    (message, fds): (&ToSpawner, &[OwnedFd]),
+) {
+    lock(waiting).insert(request, asker);
+    if let Err(error) = link.send(message, fds).await
+        && let Some(asker) = lock(waiting).remove(&request)
+    {
+        asker.refuse(format!("the spawner cannot be asked: {error}"));
     }
 }
 
@@ -269,27 +369,53 @@ async fn await_end(alive: Alive) {
     }
 }
 
-async fn receive_all(link: &Link, waiting: &Waiting) -> io::Error {
+async fn receive_all(
+    link: &Link,
+    waiting: &Waiting,
+    losses: &mpsc::UnboundedSender<Loss>,
+) -> io::Error {
     loop {
-        let (request, result) = match link.recv().await {
-            Ok(Some((FromSpawner::Started { request, pid }, fds))) => {
-                let pidfd = fds.into_iter().next();
-                let lacking = || "the spawner sent no handle on the sandbox".to_owned();
-                (request, pidfd.map(|pidfd| Started { pid, pidfd }).ok_or_else(lacking))
-            }
-            Ok(Some((FromSpawner::Refused { request, reason }, _))) => (request, Err(reason)),
-            Ok(Some(_)) => continue,
+        match link.recv().await {
+            Ok(Some((said, fds))) => hear(said, fds, waiting, losses),
             Ok(None) => return io::Error::other("it closed its socket"),
             Err(error) => return error,
-        };
-        if let Some(answer) = lock(waiting).remove(&request) {
-            drop(answer.send(result));
         }
     }
 }
 
-fn lock(
+fn hear(
+    said: FromSpawner,
+    fds: Vec<OwnedFd>,
     waiting: &Waiting,
-) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<Started, String>>>> {
+    losses: &mpsc::UnboundedSender<Loss>,
+) {
+    let asker = |request| lock(waiting).remove(&request);
+    // Those that have left have no use for an answer.
+    match said {
+        FromSpawner::Started { request, pid } => match (asker(request), fds.into_iter().next()) {
+            (Some(Asker::Start(answer)), Some(pidfd)) => {
+                drop(answer.send(Ok(Started { pid, pidfd })));
+            }
+            (Some(asker), _) => {
+                asker.refuse("the spawner sent no handle on the sandbox".to_owned())
+            }
+            (None, _) => {}
+        },
+        FromSpawner::Prepared { request } => {
+            if let Some(Asker::Prepare(answer)) = asker(request) {
+                drop(answer.send(Ok(())));
+            }
+        }
+        FromSpawner::Refused { request, reason } => {
+            if let Some(asker) = asker(request) {
+                asker.refuse(reason);
+            }
+        }
+        FromSpawner::Lost { slot } => drop(losses.send(Loss::Slot(slot))),
+        FromSpawner::Kept | FromSpawner::Lent { .. } => {}
+    }
+}
+
+fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<u64, Asker>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
