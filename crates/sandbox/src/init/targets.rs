@@ -127,17 +127,59 @@ pub(super) fn attach_here(mount: &OwnedFd) -> rustix::io::Result<()> {
 }
 
 /// Opens a path that cannot leave `root`.
+///
+/// The kernel gives up (`EAGAIN`) at a `..` if anything was renamed or mounted meanwhile, anywhere on the
+/// host: another sandbox can see to that without end, so that this one tries again, and often.
 pub(super) fn resolve(
     root: BorrowedFd<'_>,
     path: &Path,
     flags: OFlags,
 ) -> rustix::io::Result<OwnedFd> {
+    /// Each takes a microsecond or two.
+    const ATTEMPTS_MAX: usize = 100_000;
     let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), within)
+    let attempt = || openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), within);
+    let mut attempts = (0..ATTEMPTS_MAX).map(|_| attempt());
+    attempts.find(|opened| !matches!(opened, Err(Errno::AGAIN))).unwrap_or(Err(Errno::AGAIN))
 }
 
 fn create(directory: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     openat2(directory, name, flags, Mode::from_raw_mode(0o644), within)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::symlink,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use super::*;
+
+    #[test]
+    fn renames_elsewhere_do_not_keep_a_climbing_link_from_being_resolved() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, other) = (dir.path().join("root"), dir.path().join("other"));
+        fs::create_dir_all(root.join("a/b/c")).unwrap();
+        fs::create_dir(&other).unwrap();
+        symlink("../../../../a/b/../b/c", root.join("a/b/link")).unwrap();
+        let bound = OwnedFd::from(File::open(&root).unwrap());
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                fs::create_dir(other.join("x")).unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    fs::rename(other.join("x"), other.join("y")).unwrap();
+                    fs::rename(other.join("y"), other.join("x")).unwrap();
+                }
+            });
+            let failed = (0..20_000)
+                .find_map(|_| resolve(bound.as_fd(), Path::new("/a/b/link"), OFlags::PATH).err());
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(failed, None);
+        });
+    }
 }
