@@ -1,7 +1,7 @@
 //! The system calls by name. Sorted; those that one architecture alone has stand apart.
 
-/// Passed on every architecture. clone, socket and personality pass with conditions on their arguments
-/// and stand beside the rules that make these.
+/// Passed on every architecture. clone, socket, socketpair and personality pass with conditions on their
+/// arguments and stand beside the rules that make these; ioctl and prctl pass but for some requests.
 pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_accept,
     libc::SYS_accept4,
@@ -142,7 +142,6 @@ pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_preadv,
     libc::SYS_preadv2,
     libc::SYS_prlimit64,
-    libc::SYS_process_mrelease,
     libc::SYS_pselect6,
     libc::SYS_pwrite64,
     libc::SYS_pwritev,
@@ -154,7 +153,6 @@ pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_recvfrom,
     libc::SYS_recvmmsg,
     libc::SYS_recvmsg,
-    libc::SYS_remap_file_pages,
     libc::SYS_removexattr,
     libc::SYS_renameat,
     libc::SYS_renameat2,
@@ -214,14 +212,11 @@ pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_shutdown,
     libc::SYS_sigaltstack,
     libc::SYS_signalfd4,
-    libc::SYS_socketpair,
     libc::SYS_splice,
     libc::SYS_statfs,
     libc::SYS_statx,
     libc::SYS_symlinkat,
-    libc::SYS_sync,
     libc::SYS_sync_file_range,
-    libc::SYS_syncfs,
     libc::SYS_sysinfo,
     libc::SYS_tee,
     libc::SYS_tgkill,
@@ -240,7 +235,6 @@ pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_uname,
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
-    libc::SYS_vmsplice,
     libc::SYS_wait4,
     libc::SYS_waitid,
     libc::SYS_write,
