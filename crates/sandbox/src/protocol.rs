@@ -207,7 +207,8 @@ pub enum ToInit {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "say")]
 pub enum FromInit {
-    /// Answers [`ToInit::Attach`]. Carries two pipe ends: standard output and standard error.
+    /// Answers [`ToInit::Attach`]. Carries two pipe ends, standard output and standard error, then for the
+    /// first server some [`Self::Sockets`].
     Attached {
         /// Whether the function serves: it has said so (see [`READY_FD`]), or its port accepts connections.
         ready: bool,

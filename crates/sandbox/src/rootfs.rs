@@ -43,6 +43,27 @@ pub struct Scaffold {
     ordinary_user: bool,
 }
 
+/// A root filesystem, of which the next is not made before this is dropped.
+#[derive(Debug)]
+pub struct Assembly<'s> {
+    /// It, as a detached mount.
+    pub root: OwnedFd,
+    _scaffolding: Scaffolding<'s>,
+}
+
+/// What stands while a root is put together. Taken down when the start that needs the root is under way,
+/// since that waits for the kernel a little.
+#[derive(Debug)]
+struct Scaffolding<'s>(&'s Scaffold);
+
+impl Drop for Scaffolding<'_> {
+    fn drop(&mut self) {
+        // Neither can fail on a descriptor and a mount that are there.
+        let _ = self.0.go_home();
+        let _ = unmount(&self.0.work, UnmountFlags::DETACH);
+    }
+}
+
 /// Device nodes that every sandbox has, as they are on the host.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -95,22 +116,21 @@ impl Scaffold {
     /// of its root.
     ///
     /// # Errors
-    /// With the layer it is about. Nothing stays mounted.
+    /// With the layer it is about.
     pub fn root(
         &self,
         root: &Root,
         upper_bytes: u64,
         ids: Option<(BorrowedFd<'_>, u32)>,
-    ) -> Result<OwnedFd, Failed> {
+    ) -> Result<Assembly<'_>, Failed> {
         let size = if root.read_only { UPPER_BYTES_MIN } else { upper_bytes.max(UPPER_BYTES_MIN) };
         let options = format!("size={size},mode=0755");
         mount("tmpfs", &self.work, "tmpfs", NOSUID_NODEV, Some(cstring(options).as_c_str()))
             .doing(|| "make a tmpfs for what is written to a root filesystem")?;
-        let made = self.overlay(root, ids);
+        let scaffolding = Scaffolding(self);
+        let root = self.overlay(root, ids)?;
         self.go_home()?;
-        let taken_down = unmount(&self.work, UnmountFlags::DETACH)
-            .doing(|| "take the scaffolding of a root filesystem down");
-        made.and_then(|made| taken_down.map(|()| made))
+        Ok(Assembly { root, _scaffolding: scaffolding })
     }
 
     fn overlay(&self, root: &Root, ids: Option<(BorrowedFd<'_>, u32)>) -> Result<OwnedFd, Failed> {

@@ -1,13 +1,9 @@
 //! Which system calls a function may make.
 //!
-//! An allow-list, in the manner of Docker's default profile but narrower. Two programs are stacked,
-//! because a program of ours has one answer for what it does not list:
-//!
-//! 1. [`allowed`]: what is listed passes, everything else gets `ENOSYS`. That is the answer C libraries
-//!    understand for calls they can do without: clone3 (whose flags no filter can see) falls back to
-//!    clone, and calls newer than this list to their older kin.
-//! 2. [`forbidden`], installed later and therefore the one whose error counts: known calls that are
-//!    refused for good get `EPERM`, which programs report better than "function not implemented".
+//! An allow-list, in the manner of Docker's default profile but narrower. Known calls that are refused for
+//! good get `EPERM`, which programs report well. Everything else gets `ENOSYS`: that is the answer C
+//! libraries understand for calls they can do without: clone3 (whose flags no filter can see) falls back
+//! to clone, and calls newer than this list to their older kin.
 //!
 //! Calls of other architectures end the process (SIGSYS); those of x32 have numbers of their own, which are
 //! on no list. Compiled once by the spawner and handed to each init as bytes.
@@ -31,74 +27,55 @@
 //! As in Docker: mounts, namespaces, modules, keys, bpf, perf_event_open, io_uring, userfaultfd, kexec, swap,
 //! quota, accounting and clocks are out of reach.
 
-use std::collections::BTreeMap;
-
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule, TargetArch,
-};
-
+use self::program::{Action, Answer, Answers, Condition};
 use crate::sys::Instruction;
 
 mod calls;
+mod program;
 
-/// Rules by system call number.
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+/// For calls that C libraries can do without.
+const UNKNOWN: Action = Action::Errno(libc::ENOSYS);
 
-/// The programs in the order in which they are installed.
-///
-/// # Errors
-/// If this build's architecture has no seccomp support here.
-pub fn programs() -> Result<Vec<Vec<Instruction>>, seccompiler::BackendError> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let enosys = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
-    let eperm = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let allow = SeccompFilter::new(allowed()?, enosys, SeccompAction::Allow, arch)?;
-    let forbid = SeccompFilter::new(forbidden()?, SeccompAction::Allow, eperm, arch)?;
-    let program = |filter: SeccompFilter| -> Result<Vec<Instruction>, seccompiler::BackendError> {
-        let program = BpfProgram::try_from(filter)?;
-        Ok(program
-            .iter()
-            .map(|i| Instruction { code: i.code, jump_true: i.jt, jump_false: i.jf, operand: i.k })
-            .collect())
-    };
-    Ok(vec![program(allow)?, program(forbid)?])
+/// For calls that are refused for good.
+const REFUSED: Action = Action::Errno(libc::EPERM);
+
+/// This build's architecture, as the kernel numbers them (linux/audit.h).
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xc000_00b7;
+
+/// The program that every function is bound by.
+#[must_use]
+pub fn program() -> Vec<Instruction> {
+    program::compile(&answers(), UNKNOWN, ARCHITECTURE)
 }
 
-/// Programs as bytes, for another process of the same build.
+/// A program as bytes, for another process of the same build.
 #[must_use]
-pub fn to_bytes(programs: &[Vec<Instruction>]) -> Vec<u8> {
+pub fn to_bytes(program: &[Instruction]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for program in programs {
-        let count = u32::try_from(program.len()).unwrap_or(u32::MAX);
-        bytes.extend(count.to_ne_bytes());
-        for i in program {
-            bytes.extend(i.code.to_ne_bytes());
-            bytes.extend([i.jump_true, i.jump_false]);
-            bytes.extend(i.operand.to_ne_bytes());
-        }
+    for i in program {
+        bytes.extend(i.code.to_ne_bytes());
+        bytes.extend([i.jump_true, i.jump_false]);
+        bytes.extend(i.operand.to_ne_bytes());
     }
     bytes
 }
 
-/// The reverse of [`to_bytes`]; `None` if they are no programs.
+/// The reverse of [`to_bytes`]; `None` if they are no program.
 #[must_use]
-pub fn from_bytes(mut bytes: &[u8]) -> Option<Vec<Vec<Instruction>>> {
-    let mut programs = Vec::new();
+pub fn from_bytes(mut bytes: &[u8]) -> Option<Vec<Instruction>> {
+    let mut program = Vec::new();
     while !bytes.is_empty() {
-        let count = u32::from_ne_bytes(*take(&mut bytes)?);
-        let mut program = Vec::new();
-        for _ in 0..count {
-            program.push(Instruction {
-                code: u16::from_ne_bytes(*take(&mut bytes)?),
-                jump_true: take::<1>(&mut bytes)?[0],
-                jump_false: take::<1>(&mut bytes)?[0],
-                operand: u32::from_ne_bytes(*take(&mut bytes)?),
-            });
-        }
-        programs.push(program);
+        program.push(Instruction {
+            code: u16::from_ne_bytes(*take(&mut bytes)?),
+            jump_true: take::<1>(&mut bytes)?[0],
+            jump_false: take::<1>(&mut bytes)?[0],
+            operand: u32::from_ne_bytes(*take(&mut bytes)?),
+        });
     }
-    Some(programs)
+    Some(program)
 }
 
 fn take<'b, const N: usize>(bytes: &mut &'b [u8]) -> Option<&'b [u8; N]> {
@@ -107,20 +84,20 @@ fn take<'b, const N: usize>(bytes: &mut &'b [u8]) -> Option<&'b [u8; N]> {
     Some(first)
 }
 
-/// A rule whose conditions all hold: argument, how it compares, value.
-fn when(conditions: &[(u8, SeccompCmpOp, u64)]) -> Result<SeccompRule, seccompiler::BackendError> {
-    let conditions = conditions
-        .iter()
-        .map(|(argument, op, value)| SeccompCondition::new(*argument, Dword, op.clone(), *value));
-    SeccompRule::new(conditions.collect::<Result<_, _>>()?)
+/// Holds if an argument has this value.
+fn is(argument: u8, value: u32) -> Condition {
+    Condition { argument, mask: u32::MAX, value }
 }
 
-/// A rule for each value that one argument may have.
-fn any_of(
+/// What becomes of a call whose argument has one of these values, and of all others.
+fn by_value(
     argument: u8,
-    values: impl IntoIterator<Item = u64>,
-) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-    values.into_iter().map(|value| when(&[(argument, SeccompCmpOp::Eq, value)])).collect()
+    values: impl IntoIterator<Item = u32>,
+    action: Action,
+    otherwise: Action,
+) -> Answer {
+    let cases = values.into_iter().map(|value| (vec![is(argument, value)], action)).collect();
+    Answer { cases, otherwise }
 }
 
 /// Flags of clone(2) that make namespaces. (CLONE_NEWTIME is not among clone's: its bit is part of the
@@ -146,10 +123,10 @@ const SOCKETS: [(i32, &[i32]); 4] = [
 
 /// Execution domains a function may choose: Linux, 32-bit reporting, the version told as 2.6, both, and the
 /// question which one is set.
-const PERSONALITIES: [u64; 5] = [0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
+const PERSONALITIES: [u32; 5] = [0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// Requests of ioctl(2) that are refused: they act on a terminal for whoever else uses it.
-const IOCTLS_FORBIDDEN: [u64; 3] = [
+const IOCTLS_FORBIDDEN: [libc::Ioctl; 3] = [
     libc::TIOCSTI,   // input as if typed
     libc::TIOCLINUX, // the console's selection, likewise
     libc::TIOCSETD,  // another line discipline, for which the kernel loads modules
@@ -165,62 +142,82 @@ const PRCTLS_FORBIDDEN: [i32; 6] = [
     62, // PR_SCHED_CORE
 ];
 
-fn allowed() -> Result<Rules, seccompiler::BackendError> {
-    let mut rules: Rules =
-        calls::ALLOWED.iter().chain(calls::ALLOWED_HERE).map(|nr| (*nr, Vec::new())).collect();
-    let namespaces = NAMESPACE_FLAGS.iter().fold(0, |all, flag| all | flag.cast_unsigned());
-    let no_namespace = when(&[(0, SeccompCmpOp::MaskedEq(namespaces.into()), 0)])?;
-    rules.insert(libc::SYS_clone, vec![no_namespace]);
-    let mut sockets = Vec::new();
-    for (family, protocols) in SOCKETS {
-        let of_family = (0, SeccompCmpOp::Eq, family.unsigned_abs().into());
-        for protocol in protocols {
-            let protocol = (2, SeccompCmpOp::Eq, protocol.unsigned_abs().into());
-            sockets.push(when(&[of_family.clone(), protocol])?);
-        }
+fn answers() -> Answers {
+    let mut answers = Answers::new();
+    let mut all = |calls: &[i64], action: Action| {
+        answers.extend(calls.iter().map(|call| (number(*call), action.into())));
+    };
+    all(calls::ALLOWED, Action::Allow);
+    all(calls::ALLOWED_HERE, Action::Allow);
+    all(calls::FORBIDDEN, REFUSED);
+    all(calls::FORBIDDEN_HERE, REFUSED);
+    for (call, answer) in by_arguments() {
+        answers.insert(number(call), answer);
     }
-    rules.insert(libc::SYS_socket, sockets);
-    rules.insert(libc::SYS_socketpair, any_of(0, [libc::AF_UNIX.unsigned_abs().into()])?);
-    rules.insert(libc::SYS_personality, any_of(0, PERSONALITIES)?);
-    Ok(rules)
+    answers
 }
 
-fn forbidden() -> Result<Rules, seccompiler::BackendError> {
-    let mut rules: Rules =
-        calls::FORBIDDEN.iter().chain(calls::FORBIDDEN_HERE).map(|nr| (*nr, Vec::new())).collect();
-    let any_namespace = NAMESPACE_FLAGS.iter().map(|flag| {
-        let bit = u64::from(flag.cast_unsigned());
-        when(&[(0, SeccompCmpOp::MaskedEq(bit), bit)])
-    });
-    rules.insert(libc::SYS_clone, any_namespace.collect::<Result<_, _>>()?);
-    rules.insert(libc::SYS_ioctl, any_of(1, IOCTLS_FORBIDDEN)?);
-    let options = PRCTLS_FORBIDDEN.iter().map(|option| option.unsigned_abs().into());
-    rules.insert(libc::SYS_prctl, any_of(0, options)?);
-    Ok(rules)
+/// Calls that depend on their arguments.
+fn by_arguments() -> [(i64, Answer); 6] {
+    let namespaces = NAMESPACE_FLAGS.iter().fold(0, |all, flag| all | flag.cast_unsigned());
+    let no_namespace = Condition { argument: 0, mask: namespaces, value: 0 };
+    let clone = Answer { cases: vec![(vec![no_namespace], Action::Allow)], otherwise: REFUSED };
+    let mut sockets = Vec::new();
+    for (family, protocols) in SOCKETS {
+        let of_family = is(0, family.unsigned_abs());
+        sockets.extend(
+            protocols
+                .iter()
+                .map(|protocol| (vec![of_family, is(2, protocol.unsigned_abs())], Action::Allow)),
+        );
+    }
+    let pair = [libc::AF_UNIX.unsigned_abs()];
+    let requests = IOCTLS_FORBIDDEN.map(|request| request as u32);
+    let options = PRCTLS_FORBIDDEN.map(i32::unsigned_abs);
+    [
+        (libc::SYS_clone, clone),
+        (libc::SYS_socket, Answer { cases: sockets, otherwise: UNKNOWN }),
+        (libc::SYS_socketpair, by_value(0, pair, Action::Allow, UNKNOWN)),
+        (libc::SYS_personality, by_value(0, PERSONALITIES, Action::Allow, UNKNOWN)),
+        (libc::SYS_ioctl, by_value(1, requests, REFUSED, Action::Allow)),
+        (libc::SYS_prctl, by_value(0, options, REFUSED, Action::Allow)),
+    ]
+}
+
+/// A call's number, as the kernel hands it to a program.
+fn number(call: i64) -> u32 {
+    u32::try_from(call).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn answer(call: i64) -> Answer {
+        answers().get(&number(call)).cloned().unwrap_or(UNKNOWN.into())
+    }
+
     #[test]
-    fn programs_survive_the_way_to_the_init() {
-        let programs = programs().unwrap();
-        assert_eq!(programs.len(), 2);
-        assert!(programs.iter().all(|p| p.len() > 50 && p.len() < 4096));
-        assert_eq!(from_bytes(&to_bytes(&programs)), Some(programs));
+    fn the_program_survives_the_way_to_the_init() {
+        let program = program();
+        // The kernel takes 4096.
+        assert!(program.len() > 50 && program.len() < 1024, "{}", program.len());
+        assert_eq!(from_bytes(&to_bytes(&program)), Some(program));
         assert_eq!(from_bytes(&[1, 0, 0, 0, 9]), None);
     }
 
     #[test]
-    fn no_call_is_both_allowed_and_forbidden() {
-        let (allowed, forbidden) = (allowed().unwrap(), forbidden().unwrap());
-        let mut both: Vec<_> =
-            allowed.keys().filter(|nr| forbidden.contains_key(nr)).copied().collect();
-        both.sort_unstable();
-        let mut with_conditions = [libc::SYS_clone, libc::SYS_ioctl, libc::SYS_prctl];
-        with_conditions.sort_unstable();
-        assert_eq!(both, with_conditions);
+    fn no_call_is_on_two_lists() {
+        let lists = [calls::ALLOWED, calls::ALLOWED_HERE, calls::FORBIDDEN, calls::FORBIDDEN_HERE];
+        let mut all: Vec<i64> = lists.concat();
+        let listed = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), listed);
+        assert_eq!(answer(libc::SYS_read), Action::Allow.into());
+        assert_eq!(answer(libc::SYS_mount), REFUSED.into());
+        assert_eq!(answer(libc::SYS_clone3), UNKNOWN.into());
+        assert_eq!(answer(libc::SYS_clone).otherwise, REFUSED);
     }
 
     /// What Docker's default profile lets a container without capabilities do and this one does not.
@@ -246,10 +243,13 @@ mod tests {
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn the_list_is_narrower_than_dockers_in_what_was_decided() {
-        let allowed = allowed().unwrap();
-        let passed: Vec<_> = NARROWER.iter().filter(|nr| allowed.contains_key(nr)).collect();
+        let passes = |answer: &Answer| {
+            let cases = answer.cases.iter().map(|(_, action)| *action);
+            cases.chain([answer.otherwise]).any(|action| action == Action::Allow)
+        };
+        let passed: Vec<_> = NARROWER.iter().filter(|call| passes(&answer(**call))).collect();
         assert!(passed.is_empty(), "{passed:?}");
         // Whoever lets a call pass, or takes one off, says so here too.
-        assert_eq!(allowed.len(), 276);
+        assert_eq!(answers().values().filter(|answer| passes(answer)).count(), 276);
     }
 }

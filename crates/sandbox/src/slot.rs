@@ -17,7 +17,7 @@ use crate::{
     cgroup::{Cgroups, Group},
     channel::Channel,
     failed::Doing as _,
-    init::orders::{GO, Gift, ORDERS_FD, Orders, Outfit, Parked},
+    init::orders::{GO, Gift, ORDERS_FD, Orders, Outfit, OutfitNumbers, Parked},
     patience,
     protocol::{Bounds, SandboxSpec, SlotSpec},
     sys::{self, Cloned, SingleThreaded},
@@ -56,7 +56,7 @@ pub struct Workshop<'s> {
     pub null: BorrowedFd<'s>,
     /// Detached mount tree for /dev.
     pub devices: OwnedFd,
-    /// File of seccomp programs.
+    /// File with the seccomp program.
     pub seccomp: BorrowedFd<'s>,
     /// Whether the spawner is an ordinary user's, in a user namespace that has one id.
     pub ordinary_user: bool,
@@ -121,7 +121,9 @@ impl Slot {
         };
         let start_time = adoption::start_time(pid)?;
         channel.send(&GO, &[])?;
-        Outfit::send(shop.ordinary_user, shop.devices.as_fd(), shop.seccomp, &channel)?;
+        let (single_id, tmp_bytes) = (shop.ordinary_user, bounds.tmp_bytes);
+        let numbers = OutfitNumbers { single_id, tmp_bytes };
+        Outfit::send(&numbers, shop.devices.as_fd(), shop.seccomp, &channel)?;
         Ok(Self {
             spec: spec.clone(),
             pid,

@@ -308,8 +308,7 @@ impl Tools {
         cgroups.prepare()?;
         let init = fs::read(&config.init).doing(|| format!("read {}", config.init.display()))?;
         let init = sealed(c"pinnace-init", &init)?;
-        let programs = seccomp::programs().map_err(io::Error::other)?;
-        let seccomp = sealed(c"pinnace-seccomp", &seccomp::to_bytes(&programs))?;
+        let seccomp = sealed(c"pinnace-seccomp", &seccomp::to_bytes(&seccomp::program()))?;
         let null = fs::File::options().read(true).write(true).open("/dev/null")?.into();
         if ordinary_user {
             enter_user_namespace(&proof)?;

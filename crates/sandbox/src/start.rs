@@ -71,22 +71,37 @@ fn try_start(
     fds: &[OwnedFd],
 ) -> Result<(i32, OwnedFd), StartError> {
     check(spec, fds.len())?;
-    let slot = match slots.take(&spec.slot.name, &tools.cgroups) {
-        Some(slot) => slot,
-        None => {
-            Slot::make(&tools.workshop()?, &spec.slot, &spec.bounds).map_err(StartError::Make)?
-        }
-    };
-    match begin(tools, spec, &slot, fds) {
-        Ok(()) => Ok((slot.pid, slot.pidfd)),
-        Err(error) => {
-            slot.abandon(&tools.cgroups);
-            for name in MADE {
-                // Missing where the start did not get so far.
-                let _ = fs::remove_file(spec.dir.join(name));
+    let exit_file = claim(&spec.dir)?;
+    let begun = take_slot(tools, slots, spec).and_then(|slot| {
+        match begin(tools, spec, &slot, &exit_file, fds) {
+            Ok(()) => Ok((slot.pid, slot.pidfd)),
+            Err(error) => {
+                slot.abandon(&tools.cgroups);
+                Err(error)
             }
-            Err(error)
         }
+    });
+    if begun.is_err() {
+        for name in MADE {
+            // Missing where the start did not get so far.
+            let _ = fs::remove_file(spec.dir.join(name));
+        }
+    }
+    begun
+}
+
+/// Makes exit.json, which shows that the replica's directory is used.
+fn claim(dir: &Path) -> Result<OwnedFd, StartError> {
+    new_file(&dir.join("exit.json")).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => StartError::InUse(dir.to_owned()),
+        _ => StartError::Files(error),
+    })
+}
+
+fn take_slot(tools: &Tools, slots: &mut Slots, spec: &SandboxSpec) -> Result<Slot, StartError> {
+    match slots.take(&spec.slot.name, &tools.cgroups) {
+        Some(slot) => Ok(slot),
+        None => Slot::make(&tools.workshop()?, &spec.slot, &spec.bounds).map_err(StartError::Make),
     }
 }
 
@@ -94,16 +109,16 @@ fn begin(
     tools: &Tools,
     spec: &SandboxSpec,
     slot: &Slot,
+    exit_file: &OwnedFd,
     fds: &[OwnedFd],
 ) -> Result<(), StartError> {
     let control = Channel::listen(&spec.dir.join("init.sock")).map_err(StartError::Files)?;
-    let exit_file = new_file(&spec.dir.join("exit.json")).map_err(StartError::Files)?;
     write_pid(&spec.dir, slot).map_err(StartError::Files)?;
     let ids = slot.namespace.as_ref().map(AsFd::as_fd).zip(slot.spec.id_base);
-    let root = tools.scaffold.root(&spec.root, spec.bounds.upper_bytes, ids)?;
+    let assembly = tools.scaffold.root(&spec.root, spec.bounds.upper_bytes, ids)?;
     let mounts = mounts(tools, spec)?;
     let mut gifts: Vec<(Gift, BorrowedFd<'_>)> = vec![
-        (Gift::Root, root.as_fd()),
+        (Gift::Root, assembly.root.as_fd()),
         (Gift::Control, control.as_fd()),
         (Gift::ExitFile, exit_file.as_fd()),
     ];
@@ -150,9 +165,6 @@ fn check(spec: &SandboxSpec, fds: usize) -> Result<(), StartError> {
     }
     if fds != usize::from(spec.listens) {
         return Err(StartError::Listener { count: fds });
-    }
-    if MADE.iter().any(|name| spec.dir.join(name).exists()) {
-        return Err(StartError::InUse(spec.dir.clone()));
     }
     Ok(())
 }

@@ -386,8 +386,8 @@ pub struct Launch<'fd> {
     pub groups: Option<Vec<u32>>,
     /// What is written to /proc/self/oom_score_adj.
     pub oom_score_adj: CString,
-    /// Seccomp programs, applied in this order.
-    pub filters: Vec<Vec<Instruction>>,
+    /// The seccomp program that binds it.
+    pub filter: &'fd [Instruction],
 }
 
 /// At which step a [`Launch`] failed.
@@ -403,7 +403,7 @@ pub enum LaunchStep {
     Ids,
     /// Capabilities.
     Capabilities,
-    /// The seccomp programs.
+    /// The seccomp program.
     Seccomp,
     /// exec itself.
     Exec,
@@ -430,7 +430,7 @@ struct Shared {
     groups: Option<Vec<u32>>,
     oom_score_adj: *const c_char,
     oom_score_adj_bytes: usize,
-    filters: Vec<libc::sock_fprog>,
+    filter: libc::sock_fprog,
     failed: Cell<Option<(LaunchStep, c_int)>>,
 }
 
@@ -449,9 +449,9 @@ pub fn spawn(launch: &Launch<'_>) -> Result<Pid, LaunchError> {
     let list = |strings: &[CString]| -> Vec<*const c_char> {
         strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
     };
-    let program = |filter: &Vec<Instruction>| libc::sock_fprog {
-        len: filter.len().try_into().unwrap_or(u16::MAX),
-        filter: filter.as_ptr().cast::<libc::sock_filter>().cast_mut(),
+    let filter = libc::sock_fprog {
+        len: launch.filter.len().try_into().unwrap_or(u16::MAX),
+        filter: launch.filter.as_ptr().cast::<libc::sock_filter>().cast_mut(),
     };
     let shared = Shared {
         candidates: launch.candidates.iter().map(|s| s.as_ptr()).collect(),
@@ -464,7 +464,7 @@ pub fn spawn(launch: &Launch<'_>) -> Result<Pid, LaunchError> {
         groups: launch.groups.clone(),
         oom_score_adj: launch.oom_score_adj.as_ptr(),
         oom_score_adj_bytes: launch.oom_score_adj.as_bytes().len(),
-        filters: launch.filters.iter().map(program).collect(),
+        filter,
         failed: Cell::new(None),
     };
     let mut stack = vec![0_u128; CHILD_STACK_BYTES / size_of::<u128>()];
@@ -525,12 +525,9 @@ unsafe fn child_steps(shared: &Shared) -> (LaunchStep, c_int) {
         if let Err(errno) = child_capabilities() {
             return (LaunchStep::Capabilities, errno);
         }
-        for filter in &shared.filters {
-            let program = ptr::from_ref(filter);
-            let mode = libc::SECCOMP_SET_MODE_FILTER;
-            if libc::syscall(libc::SYS_seccomp, mode, 0, program) == -1 {
-                return (LaunchStep::Seccomp, errno());
-            }
+        let program = ptr::from_ref(&shared.filter);
+        if libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, program) == -1 {
+            return (LaunchStep::Seccomp, errno());
         }
         (LaunchStep::Exec, child_exec(shared))
     }

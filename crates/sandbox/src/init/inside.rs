@@ -5,6 +5,7 @@
 //! moved into the root.
 
 use std::{
+    ffi::CString,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
@@ -21,8 +22,9 @@ use rustix::{
 
 use super::{
     launch,
-    orders::{Gifts, Outfit},
+    orders::{Gifts, Outfit, OutfitNumbers},
     targets::{self, Targets},
+    watch,
 };
 use crate::{
     failed::{Doing as _, Failed},
@@ -46,11 +48,20 @@ pub(super) struct Shell {
     proc: OwnedFd,
     sys: Option<OwnedFd>,
     devices: OwnedFd,
-    /// The function's system call filters.
-    pub(super) filters: Vec<Vec<Instruction>>,
+    /// For /tmp and /dev/shm, with the number of bytes that each may hold.
+    temporary: ([OwnedFd; 2], u64),
+    /// The function's system call filter.
+    pub(super) filter: Vec<Instruction>,
     /// Whether the sandbox has but one user and group id, 0.
     pub(super) single_id: bool,
+    /// What is written to the function's /proc/self/oom_score_adj.
+    pub(super) oom_score_adj: CString,
+    /// Sockets in the sandbox's network namespace, for connections to the function.
+    pub(super) sockets: Vec<OwnedFd>,
 }
+
+/// Sockets that are made ahead: as many as a function's first calls may need at once.
+const SOCKETS_AHEAD: u32 = 8;
 
 impl Shell {
     /// Makes what needs no function.
@@ -60,8 +71,11 @@ impl Shell {
         let _ = rustix::process::setsid();
         umask(Mode::from_raw_mode(0o022));
         sys::loopback_up().doing(|| "take the loopback device up")?;
-        let Outfit { single_id, devices, seccomp } = outfit;
-        let filters = launch::filters(seccomp).doing(|| "read the seccomp programs")?;
+        let Outfit { numbers: OutfitNumbers { single_id, tmp_bytes }, devices, seccomp } = outfit;
+        let filter = launch::filter(seccomp).doing(|| "read the seccomp program")?;
+        let sockets = watch::sockets(SOCKETS_AHEAD).doing(|| "make sockets")?;
+        let temporary = (temporary(tmp_bytes)?, tmp_bytes);
+        launch::give_up_privileges().doing(|| "drop privileges")?;
 
         // These two need the host's own still in sight: the kernel shows no more than was visible before.
         let hardened = MountAttrFlags::MOUNT_ATTR_NOSUID
@@ -86,7 +100,8 @@ impl Shell {
                 cover(&firmware, &null).doing(|| "hide /sys/firmware")?;
             }
         }
-        Ok(Self { proc, sys, devices, filters, single_id })
+        let oom_score_adj = launch::oom_score_adj();
+        Ok(Self { proc, sys, devices, temporary, filter, single_id, oom_score_adj, sockets })
     }
 
     /// Makes what the function's own sandbox has, and enters it.
@@ -100,7 +115,7 @@ impl Shell {
         if let Some(sys) = &self.sys {
             targets.attach(sys, Path::new("/sys"))?;
         }
-        self.temporary(spec, &targets)?;
+        self.attach_temporary(spec, &targets)?;
         for (target, mount) in gifts.mounts.drain(..) {
             targets.attach(&mount, &target)?;
         }
@@ -118,17 +133,27 @@ impl Shell {
     }
 
     /// What can be written to beside the root filesystem.
-    fn temporary(&self, spec: &SandboxSpec, targets: &Targets) -> Result<(), Failed> {
-        let size = spec.bounds.tmp_bytes.max(1).to_string();
-        let options = [("size", size.as_str()), ("mode", "1777")];
-        let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-        let tmp = filesystem("tmpfs", &options, flags).doing(|| "make a tmpfs for /tmp")?;
-        targets.attach(&tmp, Path::new("/tmp"))?;
-        let shared = filesystem("tmpfs", &options, flags | MountAttrFlags::MOUNT_ATTR_NOEXEC)
-            .doing(|| "make a tmpfs for /dev/shm")?;
+    fn attach_temporary(&self, spec: &SandboxSpec, targets: &Targets) -> Result<(), Failed> {
+        let wanted = spec.bounds.tmp_bytes;
+        let (ahead, bytes) = &self.temporary;
+        let others = (*bytes != wanted).then(|| temporary(wanted)).transpose()?;
+        let [tmp, shared] = others.as_ref().unwrap_or(ahead);
+        targets.attach(tmp, Path::new("/tmp"))?;
         let shm = place(&self.devices, "shm").doing(|| "find /dev/shm")?;
-        targets::attach(&shared, shm.as_fd()).doing(|| "mount /dev/shm")
+        targets::attach(shared, shm.as_fd()).doing(|| "mount /dev/shm")
     }
+}
+
+/// Filesystems for /tmp and /dev/shm, mounted nowhere yet.
+fn temporary(bytes: u64) -> Result<[OwnedFd; 2], Failed> {
+    let size = bytes.max(1).to_string();
+    let options = [("size", size.as_str()), ("mode", "1777")];
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    Ok([
+        filesystem("tmpfs", &options, flags).doing(|| "make a tmpfs for /tmp")?,
+        filesystem("tmpfs", &options, flags | MountAttrFlags::MOUNT_ATTR_NOEXEC)
+            .doing(|| "make a tmpfs for /dev/shm")?,
+    ])
 }
 
 /// Leaves the host's filesystem for the new root.

@@ -1,8 +1,8 @@
 //! Finding out when a function that listens on a TCP port accepts connections, by connecting.
 //!
 //! Nothing tells that a port is listened on but trying. On the loopback device an attempt is decided at
-//! once, so that many can be made: the first ones close together, since most functions that start fast
-//! listen within milliseconds, later ones further apart.
+//! once, so that many can be made: each after a small part of the time waited so far, so that what the
+//! trying adds to a start is small beside it.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,11 @@ use rustix::{
     },
 };
 
-/// Wait between the first two attempts; each further wait is half as long again.
-const WAIT_MIN: Duration = Duration::from_micros(100);
+/// Least wait between two attempts.
+const WAIT_MIN: Duration = Duration::from_micros(50);
+
+/// Wait between two attempts, as a part of the time since the first.
+const WAIT_PART: u32 = 8;
 
 /// Longest wait between two attempts.
 const WAIT_MAX: Duration = Duration::from_millis(5);
@@ -24,14 +27,14 @@ const WAIT_MAX: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(super) struct Knock {
     port: u16,
-    wait: Duration,
+    begun: Instant,
     /// When to try next.
     pub(super) at: Instant,
 }
 
 impl Knock {
     pub(super) fn new(port: u16, now: Instant) -> Self {
-        Self { port, wait: WAIT_MIN, at: now }
+        Self { port, begun: now, at: now }
     }
 
     /// Tries if it is time to. Whether the port accepts.
@@ -42,8 +45,9 @@ impl Knock {
         if accepts(self.port).unwrap_or(false) {
             return true;
         }
-        self.at = Instant::now() + self.wait;
-        self.wait = (self.wait + self.wait / 2).min(WAIT_MAX);
+        let now = Instant::now();
+        let part = now.saturating_duration_since(self.begun) / WAIT_PART;
+        self.at = now + part.clamp(WAIT_MIN, WAIT_MAX);
         false
     }
 }

@@ -71,7 +71,6 @@ pub(super) fn start(
         ready = Some(read);
     }
     let given = raised(&given).map_err(|error| format!("cannot copy descriptors: {error}"))?;
-    give_up_privileges().map_err(|error| format!("cannot drop privileges: {error}"))?;
     let launch = launch(shell, spec, given.iter().map(AsFd::as_fd).collect())?;
     let pid = sys::spawn(&launch).map_err(|failure| sentence(spec, &failure))?;
     keep_kill_only().map_err(|error| format!("cannot drop capabilities: {error}"))?;
@@ -90,13 +89,13 @@ fn check_user(spec: &SandboxSpec) -> Result<(), String> {
     }
 }
 
-/// Reads the system call filters.
-pub(super) fn filters(file: OwnedFd) -> io::Result<Vec<Vec<Instruction>>> {
+/// Reads the system call filter.
+pub(super) fn filter(file: OwnedFd) -> io::Result<Vec<Instruction>> {
     let mut bytes = Vec::new();
     // Opened anew: the descriptor's own position is shared with the spawner and other inits.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     File::open(path)?.read_to_end(&mut bytes)?;
-    seccomp::from_bytes(&bytes).ok_or_else(|| io::Error::other("they are damaged"))
+    seccomp::from_bytes(&bytes).ok_or_else(|| io::Error::other("it is damaged"))
 }
 
 fn pipe(what: &str) -> Result<(OwnedFd, OwnedFd), String> {
@@ -108,7 +107,7 @@ fn raised(fds: &[OwnedFd]) -> io::Result<Vec<OwnedFd>> {
 }
 
 /// What the function inherits: no capability can be gained, by no way.
-fn give_up_privileges() -> rustix::io::Result<()> {
+pub(super) fn give_up_privileges() -> rustix::io::Result<()> {
     /// Bits that capability sets have room for; those the kernel does not know end the loop.
     const CAPABILITIES_MAX: u32 = 63;
     rustix::thread::set_no_new_privs(true)?;
@@ -136,7 +135,7 @@ fn keep_kill_only() -> rustix::io::Result<()> {
 }
 
 fn launch<'fd>(
-    shell: &Shell,
+    shell: &'fd Shell,
     spec: &SandboxSpec,
     fds: Vec<std::os::fd::BorrowedFd<'fd>>,
 ) -> Result<Launch<'fd>, String> {
@@ -152,14 +151,16 @@ fn launch<'fd>(
         uid: if single { 0 } else { spec.user.uid },
         gid: if single { 0 } else { spec.user.gid },
         groups: (!single).then(|| spec.user.groups.clone()),
-        oom_score_adj: string(oom_score_adj().to_string())?,
-        filters: shell.filters.clone(),
+        oom_score_adj: shell.oom_score_adj.clone(),
+        filter: &shell.filter,
     })
 }
 
-fn oom_score_adj() -> i32 {
+/// The function's score, from this process's own.
+pub(super) fn oom_score_adj() -> CString {
     let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
-    (own.trim().parse().unwrap_or(0) + OOM_SCORE_RAISE).min(OOM_SCORE_MAX)
+    let score = (own.trim().parse().unwrap_or(0) + OOM_SCORE_RAISE).min(OOM_SCORE_MAX);
+    CString::new(score.to_string()).unwrap_or_default()
 }
 
 fn path(spec: &SandboxSpec) -> &str {

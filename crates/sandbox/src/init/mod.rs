@@ -16,7 +16,7 @@ use crate::{
         inside::Shell,
         launch::Started,
         orders::{Gifts, Orders, Outfit, Parked},
-        watch::Watch,
+        watch::{Ends, Watch},
     },
     slot,
     sys::{self, Disposition, Signals},
@@ -62,9 +62,14 @@ fn serve(channel: Channel) -> i32 {
         return 1;
     };
     match start(shell, &orders, &mut gifts) {
-        Ok(function) => {
-            let sockets = (Listener::from(control), exit_file, gifts.oom_events);
-            Watch::new(&orders.spec, function, sockets, signals).run()
+        Ok((function, sockets)) => {
+            let ends = Ends {
+                control: Listener::from(control),
+                exit_file,
+                oom_events: gifts.oom_events,
+                sockets,
+            };
+            Watch::new(&orders.spec, function, ends, signals).run()
         }
         Err(reason) => {
             record(&exit_file, &Exit::CannotStart { reason });
@@ -83,9 +88,16 @@ fn prepare(outfit: Outfit) -> Result<(Shell, Signals), String> {
 }
 
 /// From parked to a running function.
-fn start(shell: Shell, orders: &Orders, gifts: &mut Gifts) -> Result<Started, String> {
+fn start(
+    shell: Shell,
+    orders: &Orders,
+    gifts: &mut Gifts,
+) -> Result<(Started, Vec<OwnedFd>), String> {
     let shell = shell.furnish(&orders.spec, gifts).map_err(|error| error.to_string())?;
-    launch::start(&shell, &orders.spec, gifts)
+    let started = launch::start(&shell, &orders.spec, gifts)?;
+    // A function that listens on a socket of its own needs none.
+    let sockets = if orders.spec.listens { Vec::new() } else { shell.sockets };
+    Ok((started, sockets))
 }
 
 /// Writes exit.json in one go.

@@ -26,12 +26,21 @@ pub type Parked = Result<(), String>;
 /// What an init needs whatever its function will be.
 #[derive(Debug)]
 pub struct Outfit {
-    /// Whether the sandbox has but one user and group id, 0.
-    pub single_id: bool,
+    /// What is told of it.
+    pub numbers: OutfitNumbers,
     /// Detached mount tree for /dev.
     pub devices: OwnedFd,
-    /// File of seccomp programs.
+    /// File with the seccomp program.
     pub seccomp: OwnedFd,
+}
+
+/// The part of an [`Outfit`] that is no descriptor.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct OutfitNumbers {
+    /// Whether the sandbox has but one user and group id, 0.
+    pub single_id: bool,
+    /// Bytes that may be written to /tmp, unless the orders say otherwise.
+    pub tmp_bytes: u64,
 }
 
 impl Outfit {
@@ -40,12 +49,12 @@ impl Outfit {
     /// # Errors
     /// Those of [`Channel::send`].
     pub fn send(
-        single_id: bool,
+        numbers: &OutfitNumbers,
         devices: BorrowedFd<'_>,
         seccomp: BorrowedFd<'_>,
         to: &Channel,
     ) -> io::Result<()> {
-        to.send(&single_id, &[devices, seccomp])
+        to.send(numbers, &[devices, seccomp])
     }
 
     /// Waits for an outfit; `None` if the spawner has gone without sending one.
@@ -53,10 +62,10 @@ impl Outfit {
     /// # Errors
     /// Those of [`Channel::recv`], or if descriptors are missing.
     pub fn receive(from: &Channel) -> io::Result<Option<Self>> {
-        let Some((single_id, fds)) = from.recv::<bool>()? else { return Ok(None) };
+        let Some((numbers, fds)) = from.recv::<OutfitNumbers>()? else { return Ok(None) };
         let [devices, seccomp] = <[OwnedFd; 2]>::try_from(fds)
             .map_err(|_| io::Error::other("the outfit came without its descriptors"))?;
-        Ok(Some(Self { single_id, devices, seccomp }))
+        Ok(Some(Self { numbers, devices, seccomp }))
     }
 }
 

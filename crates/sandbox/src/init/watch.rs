@@ -30,7 +30,8 @@ pub(super) struct Watch {
     control: Listener,
     exit_file: OwnedFd,
     oom_events: Option<OwnedFd>,
-    oom_kills_before: u64,
+    /// Made ahead for the first server that attaches.
+    sockets: Vec<OwnedFd>,
     signals: Signals,
     server: Option<Server>,
     ready: bool,
@@ -41,6 +42,19 @@ pub(super) struct Watch {
     stopping: bool,
     /// Set once the function has ended.
     ended: Option<Ended>,
+}
+
+/// What an init has been given to keep.
+#[derive(Debug)]
+pub(super) struct Ends {
+    /// Where servers connect.
+    pub(super) control: Listener,
+    /// exit.json.
+    pub(super) exit_file: OwnedFd,
+    /// The kernel's count of processes that it ended for want of memory.
+    pub(super) oom_events: Option<OwnedFd>,
+    /// Sockets for connections to the function.
+    pub(super) sockets: Vec<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -61,20 +75,16 @@ struct Ended {
 type Still = io::Result<()>;
 
 impl Watch {
-    pub(super) fn new(
-        spec: &SandboxSpec,
-        function: Started,
-        (control, exit_file, oom_events): (Listener, OwnedFd, Option<OwnedFd>),
-        signals: Signals,
-    ) -> Self {
+    pub(super) fn new(spec: &SandboxSpec, function: Started, ends: Ends, signals: Signals) -> Self {
+        let Ends { control, exit_file, oom_events, sockets } = ends;
         Self {
             function,
             stop_signal: spec.stop_signal,
             memory_bytes: spec.bounds.memory_bytes,
             control,
             exit_file,
-            oom_kills_before: oom_events.as_ref().map_or(0, cgroup::oom_kills),
             oom_events,
+            sockets,
             signals,
             server: None,
             ready: false,
@@ -170,10 +180,7 @@ impl Watch {
     }
 
     fn exit_of(&self, status: WaitStatus) -> Exit {
-        let starved = self
-            .oom_events
-            .as_ref()
-            .is_some_and(|events| cgroup::oom_kills(events) > self.oom_kills_before);
+        let starved = self.oom_events.as_ref().is_some_and(|events| cgroup::oom_kills(events) > 0);
         match (status.exit_status(), status.terminating_signal()) {
             _ if self.stopping => Exit::Stopped,
             (Some(0), _) => Exit::Code { code: 0 },
@@ -250,9 +257,11 @@ impl Watch {
 
     fn attach(&mut self) -> Still {
         let Some(server) = &mut self.server else { return Ok(()) };
-        let pipes = [self.function.stdout.as_fd(), self.function.stderr.as_fd()];
-        server.channel.try_send(&FromInit::Attached { ready: self.ready }, &pipes)?;
+        let mut fds = vec![self.function.stdout.as_fd(), self.function.stderr.as_fd()];
+        fds.extend(self.sockets.iter().map(AsFd::as_fd));
+        server.channel.try_send(&FromInit::Attached { ready: self.ready }, &fds)?;
         server.attached = true;
+        self.sockets.clear();
         Ok(())
     }
 
@@ -260,10 +269,7 @@ impl Watch {
         if count > limits::SOCKETS_PER_REQUEST_MAX {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let sockets = (0..count)
-            .map(|_| socket_with(AddressFamily::INET, SocketType::STREAM, flags, None))
-            .collect::<rustix::io::Result<Vec<OwnedFd>>>()?;
+        let sockets = sockets(count)?;
         let Some(server) = &self.server else { return Ok(()) };
         let fds: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
         server.channel.try_send(&FromInit::Sockets, &fds)
@@ -281,6 +287,13 @@ impl Watch {
             let _ = sys::send_signal(self.function.pid, self.stop_signal);
         }
     }
+}
+
+/// Unconnected TCP sockets in this network namespace.
+pub(super) fn sockets(count: u32) -> rustix::io::Result<Vec<OwnedFd>> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = || socket_with(AddressFamily::INET, SocketType::STREAM, flags, None);
+    (0..count).map(|_| socket()).collect()
 }
 
 /// Something that happened while waiting.

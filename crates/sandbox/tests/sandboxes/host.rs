@@ -254,9 +254,10 @@ impl Replica {
         channel.set_recv_time_max(PATIENCE)?;
         channel.send(&ToInit::Attach, &[])?;
         match channel.recv::<FromInit>()? {
-            Some((FromInit::Attached { ready }, mut fds)) if fds.len() == 2 => {
-                let stderr = fds.remove(1);
-                self.init = Some((channel, fds.remove(0), stderr));
+            Some((FromInit::Attached { ready }, fds)) if fds.len() >= 2 => {
+                let mut fds = fds.into_iter();
+                let mut next = || fds.next().unwrap();
+                self.init = Some((channel, next(), next()));
                 self.ready_at_attach = ready;
                 Ok(())
             }

@@ -7,6 +7,7 @@ use pinnace_sandbox::{
     client::SpawnerLink,
     protocol::{FromSpawner, SlotSpec, ToSpawner},
 };
+use rustix::process::PidfdFlags;
 
 use crate::host::{Host, bounds, eventually, has_ended};
 
@@ -107,10 +108,10 @@ fn slots_that_nobody_takes_leave_nothing() {
     let stays = host.start(&host.spec(root, &["sleep", "1000"]));
     let orphan = prepared(&mut host);
     let parked = children(&host).into_iter().find(|pid| *pid != stays.pid).unwrap();
+    let pid = rustix::process::Pid::from_raw(parked).unwrap();
+    let parked = rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap();
     host.replace_spawner();
-    eventually("the parked init ends", || {
-        (!Path::new("/proc").join(parked.to_string()).exists()).then_some(())
-    });
+    eventually("the parked init ends", || has_ended(parked.as_fd()).then_some(()));
     host.cgroups.remove(&orphan.name).unwrap();
     assert!(!has_ended(stays.pidfd.as_fd()));
 }

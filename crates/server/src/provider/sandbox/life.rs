@@ -42,6 +42,9 @@ const EXIT_BYTES_MAX: u64 = 4096;
 /// Spawners that may die over one start.
 const SPAWNER_DEATHS_MAX: u32 = 5;
 
+/// Pipes that an init sends first of its descriptors.
+const PIPES: usize = 2;
+
 /// Sockets of its namespace are asked for when fewer than this are left.
 const SOCKETS_LOW: usize = 8;
 
@@ -152,10 +155,11 @@ impl Life {
     async fn attend(&mut self, link: &Link, pidfd: &AsyncFd<OwnedFd>) -> io::Result<Exit> {
         link.send(&ToInit::Attach, &[]).await?;
         let attached = timeout(limits::ATTACH_TIME_MAX, link.recv::<FromInit>()).await??;
-        let Some((FromInit::Attached { ready }, pipes)) = attached else {
+        let Some((FromInit::Attached { ready }, mut fds)) = attached else {
             return Err(io::Error::other("it does not say how its function stands"));
         };
-        self.keep_output(pipes).await;
+        let stock = fds.split_off(PIPES.min(fds.len()));
+        self.keep_output(fds).await;
 
         let (wants, mut wanted) = mpsc::channel(1);
         let sockets = match self.door {
@@ -166,8 +170,10 @@ impl Life {
             stopping: false,
             patience: (!ready).then(|| Instant::now() + limits::START_TIME_MAX),
         };
-        if sockets.is_some() {
-            ask_for_sockets(link).await?;
+        match &sockets {
+            Some(_) if stock.is_empty() => ask_for_sockets(link).await?,
+            Some(sockets) => sockets.stock(stock),
+            None => {}
         }
         if ready {
             self.report_ready(sockets.as_ref()).await?;
