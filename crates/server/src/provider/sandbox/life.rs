@@ -46,7 +46,7 @@ const SPAWNER_DEATHS_MAX: u32 = 5;
 const PIPES: usize = 2;
 
 /// Sockets of its namespace are asked for when fewer than this are left.
-const SOCKETS_LOW: usize = 8;
+const SOCKETS_LOW: usize = 4;
 
 /// A replica and what it needs to live.
 pub struct Life {
