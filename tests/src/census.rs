@@ -1,7 +1,7 @@
 //! What a platform may leave behind on a host: counted before, counted after.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -11,6 +11,9 @@ use crate::wait::eventually;
 
 /// How long an ended platform's last traces may take to vanish.
 const SETTLE_MAX: Duration = Duration::from_secs(20);
+
+/// By how many the descriptors in stock may differ.
+const SOCKETS_IN_STOCK: usize = 16;
 
 /// Everything on this host that a sandbox is made of. It counts the whole host: tests that take a census
 /// run alone.
@@ -26,6 +29,8 @@ pub struct Census {
     pub networks: BTreeSet<String>,
     /// Files of replicas: below `run` in the state directory.
     pub files: BTreeSet<PathBuf>,
+    /// Open descriptors of Pinnace's processes, by process name.
+    pub descriptors: BTreeMap<String, usize>,
 }
 
 impl Census {
@@ -75,16 +80,26 @@ impl Census {
         lines
     }
 
-    /// How many there are of each, in the order of the fields.
+    /// What there is more of than before, whichever it is: slots and replicas come and go. The server has
+    /// some sockets in stock for each replica, now more, now fewer.
     #[must_use]
-    pub fn counts(&self) -> [usize; 5] {
-        [
-            self.processes.len(),
-            self.mounts.len(),
-            self.cgroups.len(),
-            self.networks.len(),
-            self.files.len(),
-        ]
+    pub fn grown(&self, before: &Self) -> Vec<String> {
+        let counts = [
+            ("processes", self.processes.len(), before.processes.len()),
+            ("mounts", self.mounts.len(), before.mounts.len()),
+            ("cgroups", self.cgroups.len(), before.cgroups.len()),
+            ("networks", self.networks.len(), before.networks.len()),
+            ("files", self.files.len(), before.files.len()),
+        ];
+        let of_before = |name: &String| before.descriptors.get(name).copied().unwrap_or(0);
+        let descriptors = self
+            .descriptors
+            .iter()
+            .map(|(name, now)| (name.as_str(), *now, of_before(name) + SOCKETS_IN_STOCK));
+        let all = counts.into_iter().chain(descriptors);
+        all.filter(|(_, now, before)| now > before)
+            .map(|(what, now, before)| format!("{what}: {now}, {before} before"))
+            .collect()
     }
 }
 
@@ -104,6 +119,11 @@ fn count_processes(census: &mut Census) {
         let elsewhere = fs::read_link(path.join("ns/pid"))
             .ok()
             .is_some_and(|pids| own_pids.as_ref().is_some_and(|own| *own != pids));
+        if name.starts_with("pinnace") {
+            let open = fs::read_dir(path.join("fd")).map_or(0, Iterator::count);
+            *census.descriptors.entry(format!("descriptors of {}", name.trim())).or_default() +=
+                open;
+        }
         if elsewhere || name.starts_with("pinnace") {
             census.processes.insert(format!("{pid} {}", name.trim()));
         }

@@ -258,6 +258,25 @@ impl Gateway {
         command.stdin(Stdio::null()).output().expect("the binary can be started")
     }
 
+    /// Ends the spawner without a word.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn kill_spawner(&self) {
+        let run = self.state_dir().join("run");
+        let is_ours = |pid: &u32| {
+            let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}"));
+            read("comm").is_ok_and(|comm| comm.trim() == "pinnace-spawner")
+                && read("cmdline").is_ok_and(|line| line.contains(&*run.to_string_lossy()))
+        };
+        let processes = fs::read_dir("/proc").expect("/proc is there").flatten();
+        let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let spawner = pids.find(is_ours).expect("a spawner runs");
+        let spawner = i32::try_from(spawner).ok().and_then(Pid::from_raw).expect("it is a number");
+        // It may have ended since, as is wished for.
+        let _ = kill_process(spawner, Signal::KILL);
+    }
+
     /// Process id of the server.
     ///
     /// # Panics

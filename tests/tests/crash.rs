@@ -100,8 +100,19 @@ impl Drop for Stopper<'_> {
     }
 }
 
-/// Kills the server under load, starts it again, and answers how long it took until all answered.
-fn kill_under_load(gateway: &mut Gateway, names: &[&str]) -> Duration {
+/// What is killed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Victim {
+    Server,
+    Spawner,
+}
+
+/// Kills something under load, and answers how long it took until all answered, a function at zero too.
+fn kill_under_load(gateway: &mut Gateway, names: &[&str], victim: Victim) -> Duration {
+    gateway.scale("cold", 0);
+    gateway.until("cold", "it is at zero", |status| {
+        status["availableReplicas"].as_u64().unwrap_or(0) == 0
+    });
     let load = Load { stop: false.into(), good: 0.into(), bad: Mutex::default() };
     let url = gateway.url();
     let mut took = Duration::ZERO;
@@ -129,10 +140,19 @@ fn kill_under_load(gateway: &mut Gateway, names: &[&str]) -> Duration {
             });
         };
         some(&load, 50);
-        gateway.kill();
-        let begin = Instant::now();
-        gateway.up();
-        for name in names {
+        let begin = match victim {
+            Victim::Server => {
+                gateway.kill();
+                let begin = Instant::now();
+                gateway.up();
+                begin
+            }
+            Victim::Spawner => {
+                gateway.kill_spawner();
+                Instant::now()
+            }
+        };
+        for name in names.iter().chain(["cold"].iter()) {
             eventually("it answers", Duration::from_secs(20), || {
                 (gateway.call(name, b"").status == 200).then_some(())
             });
@@ -145,37 +165,64 @@ fn kill_under_load(gateway: &mut Gateway, names: &[&str]) -> Duration {
     took
 }
 
-/// How often the server is killed unless `PINNACE_SOAK_KILLS` says otherwise (`cargo xtask soak` sets it).
-const KILLS_DEFAULT: u32 = 3;
+/// How often something is killed unless the environment says otherwise (`cargo xtask soak` sets it).
+fn kills(variable: &str, otherwise: u32) -> u32 {
+    std::env::var(variable).map_or(otherwise, |kills| kills.parse().expect("it is a number"))
+}
+
+/// Functions that run all the time, one that is at zero, and what there is of all.
+fn settled() -> (Gateway, Census) {
+    let gateway = Gateway::start();
+    gateway.deploy_hello("image");
+    gateway.deploy(&Function::host("host", "cat"));
+    gateway.deploy(&Function::new("cold", "hello:test").label("com.openfaas.scale.zero", "true"));
+    // Once through everything, so that what is counted is what stays.
+    gateway.call("image", b"").expect(200);
+    gateway.call("host", b"").expect(200);
+    let census = Census::take(&gateway.state_dir());
+    (gateway, census)
+}
+
+/// Waits until nothing has grown since; slots are made again meanwhile, and idle connections closed.
+fn assert_nothing_grew(gateway: &Gateway, before: &Census) {
+    let mut grown = Vec::new();
+    let settled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        eventually("nothing has grown", Duration::from_secs(20), || {
+            grown = Census::take(&gateway.state_dir()).grown(before);
+            grown.is_empty().then_some(())
+        });
+    }));
+    assert!(settled.is_ok(), "there is more than before: {grown:?}");
+}
 
 #[test]
 fn a_killed_server_comes_back_and_its_functions_never_left() {
     let _turn = turn();
-    let mut gateway = Gateway::start();
-    gateway.deploy_hello("image");
-    gateway.deploy(&Function::host("host", "cat"));
-    let state_dir = gateway.state_dir();
+    let (mut gateway, census) = settled();
     let processes =
         |gateway: &Gateway| gateway.call("image/read/proc/self/stat", b"").expect(200).text();
     let started = |stat: &str| stat.split(' ').nth(21).map(str::to_owned);
     let before = processes(&gateway);
-    let census = Census::take(&state_dir);
-    let kills = std::env::var("PINNACE_SOAK_KILLS").ok();
-    for _ in 0..kills.map_or(KILLS_DEFAULT, |kills| kills.parse().unwrap()) {
-        let took = kill_under_load(&mut gateway, &["image", "host"]);
+    for _ in 0..kills("PINNACE_SOAK_KILLS", 30) {
+        let took = kill_under_load(&mut gateway, &["image", "host"], Victim::Server);
         assert!(took < Duration::from_secs(2), "it took {took:?}");
     }
     let after = processes(&gateway);
     assert_eq!(started(&before), started(&after), "the replica is the same process");
     let kept = |name: &str| gateway.status(name).unwrap()["availableReplicas"].clone();
     assert_eq!((kept("image"), kept("host")), (1.into(), 1.into()));
-    // The server is another process; nothing else may be there that was not there before.
-    let mut more = Vec::new();
-    eventually("only the server is new", Duration::from_secs(10), || {
-        more = Census::take(&state_dir).beyond(&census);
-        (more.len() == 1).then_some(())
-    });
-    assert!(more[0].ends_with(" pinnace"), "{more:?}");
+    assert_nothing_grew(&gateway, &census);
+}
+
+#[test]
+fn a_killed_spawner_is_replaced_and_no_call_fails() {
+    let _turn = turn();
+    let (mut gateway, census) = settled();
+    for _ in 0..kills("PINNACE_SOAK_SPAWNER_KILLS", 10) {
+        let took = kill_under_load(&mut gateway, &["image", "host"], Victim::Spawner);
+        assert!(took < Duration::from_secs(2), "it took {took:?}");
+    }
+    assert_nothing_grew(&gateway, &census);
 }
 
 #[test]

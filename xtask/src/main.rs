@@ -45,6 +45,9 @@ enum Command {
         /// How often the server is killed under load
         #[arg(long, default_value_t = 1000)]
         kills: u32,
+        /// How often the spawner is
+        #[arg(long, default_value_t = 200)]
+        spawner_kills: u32,
         /// Calls while their function is redeployed and scaled
         #[arg(long, default_value_t = 1_000_000)]
         calls: u64,
@@ -71,7 +74,7 @@ fn main() -> ExitCode {
         Command::Test { provision } => test::test(provision),
         Command::Tidy => tidy::tidy(),
         Command::Bench { provision, arguments } => test::bench(provision, &arguments),
-        Command::Soak { kills, calls } => test::soak(kills, calls),
+        Command::Soak { kills, spawner_kills, calls } => test::soak(kills, spawner_kills, calls),
         Command::Ci => check::check().and_then(|()| test::test(true)),
     };
     match done {

@@ -48,6 +48,10 @@ const PIPES: usize = 2;
 /// Sockets of its namespace are asked for when fewer than this are left.
 const SOCKETS_LOW: usize = 4;
 
+/// So many at once. Each is a descriptor of the server's, for each replica.
+const SOCKETS_ASKED: u32 = 8;
+const _: () = assert!(SOCKETS_ASKED <= limits::SOCKETS_PER_REQUEST_MAX);
+
 /// A replica and what it needs to live.
 pub struct Life {
     /// Its id.
@@ -278,7 +282,7 @@ fn told(exit: Exit, stopping: bool) -> Exit {
 }
 
 async fn ask_for_sockets(link: &Link) -> io::Result<()> {
-    link.send(&ToInit::Sockets { count: limits::SOCKETS_PER_REQUEST_MAX }, &[]).await
+    link.send(&ToInit::Sockets { count: SOCKETS_ASKED }, &[]).await
 }
 
 async fn wait(patience: Option<Instant>) {
