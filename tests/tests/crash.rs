@@ -172,7 +172,8 @@ fn kills(variable: &str, otherwise: u32) -> u32 {
 
 /// Functions that run all the time, one that is at zero, and what there is of all.
 fn settled() -> (Gateway, Census) {
-    let gateway = Gateway::start();
+    // As few slots as there ever are: with more their number follows what was needed lately.
+    let gateway = Gateway::start_with(&["--slots", "4"]);
     gateway.deploy_hello("image");
     gateway.deploy(&Function::host("host", "cat"));
     gateway.deploy(&Function::new("cold", "hello:test").label("com.openfaas.scale.zero", "true"));

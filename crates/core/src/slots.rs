@@ -16,6 +16,9 @@ const QUIET: Duration = Duration::from_millis(10);
 /// How long it waits at most if starts never pause.
 const QUIET_WAIT_MAX: Duration = Duration::from_millis(100);
 
+/// Starts further apart are not of one burst.
+const BURST_PAUSE: Duration = Duration::from_millis(250);
+
 /// How long the stock stays as large as a burst has made it; then it is halved, again and again.
 const BURST_REMEMBERED: Duration = Duration::from_secs(10 * 60);
 
@@ -32,7 +35,7 @@ pub struct SlotStock {
     target: usize,
     ready: usize,
     making: bool,
-    /// Starts since the stock was last full.
+    /// Starts one soon after the other, since the stock was last full.
     burst: usize,
     /// When the stock was last as low as its size allows for.
     target_needed: Instant,
@@ -75,7 +78,10 @@ impl SlotStock {
 
     /// A sandbox is started, in a ready slot if there is one.
     pub fn started(&mut self, now: Instant) {
-        self.last_start = Some(now);
+        let last = self.last_start.replace(now);
+        if last.is_some_and(|last| now.saturating_duration_since(last) > BURST_PAUSE) {
+            self.burst = 0;
+        }
         self.ready = self.ready.saturating_sub(1);
         self.burst += 1;
         if self.burst >= self.target {
@@ -212,14 +218,18 @@ mod tests {
             .count();
         assert_eq!(retired, 16);
         assert_eq!(stock.step(later), SlotStep::WaitUntil(later + BURST_REMEMBERED));
-        // Single starts do not make it grow.
+        // Single starts do not make it grow, also if nothing can be made meanwhile.
         let mut now = later + 10 * BURST_REMEMBERED;
         while stock.step(now) == SlotStep::Retire {}
         for _ in 0..100 {
             stock.started(now);
             now = fill(&mut stock, now).1;
         }
-        assert_eq!((stock.ready, stock.target), (KEPT_MIN, KEPT_MIN));
+        for _ in 0..100 {
+            now += 2 * BURST_PAUSE;
+            stock.started(now);
+        }
+        assert_eq!((stock.ready, stock.target), (0, KEPT_MIN));
     }
 
     #[test]
