@@ -7,6 +7,7 @@ mod needs;
 mod run;
 mod test;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,11 @@ enum Command {
         /// Further arguments: --only NAME, --rounds N, --json, --list
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+    /// The sandbox's tests in a virtual machine with control groups of version 2
+    Vm {
+        /// Only tests whose names contain one of these
+        filters: Vec<String>,
     },
     /// The tests that can last: as long as you wish
     Soak {
@@ -75,6 +81,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::tidy(),
         Command::Bench { provision, arguments } => test::bench(provision, &arguments),
         Command::Soak { kills, spawner_kills, calls } => test::soak(kills, spawner_kills, calls),
+        Command::Vm { filters } => test::vm(&filters),
         Command::Ci => check::check().and_then(|()| test::test(true)),
     };
     match done {

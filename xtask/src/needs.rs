@@ -40,6 +40,19 @@ pub const TESTS: &[Need] = &[
     },
 ];
 
+/// Of the virtual machine that tests run in too.
+pub const VM: &[Need] = &[
+    need("qemu-system-x86_64", "qemu-system-x86", "emulates a machine with cgroup v2"),
+    need("cpio", "cpio", "packs that machine's root"),
+    need("modprobe", "kmod", "finds its kernel's modules"),
+    Need {
+        program: "/bin/busybox",
+        package: "busybox-static",
+        reason: "is that machine's shell",
+        is_static: true,
+    },
+];
+
 /// Of the benchmarks.
 pub const BENCHMARKS: &[Need] = &[
     need("cc", "gcc libc6-dev", "builds SQLite and zstd, and links"),

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     needs,
     run::{cargo, output, run},
+    vm,
 };
 
 /// Runs every test: first those that need nothing but the code, then those that drive the real binary.
@@ -16,10 +17,21 @@ use crate::{
 /// The machine lacks something, or a test failed; it was shown.
 pub fn test(provision: bool) -> Result<()> {
     needs::meet(needs::TESTS, provision)?;
+    needs::meet(needs::VM, provision)?;
     run(&mut cargo(&["test", "--workspace", "--exclude", "pinnace-tests"]))?;
     run(&mut cargo(&["build", "--package", "pinnace"]))?;
     let binary = target_folder()?.join("debug/pinnace");
-    run(cargo(&["test", "--package", "pinnace-tests"]).env("PINNACE_BIN", binary))
+    run(cargo(&["test", "--package", "pinnace-tests"]).env("PINNACE_BIN", binary))?;
+    vm::test(&[])
+}
+
+/// Runs the sandbox's tests in a virtual machine.
+///
+/// # Errors
+/// This machine lacks something, or a test failed; it was shown.
+pub fn vm(filters: &[String]) -> Result<()> {
+    needs::meet(needs::VM, false)?;
+    vm::test(filters)
 }
 
 /// Runs the tests that can last, with release binaries.

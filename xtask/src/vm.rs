@@ -1,0 +1,270 @@
+//! The sandbox's tests on a kernel and a cgroup version that this machine may not have: in a throw-away
+//! virtual machine with Debian's cloud kernel, under qemu's software emulation, everything in its initramfs.
+//!
+//! Emulated code runs 10 to 30 times slower: nothing is timed there. A machine with control groups of
+//! version 1 cannot show version 2 otherwise, since a controller belongs to one of them at a time.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::run::{cargo, output, root, run};
+
+/// Longest that a run may take, in seconds.
+const RUN_S_MAX: u32 = 1500;
+
+/// Memory of the machine, in MiB.
+const MEMORY_MIB: u32 = 3072;
+
+/// Modules of the kernel that sandboxes need and that are not built in.
+const MODULES: &[&str] =
+    &["overlay", "veth", "nf_tables", "nft_masq", "nft_ct", "nft_chain_nat", "nft_fib_inet"];
+
+/// Moves onto a tmpfs first: pivot_root(2) refuses to leave an initramfs.
+const INIT: &str = "#!/bin/sh
+export PATH=/bin:/sbin
+mount -t tmpfs -o size=90% root /tmp
+for file in /*; do [ $file = /tmp ] || cp -a $file /tmp/; done
+mkdir /tmp/tmp
+exec switch_root /tmp /start
+";
+
+const START: &str = "#!/bin/sh
+export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root RUST_BACKTRACE=0
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts pts /dev/pts
+mount -t tmpfs shm /dev/shm
+mount -t tmpfs -o mode=1777 tmp /tmp
+mount -t tmpfs run /run
+mount -t cgroup2 cgroup /sys/fs/cgroup
+ip link set lo up
+for module in /modules/*; do insmod $module; done
+echo VM-BEGIN
+sh /command
+echo \"VM-EXIT $?\"
+reboot -f
+";
+
+/// Runs the sandbox's tests in the machine; of their names, those that contain one of `filters`.
+///
+/// # Errors
+/// The machine cannot be made, or a test failed; it was shown.
+pub fn test(filters: &[String]) -> Result<()> {
+    let tests = test_binary()?;
+    let programs = tests.parent().and_then(Path::parent).context("cargo has a folder for tests")?;
+    let folder = root().join("target/vm");
+    let (kernel, modules) = kernel(&folder)?;
+    let mut image = Image::new(&folder)?;
+    for program in ["pinnace-init", "pinnace-spawner"] {
+        // The tests know them by the paths that they have here.
+        image.add(&programs.join(program), &programs.join(program))?;
+    }
+    image.add(&tests, Path::new("/sandboxes"))?;
+    image.modules(&kernel, &modules)?;
+    image.command(&format!("/sandboxes --test-threads 2 {}", filters.join(" ")))?;
+    let archive = image.pack()?;
+    let boot = modules.join("boot").join(format!("vmlinuz-{kernel}"));
+    let said = boot_with(&boot, &archive)?;
+    let (shown, code) = told(&said);
+    print!("{shown}");
+    match code {
+        Some(0) => Ok(()),
+        Some(code) => bail!("tests failed in the virtual machine (exit code {code})"),
+        None => bail!("the virtual machine did not end within {RUN_S_MAX} s; it said:\n{said}"),
+    }
+}
+
+/// Builds the tests and answers where they are.
+fn test_binary() -> Result<PathBuf> {
+    let arguments = [
+        "test",
+        "--package",
+        "pinnace-sandbox",
+        "--test",
+        "sandboxes",
+        "--no-run",
+        "--message-format",
+        "json",
+    ];
+    let said = output(&mut cargo(&arguments))?;
+    let messages = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut binaries = messages.filter(|message| message["target"]["name"] == "sandboxes");
+    let path = binaries.find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    path.context("cargo says where it has put the tests")
+}
+
+/// The version of the kernel, and the folder with it and its modules, downloaded if need be.
+fn kernel(folder: &Path) -> Result<(String, PathBuf)> {
+    let unpacked = folder.join("kernel");
+    if !unpacked.join("boot").is_dir() {
+        fs::create_dir_all(folder)?;
+        let known = output(Command::new("apt-cache").args(["depends", "linux-image-cloud-amd64"]))?;
+        let package =
+            known.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image"));
+        let package = format!("linux-image{}", package.context("Debian has a cloud kernel")?);
+        run(Command::new("apt-get").args(["download", "--quiet", &package]).current_dir(folder))?;
+        let is_it = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(&format!("{package}_")) && name.ends_with(".deb")
+        };
+        let files = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
+        let file = files.into_iter().find(is_it).context("apt-get has downloaded the kernel")?;
+        let half = folder.join("kernel.half");
+        run(Command::new("dpkg").arg("-x").arg(file).arg(&half))?;
+        run(Command::new("depmod").arg("-b").arg(&half).arg(version(&half)?))?;
+        fs::rename(half, &unpacked)?;
+    }
+    Ok((version(&unpacked)?, unpacked))
+}
+
+fn version(unpacked: &Path) -> Result<String> {
+    let mut versions = fs::read_dir(unpacked.join("lib/modules"))?.flatten();
+    let version = versions.next().context("the kernel has modules")?;
+    Ok(version.file_name().to_string_lossy().into_owned())
+}
+
+/// What the machine has as its root.
+struct Image {
+    folder: PathBuf,
+}
+
+impl Image {
+    fn new(folder: &Path) -> Result<Self> {
+        let image = Self { folder: folder.join("root") };
+        if image.folder.exists() {
+            fs::remove_dir_all(&image.folder)?;
+        }
+        for name in [
+            "bin", "sbin", "proc", "sys", "dev", "tmp", "run", "etc", "modules", "root", "usr/bin",
+            "usr/sbin",
+        ] {
+            fs::create_dir_all(image.folder.join(name))?;
+        }
+        let busybox = Path::new("/bin/busybox");
+        image.add(busybox, busybox)?;
+        for applet in output(Command::new(busybox).arg("--list"))?.lines() {
+            if applet != "busybox" {
+                symlink("busybox", image.folder.join("bin").join(applet))?;
+            }
+        }
+        image.write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n", 0o644)?;
+        image.write("etc/group", "root:x:0:\n", 0o644)?;
+        image.write("init", INIT, 0o755)?;
+        image.write("start", START, 0o755)?;
+        Ok(image)
+    }
+
+    fn add(&self, from: &Path, to: &Path) -> Result<()> {
+        let to = self.folder.join(to.strip_prefix("/").unwrap_or(to));
+        fs::create_dir_all(to.parent().context("a file lies in a folder")?)?;
+        fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        Ok(())
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) -> Result<()> {
+        let path = self.folder.join(name);
+        fs::write(&path, text)?;
+        Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
+    }
+
+    fn command(&self, command: &str) -> Result<()> {
+        self.write("command", command, 0o644)
+    }
+
+    /// Adds the modules with all that they need, so that they are loaded in an order that works.
+    fn modules(&mut self, version: &str, kernel: &Path) -> Result<()> {
+        let mut added: Vec<String> = Vec::new();
+        for module in MODULES {
+            let mut modprobe = Command::new("modprobe");
+            modprobe.arg("-d").arg(kernel).args(["-S", version, "--show-depends", module]);
+            for line in output(&mut modprobe)?.lines() {
+                let Some(path) = line.strip_prefix("insmod ") else { continue };
+                let path = path.trim().to_owned();
+                if !added.contains(&path) {
+                    let name = format!("{:03}.ko", added.len());
+                    self.add(Path::new(&path), &Path::new("/modules").join(name))?;
+                    added.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Packs everything as the kernel unpacks it at boot.
+    fn pack(self) -> Result<PathBuf> {
+        let archive = self.folder.with_extension("cpio");
+        let script = "find . | cpio --create --format=newc --quiet";
+        let file = fs::File::create(&archive)?;
+        let mut pack = Command::new("sh");
+        let packed = pack.args(["-c", script]).current_dir(&self.folder).stdout(file).status()?;
+        if !packed.success() {
+            bail!("the machine's root cannot be packed ({packed})");
+        }
+        fs::remove_dir_all(&self.folder)?;
+        Ok(archive)
+    }
+}
+
+/// Boots and answers all that was said on the console.
+fn boot_with(kernel: &Path, archive: &Path) -> Result<String> {
+    let console = archive.with_extension("log");
+    let mut qemu = Command::new("timeout");
+    qemu.arg(RUN_S_MAX.to_string())
+        .args(["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"])
+        .args(["-m", &MEMORY_MIB.to_string(), "-display", "none", "-monitor", "none"])
+        .args(["-no-reboot", "-nodefaults", "-serial"])
+        .arg(format!("file:{}", console.display()))
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(archive)
+        .args(["-append", "console=ttyS0 quiet panic=-1 cgroup_no_v1=all"])
+        .stdin(Stdio::null());
+    eprintln!("\n$ qemu-system-x86_64 -kernel {} …", kernel.display());
+    // Its code says nothing of what ran inside.
+    qemu.status().context("qemu cannot be started")?;
+    let said = fs::read(&console).context("the machine has said nothing")?;
+    fs::remove_file(console)?;
+    fs::remove_file(archive)?;
+    Ok(String::from_utf8_lossy(&said).replace('\r', ""))
+}
+
+/// What a command said, without the kernel's own words, and its exit code.
+fn told(console: &str) -> (String, Option<i32>) {
+    let lines = console.lines().skip_while(|line| *line != "VM-BEGIN").skip(1);
+    let mut text = String::new();
+    for line in lines {
+        // A line without an end may stand before it.
+        if let Some((before, code)) = line.split_once("VM-EXIT ") {
+            text += before;
+            return (text, code.trim().parse().ok());
+        }
+        if !line.starts_with('[') {
+            text += line;
+            text.push('\n');
+        }
+    }
+    (text, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_console_is_understood() {
+        let console =
+            "boot\nVM-BEGIN\nrunning 1 test\n[ 22.6] out of memory\nok\nVM-EXIT 101\nreboot\n";
+        assert_eq!(told(console), ("running 1 test\nok\n".to_owned(), Some(101)));
+        assert_eq!(told("VM-BEGIN\nhalf"), ("half\n".to_owned(), None));
+    }
+}
