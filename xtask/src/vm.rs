@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use walkdir::WalkDir;
 
 use crate::run::{cargo, output, root, run};
 
@@ -69,6 +70,7 @@ pub fn test(filters: &[String]) -> Result<()> {
         image.add(&programs.join(program), &programs.join(program))?;
     }
     image.add(&tests, Path::new("/sandboxes"))?;
+    image.add_python()?;
     image.modules(&kernel, &modules)?;
     image.command(&format!("/sandboxes --test-threads 2 {}", filters.join(" ")))?;
     let archive = image.pack()?;
@@ -144,10 +146,26 @@ impl Image {
             fs::remove_dir_all(&image.folder)?;
         }
         for name in [
-            "bin", "sbin", "proc", "sys", "dev", "tmp", "run", "etc", "modules", "root", "usr/bin",
+            "bin",
+            "sbin",
+            "proc",
+            "sys",
+            "dev",
+            "tmp",
+            "run",
+            "etc",
+            "modules",
+            "root",
+            "usr/bin",
             "usr/sbin",
+            "usr/lib",
+            "usr/lib64",
+            "var/tmp",
         ] {
             fs::create_dir_all(image.folder.join(name))?;
+        }
+        for name in ["lib", "lib64"] {
+            symlink(Path::new("usr").join(name), image.folder.join(name))?;
         }
         let busybox = Path::new("/bin/busybox");
         image.add(busybox, busybox)?;
@@ -167,6 +185,34 @@ impl Image {
         let to = self.folder.join(to.strip_prefix("/").unwrap_or(to));
         fs::create_dir_all(to.parent().context("a file lies in a folder")?)?;
         fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        Ok(())
+    }
+
+    /// Adds the language that some functions of the tests are written in, with what it loads.
+    fn add_python(&self) -> Result<()> {
+        let python = Path::new("/usr/bin/python3");
+        let ask = "import os, json; print(os.path.dirname(json.__path__[0]))";
+        let library = output(Command::new(python).args(["-c", ask]))?;
+        let library = Path::new(library.trim());
+        let mut programs = vec![python.to_owned()];
+        for entry in WalkDir::new(library).into_iter().filter_entry(|e| e.file_name() != "test") {
+            let path = entry?.into_path();
+            if path.is_file() {
+                self.add(&path, &path)?;
+                programs.extend(path.extension().is_some_and(|e| e == "so").then_some(path));
+            }
+        }
+        self.add(python, python)?;
+        for line in output(Command::new("ldd").args(programs))?.lines() {
+            let path =
+                line.split_whitespace().find(|word| word.starts_with('/') && !word.ends_with(':'));
+            if let Some(path) = path.map(Path::new) {
+                // Where it is behind the links of a merged /usr, which is all that functions see.
+                let real =
+                    Path::new("/usr").join(path.strip_prefix("/usr").or(path.strip_prefix("/"))?);
+                self.add(path, &real)?;
+            }
+        }
         Ok(())
     }
 

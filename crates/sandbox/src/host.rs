@@ -25,7 +25,7 @@ use crate::{
     adoption,
     cgroup::{Cgroups, Controllers},
     channel::Channel,
-    spawner::enter_user_namespace,
+    ids,
     sys::{self, Cloned, SingleThreaded},
 };
 
@@ -52,6 +52,8 @@ pub struct Host {
     /// Whether sandboxes can have id ranges of their own, with the owners of files on disk mapped into
     /// them, and why not. Without, root's sandboxes share the host's ids.
     pub id_ranges: Result<(), String>,
+    /// Whether an ordinary user's sandboxes have more ids than one, and why not.
+    pub subordinate_ids: Result<(), String>,
     /// Whether overlays can be mounted, and why not.
     pub overlay: Result<(), String>,
     /// Whether system calls can be filtered.
@@ -82,16 +84,19 @@ impl Host {
     pub fn missing(&self) -> Vec<String> {
         let mut said = Vec::new();
         self.missing_limits(&mut said);
-        let advice = if self.root { "" } else { "; run Pinnace as root to have them" };
-        match &self.id_ranges {
-            Ok(()) => {}
-            Err(why) if self.root => said.push(format!(
+        if let Err(why) = &self.id_ranges
+            && self.root
+        {
+            said.push(format!(
                 "sandboxes share the host's user ids, because {why}; keep the state directory on ext4, xfs or btrfs"
-            )),
-            Err(_) => said.push(format!(
-                "functions run as one user inside, whatever USER their image names: sandboxes of user {} have no id ranges{advice}",
-                self.uid
-            )),
+            ));
+        }
+        if let Err(why) = &self.subordinate_ids
+            && !self.root
+        {
+            said.push(format!(
+                "functions run as one user inside, whatever USER their image names: {why}; or run Pinnace as root"
+            ));
         }
         if let Err(why) = &self.user_namespaces {
             said.push(format!(
@@ -136,9 +141,15 @@ pub(crate) fn print_probe(directory: Option<&OsString>) -> io::Result<()> {
     let proof = SingleThreaded::prove()?;
     let uid = rustix::process::geteuid();
     let root = uid.is_root();
-    let entered =
-        if root { sys::unshare(&proof, libc::CLONE_NEWNS) } else { enter_user_namespace(&proof) };
-    let user_namespaces = entered.map_err(|error| error.to_string());
+    let entered = if root {
+        sys::unshare(&proof, libc::CLONE_NEWNS).map(|()| Ok(()))
+    } else {
+        ids::enter(&proof)
+    };
+    let (user_namespaces, subordinate_ids) = match entered {
+        Ok(mapped) => (Ok(()), mapped),
+        Err(error) => (Err(error.to_string()), Err("there is no user namespace".to_owned())),
+    };
     let id_ranges = if root {
         id_ranges(&proof, Path::new(directory)).map_err(|error| error.to_string())
     } else {
@@ -157,6 +168,7 @@ pub(crate) fn print_probe(directory: Option<&OsString>) -> io::Result<()> {
         controllers: Controllers::default(),
         user_namespaces,
         id_ranges,
+        subordinate_ids,
         overlay,
         seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
     };
@@ -209,6 +221,7 @@ mod tests {
             controllers: Controllers { memory: true, cpu: true, pids: true },
             user_namespaces: Ok(()),
             id_ranges: Ok(()),
+            subordinate_ids: Ok(()),
             overlay: Ok(()),
             seccomp: true,
         }
@@ -228,6 +241,7 @@ mod tests {
             cgroups_missing: Some("no control group is delegated to this user".into()),
             controllers: Controllers::default(),
             id_ranges: Err(String::new()),
+            subordinate_ids: Err("/etc/subuid gives user 1000 none".into()),
             ..able()
         };
         let said = user.missing();

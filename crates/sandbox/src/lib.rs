@@ -19,6 +19,7 @@ mod custody;
 pub mod failed;
 pub mod host;
 pub mod host_root;
+mod ids;
 pub mod images;
 pub mod init;
 mod patience;

@@ -17,6 +17,7 @@ use crate::{
     cgroup::{Cgroups, Group},
     channel::Channel,
     failed::Doing as _,
+    ids::{self, Ids},
     init::orders::{GO, Gift, ORDERS_FD, Orders, Outfit, OutfitNumbers, Parked},
     patience,
     protocol::{Bounds, SandboxSpec, SlotSpec},
@@ -58,12 +59,9 @@ pub struct Workshop<'s> {
     pub devices: OwnedFd,
     /// File with the seccomp program.
     pub seccomp: BorrowedFd<'s>,
-    /// Whether the spawner is an ordinary user's, in a user namespace that has one id.
-    pub ordinary_user: bool,
+    /// What ids sandboxes have.
+    pub ids: Ids,
 }
-
-/// Ids that a range has.
-const IDS: u32 = 65_536;
 
 /// How long the spawner waits for the processes of a slot that it gives up to end; a killed one takes
 /// milliseconds.
@@ -98,7 +96,7 @@ impl Slot {
         group: Group,
     ) -> io::Result<Self> {
         let (channel, far) = Channel::pair()?;
-        let own_ids = shop.ordinary_user || spec.id_base.is_some();
+        let own_ids = shop.ids != Ids::Roots || spec.id_base.is_some();
         let user = if own_ids { libc::CLONE_NEWUSER } else { 0 };
         let into = group.directory.as_ref().map(|directory| directory.as_fd());
         let cloned = sys::clone_process(shop.proof, NAMESPACES | user, into)
@@ -113,7 +111,7 @@ impl Slot {
         };
         drop(far);
         if own_ids {
-            map_ids(pid, spec.id_base).doing(|| "map user ids")?;
+            ids::map(pid, shop.ids, spec.id_base).doing(|| "map user ids")?;
         }
         let namespace = match spec.id_base {
             Some(_) => Some(fs::File::open(format!("/proc/{pid}/ns/user"))?.into()),
@@ -121,8 +119,7 @@ impl Slot {
         };
         let start_time = adoption::start_time(pid)?;
         channel.send(&GO, &[])?;
-        let (single_id, tmp_bytes) = (shop.ordinary_user, bounds.tmp_bytes);
-        let numbers = OutfitNumbers { single_id, tmp_bytes };
+        let numbers = OutfitNumbers { ids: shop.ids, tmp_bytes: bounds.tmp_bytes };
         Outfit::send(&numbers, shop.devices.as_fd(), shop.seccomp, &channel)?;
         Ok(Self {
             spec: spec.clone(),
@@ -231,7 +228,7 @@ impl Newborn<'_> {
             process::{Gid, Uid},
             thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
         };
-        if !self.shop.ordinary_user {
+        if self.shop.ids != Ids::One {
             set_thread_groups(&[])?;
         }
         set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
@@ -248,17 +245,4 @@ pub(crate) fn cannot_start(channel: &Channel, reason: String) {
     {
         crate::init::record(&file, &Exit::CannotStart { reason });
     }
-}
-
-/// Maps a range, or the one id that an ordinary user's spawner has.
-fn map_ids(pid: i32, id_base: Option<u32>) -> io::Result<()> {
-    let map = match id_base {
-        Some(base) => format!("0 {base} {IDS}"),
-        None => {
-            fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
-            "0 0 1".to_owned()
-        }
-    };
-    fs::write(format!("/proc/{pid}/uid_map"), &map)?;
-    fs::write(format!("/proc/{pid}/gid_map"), &map)
 }

@@ -24,6 +24,7 @@ use crate::{
     custody::Custody,
     failed::{Doing as _, Failed},
     host,
+    ids::{self, Ids},
     protocol::{Bounds, FromSpawner, SandboxSpec, SlotSpec, ToSpawner},
     rootfs::Scaffold,
     seccomp,
@@ -90,7 +91,7 @@ pub(crate) struct Tools {
     pub(crate) init: OwnedFd,
     pub(crate) seccomp: OwnedFd,
     pub(crate) null: OwnedFd,
-    pub(crate) ordinary_user: bool,
+    pub(crate) ids: Ids,
 }
 
 /// The first descriptor after the standard ones.
@@ -297,7 +298,7 @@ impl Tools {
             null: self.null.as_fd(),
             devices: self.scaffold.devices()?,
             seccomp: self.seccomp.as_fd(),
-            ordinary_user: self.ordinary_user,
+            ids: self.ids,
         })
     }
 
@@ -310,31 +311,15 @@ impl Tools {
         let init = sealed(c"pinnace-init", &init)?;
         let seccomp = sealed(c"pinnace-seccomp", &seccomp::to_bytes(&seccomp::program()))?;
         let null = fs::File::options().read(true).write(true).open("/dev/null")?.into();
-        if ordinary_user {
-            enter_user_namespace(&proof)?;
+        let ids = if ordinary_user {
+            ids::enter(&proof)?.map_or(Ids::One, |()| Ids::Range)
         } else {
             sys::unshare(&proof, libc::CLONE_NEWNS)?;
-        }
+            Ids::Roots
+        };
         let scaffold = Scaffold::new(&config.scaffold, ordinary_user).map_err(io::Error::other)?;
-        Ok(Self { proof, scaffold, cgroups, init, seccomp, null, ordinary_user })
+        Ok(Self { proof, scaffold, cgroups, init, seccomp, null, ids })
     }
-}
-
-/// An ordinary user becomes root of a user namespace that holds his own id alone, so that all that
-/// follows is the same as for root.
-pub(crate) fn enter_user_namespace(proof: &SingleThreaded) -> io::Result<()> {
-    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    sys::unshare(proof, libc::CLONE_NEWUSER | libc::CLONE_NEWNS).map_err(|error| {
-        let text = format!(
-            "an ordinary user may make no user namespace here ({error}); run as root, or allow it \
-             (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, \
-             kernel.apparmor_restrict_unprivileged_userns)"
-        );
-        io::Error::new(error.kind(), text)
-    })?;
-    fs::write("/proc/self/setgroups", "deny")?;
-    fs::write("/proc/self/uid_map", format!("0 {} 1", uid.as_raw()))?;
-    fs::write("/proc/self/gid_map", format!("0 {} 1", gid.as_raw()))
 }
 
 /// Removes the socket of a spawner that has died; refuses where one lives.

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     failed::{Doing as _, Failed},
+    ids::Ids,
     protocol::SandboxSpec,
     sys::{self, Instruction},
 };
@@ -52,8 +53,8 @@ pub(super) struct Shell {
     temporary: ([OwnedFd; 2], u64),
     /// The function's system call filter.
     pub(super) filter: Vec<Instruction>,
-    /// Whether the sandbox has but one user and group id, 0.
-    pub(super) single_id: bool,
+    /// What ids the sandbox has.
+    pub(super) ids: Ids,
     /// What is written to the function's /proc/self/oom_score_adj.
     pub(super) oom_score_adj: CString,
     /// Sockets in the sandbox's network namespace, for connections to the function.
@@ -71,7 +72,7 @@ impl Shell {
         let _ = rustix::process::setsid();
         umask(Mode::from_raw_mode(0o022));
         sys::loopback_up().doing(|| "take the loopback device up")?;
-        let Outfit { numbers: OutfitNumbers { single_id, tmp_bytes }, devices, seccomp } = outfit;
+        let Outfit { numbers: OutfitNumbers { ids, tmp_bytes }, devices, seccomp } = outfit;
         let filter = launch::filter(seccomp).doing(|| "read the seccomp program")?;
         let sockets = watch::sockets(SOCKETS_AHEAD).doing(|| "make sockets")?;
         let temporary = (temporary(tmp_bytes)?, tmp_bytes);
@@ -91,7 +92,7 @@ impl Shell {
         let wall = Targets::new(wall);
         wall.attach(&devices, Path::new("/dev"))?;
         wall.attach(&proc, Path::new("/proc"))?;
-        terminals(&devices, single_id)?;
+        terminals(&devices, ids)?;
         let null = place(&devices, "null").doing(|| "find /dev/null")?;
         hide(&proc, &null)?;
         if let Some(sys) = &sys {
@@ -101,7 +102,7 @@ impl Shell {
             }
         }
         let oom_score_adj = launch::oom_score_adj();
-        Ok(Self { proc, sys, devices, temporary, filter, single_id, oom_score_adj, sockets })
+        Ok(Self { proc, sys, devices, temporary, filter, ids, oom_score_adj, sockets })
     }
 
     /// Makes what the function's own sandbox has, and enters it.
@@ -165,10 +166,10 @@ fn enter(targets: &Targets) -> Result<(), Failed> {
     chdir("/").doing(|| "enter the new root")
 }
 
-fn terminals(devices: &OwnedFd, single_id: bool) -> Result<(), Failed> {
+fn terminals(devices: &OwnedFd, ids: Ids) -> Result<(), Failed> {
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let mut options = vec![("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
-    if !single_id {
+    if ids != Ids::One {
         options.push(("gid", TTY_GROUP));
     }
     let terminals =

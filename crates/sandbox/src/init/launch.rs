@@ -17,6 +17,7 @@ use rustix::{
 
 use super::{inside::Shell, orders::Gifts};
 use crate::{
+    ids::{IDS, Ids},
     protocol::SandboxSpec,
     seccomp,
     sys::{self, Instruction, Launch, LaunchError, LaunchStep},
@@ -24,9 +25,6 @@ use crate::{
 
 /// Where commands are looked for if the environment has no PATH; Docker's default.
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// User ids of a sandbox with a range of its own.
-const IDS: u32 = 65_536;
 
 /// How much likelier than its init the function is to be ended when memory is short.
 const OOM_SCORE_RAISE: i32 = 500;
@@ -53,7 +51,7 @@ pub(super) fn start(
     spec: &SandboxSpec,
     gifts: &mut Gifts,
 ) -> Result<Started, String> {
-    check_user(spec)?;
+    check_user(shell.ids, spec)?;
     let (stdout, stdout_end) = pipe("standard output")?;
     let (stderr, stderr_end) = pipe("standard error")?;
     let null =
@@ -77,14 +75,16 @@ pub(super) fn start(
     Ok(Started { pid, stdout, stderr, ready })
 }
 
-fn check_user(spec: &SandboxSpec) -> Result<(), String> {
+fn check_user(own: Ids, spec: &SandboxSpec) -> Result<(), String> {
     let user = &spec.user;
     let ids = [user.uid, user.gid].into_iter().chain(user.groups.iter().copied());
     match ids.max() {
-        Some(id) if spec.slot.id_base.is_some() && id >= IDS => Err(format!(
-            "it would run as user or group {id}, and a sandbox has ids 0 to {}; set a lower USER",
-            IDS - 1
-        )),
+        Some(id) if (own == Ids::Range || spec.slot.id_base.is_some()) && id >= IDS => {
+            Err(format!(
+                "it would run as user or group {id}, and a sandbox has ids 0 to {}; set a lower USER",
+                IDS - 1
+            ))
+        }
         _ => Ok(()),
     }
 }
@@ -141,7 +141,7 @@ fn launch<'fd>(
 ) -> Result<Launch<'fd>, String> {
     let command = spec.command.first().ok_or("it has no command")?;
     let working_dir = if spec.working_dir.is_empty() { "/" } else { &spec.working_dir };
-    let single = shell.single_id;
+    let single = shell.ids == Ids::One;
     Ok(Launch {
         candidates: strings(candidates(command, path(spec)))?,
         argv: strings(spec.command.iter().cloned())?,

@@ -12,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{channel::Channel, protocol::SandboxSpec};
+use crate::{channel::Channel, ids::Ids, protocol::SandboxSpec};
 
 /// Descriptor at which an init finds the channel with its orders.
 pub const ORDERS_FD: i32 = 3;
@@ -37,8 +37,8 @@ pub struct Outfit {
 /// The part of an [`Outfit`] that is no descriptor.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct OutfitNumbers {
-    /// Whether the sandbox has but one user and group id, 0.
-    pub single_id: bool,
+    /// What ids the sandbox has.
+    pub ids: Ids,
     /// Bytes that may be written to /tmp, unless the orders say otherwise.
     pub tmp_bytes: u64,
 }
