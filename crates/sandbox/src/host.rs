@@ -115,6 +115,8 @@ impl Host {
 
     fn missing_limits(&self, said: &mut Vec<String>) {
         let Controllers { memory, cpu, pids } = self.controllers;
+        // In a user namespace of its own a sandbox's processes are bounded by a resource limit too.
+        let pids = pids || !self.root || self.id_ranges.is_ok();
         let lacking: Vec<&str> = [(memory, "memory"), (cpu, "processor time"), (pids, "processes")]
             .into_iter()
             .filter_map(|(there, what)| (!there).then_some(what))
@@ -247,8 +249,8 @@ mod tests {
         let said = user.missing();
         assert_eq!(
             said[0],
-            "cannot limit memory, processor time, processes: no control group is delegated to this \
-             user; run Pinnace as root, or delegate a control group (systemd-run --user -p Delegate=yes)"
+            "cannot limit memory, processor time: no control group is delegated to this user; run \
+             Pinnace as root, or delegate a control group (systemd-run --user -p Delegate=yes)"
         );
         assert!(said[1].starts_with("functions run as one user inside"), "{}", said[1]);
         assert_eq!(said.len(), 2);

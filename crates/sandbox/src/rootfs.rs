@@ -7,16 +7,16 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{self, Write as _},
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::fs::{DirBuilderExt as _, chown, symlink},
+        unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, chown, symlink},
     },
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::CWD,
+    fs::{CWD, makedev},
     mount::{
         MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
         mount_bind, mount_change, move_mount, open_tree, unmount,
@@ -64,8 +64,16 @@ impl Drop for Scaffolding<'_> {
     }
 }
 
-/// Device nodes that every sandbox has, as they are on the host.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Device nodes that every sandbox has, with the numbers by which every Linux knows them
+/// (admin-guide/devices.txt).
+const DEVICES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 /// Links in /dev.
 const DEVICE_LINKS: [(&str, &str); 5] = [
@@ -78,6 +86,18 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
 
 /// Least room for what is written to the root filesystem, in bytes: mount points and names are.
 const UPPER_BYTES_MIN: u64 = 1 << 20;
+
+/// Bytes of a tmpfs for each file, directory or link that it may hold: about what an empty one costs the
+/// kernel, so that a flood of them costs no more than full files do.
+const BYTES_PER_FILE: u64 = 1024;
+
+/// Least number of files, so that small sandboxes can be used like others.
+const FILES_MIN: u64 = 1024;
+
+/// How many files a tmpfs of so many bytes may hold.
+pub(crate) fn files_for(bytes: u64) -> u64 {
+    (bytes / BYTES_PER_FILE).max(FILES_MIN)
+}
 
 const NOSUID_NODEV: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 
@@ -124,7 +144,7 @@ impl Scaffold {
         ids: Option<(BorrowedFd<'_>, u32)>,
     ) -> Result<Assembly<'_>, Failed> {
         let size = if root.read_only { UPPER_BYTES_MIN } else { upper_bytes.max(UPPER_BYTES_MIN) };
-        let options = format!("size={size},mode=0755");
+        let options = format!("size={size},nr_inodes={},mode=0755", files_for(size));
         mount("tmpfs", &self.work, "tmpfs", NOSUID_NODEV, Some(cstring(options).as_c_str()))
             .doing(|| "make a tmpfs for what is written to a root filesystem")?;
         let scaffolding = Scaffolding(self);
@@ -188,11 +208,13 @@ fn device_tree(place: &Path) -> Result<(), Failed> {
     let doing = || "prepare devices";
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("tmpfs", place, "tmpfs", flags, Some(c"size=64k,mode=0755")).doing(doing)?;
-    for name in DEVICES {
+    for (name, major, minor) in DEVICES {
         let node = place.join(name);
         fs::File::create(&node).and_then(|mut file| file.flush()).doing(doing)?;
         let host = Path::new("/dev").join(name);
         mount_bind(&host, &node).doing(|| format!("bind {}", host.display()))?;
+        check_device(&node, makedev(major, minor))
+            .doing(|| format!("give {} to sandboxes", host.display()))?;
     }
     for (name, target) in DEVICE_LINKS {
         symlink(target, place.join(name)).doing(doing)?;
@@ -203,6 +225,16 @@ fn device_tree(place: &Path) -> Result<(), Failed> {
     let tree = open_tree(CWD, place, OpenTreeFlags::OPEN_TREE_CLOEXEC).doing(doing)?;
     let flags = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
     sys::mount_setattr(tree.as_fd(), true, flags, None).doing(doing)
+}
+
+/// Whether a path is this character device. On a host where a program has put a file in place of /dev/null,
+/// all sandboxes would share that file.
+fn check_device(path: &Path, number: u64) -> io::Result<()> {
+    let found = fs::symlink_metadata(path)?;
+    if found.file_type().is_char_device() && found.rdev() == number {
+        return Ok(());
+    }
+    Err(io::Error::other("it is not the device of that name; restore it on this host"))
 }
 
 fn bare_copy(source: &Path) -> Result<OwnedFd, Failed> {
@@ -217,4 +249,18 @@ fn copy(source: &Path, with_all_below: bool) -> Result<OwnedFd, Failed> {
 
 fn cstring(text: String) -> std::ffi::CString {
     std::ffi::CString::new(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_the_device_is_refused() {
+        check_device(Path::new("/dev/null"), makedev(1, 3)).unwrap();
+        check_device(Path::new("/dev/zero"), makedev(1, 3)).unwrap_err();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = check_device(file.path(), makedev(1, 3)).unwrap_err();
+        assert!(error.to_string().contains("restore it"), "{error}");
+    }
 }

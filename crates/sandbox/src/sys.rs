@@ -386,6 +386,8 @@ pub struct Launch<'fd> {
     pub groups: Option<Vec<u32>>,
     /// What is written to /proc/self/oom_score_adj.
     pub oom_score_adj: CString,
+    /// A Landlock ruleset to be bound by.
+    pub landlock: Option<OwnedFd>,
     /// The seccomp program that binds it.
     pub filter: &'fd [Instruction],
 }
@@ -403,6 +405,8 @@ pub enum LaunchStep {
     Ids,
     /// Capabilities.
     Capabilities,
+    /// The Landlock ruleset.
+    Landlock,
     /// The seccomp program.
     Seccomp,
     /// exec itself.
@@ -430,6 +434,7 @@ struct Shared {
     groups: Option<Vec<u32>>,
     oom_score_adj: *const c_char,
     oom_score_adj_bytes: usize,
+    landlock: Option<RawFd>,
     filter: libc::sock_fprog,
     failed: Cell<Option<(LaunchStep, c_int)>>,
 }
@@ -464,6 +469,7 @@ pub fn spawn(launch: &Launch<'_>) -> Result<Pid, LaunchError> {
         groups: launch.groups.clone(),
         oom_score_adj: launch.oom_score_adj.as_ptr(),
         oom_score_adj_bytes: launch.oom_score_adj.as_bytes().len(),
+        landlock: launch.landlock.as_ref().map(AsRawFd::as_raw_fd),
         filter,
         failed: Cell::new(None),
     };
@@ -524,6 +530,11 @@ unsafe fn child_steps(shared: &Shared) -> (LaunchStep, c_int) {
         }
         if let Err(errno) = child_capabilities() {
             return (LaunchStep::Capabilities, errno);
+        }
+        if let Some(ruleset) = shared.landlock
+            && libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0) == -1
+        {
+            return (LaunchStep::Landlock, errno());
         }
         let program = ptr::from_ref(&shared.filter);
         if libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, program) == -1 {
@@ -636,6 +647,67 @@ unsafe fn child_exec(shared: &Shared) -> c_int {
         }
     }
     told
+}
+
+/// Version of Landlock's interface, 0 where the kernel has none or was started without.
+#[must_use]
+pub fn landlock_abi() -> u32 {
+    const VERSION: u32 = 1;
+    let nothing = ptr::null::<c_void>();
+    // SAFETY: asked for the version, the kernel reads no memory.
+    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0, VERSION) };
+    u32::try_from(abi).unwrap_or(0)
+}
+
+/// A Landlock ruleset that forbids these rights on files, and what these scopes say. The kernel's bits, of
+/// which it must know all; scopes since version 6.
+///
+/// # Errors
+/// Those of landlock_create_ruleset(2).
+pub fn landlock_ruleset(rights: u64, scopes: u64) -> io::Result<OwnedFd> {
+    // Rights on files, rights on ports, scopes. Older kernels know the first alone, and take more if it is zero.
+    let attributes: [u64; 3] = [rights, 0, scopes];
+    // SAFETY: a live structure of numbers, in the form of this call and as long as said.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+            0,
+        )
+    };
+    let fd = result(fd)?;
+    // SAFETY: a new descriptor of nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).unwrap_or(-1)) })
+}
+
+/// Allows these rights on all below a directory.
+///
+/// # Errors
+/// Those of landlock_add_rule(2).
+pub fn landlock_allow_below(
+    ruleset: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
+    rights: u64,
+) -> io::Result<()> {
+    #[repr(C, packed)]
+    struct PathBeneath {
+        allowed_access: u64,
+        parent_fd: RawFd,
+    }
+    const PATH_BENEATH: c_int = 1;
+    let rule = PathBeneath { allowed_access: rights, parent_fd: directory.as_raw_fd() };
+    // SAFETY: a live structure in the form of this kind of rule.
+    let returned = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_add_rule,
+            ruleset.as_raw_fd(),
+            PATH_BENEATH,
+            &raw const rule,
+            0,
+        )
+    };
+    result(returned).map(drop)
 }
 
 /// Sends a signal by its number, which may be one of the real-time signals.

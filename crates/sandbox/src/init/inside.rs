@@ -11,17 +11,18 @@ use std::{
 };
 
 use rustix::{
-    fs::{FileType, Mode, OFlags, fstat},
+    fs::{Mode, OFlags},
     io::Errno,
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-        fsconfig_set_string, fsmount, fsopen, open_tree, unmount,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags, fsconfig_create,
+        fsconfig_set_string, fsmount, fsopen, unmount,
     },
     process::{Resource, Rlimit, chdir, fchdir, getrlimit, pivot_root, setrlimit, umask},
 };
 
 use super::{
     launch,
+    masks::Masks,
     orders::{Gifts, Outfit, OutfitNumbers},
     targets::{self, Targets},
     watch,
@@ -30,15 +31,18 @@ use crate::{
     failed::{Doing as _, Failed},
     ids::Ids,
     protocol::SandboxSpec,
+    rootfs::files_for,
     sys::{self, Instruction},
 };
 
-/// Paths of /proc that tell about or act on the whole host: hidden.
-const HIDDEN: [&str; 8] =
-    ["acpi", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug", "scsi"];
+/// Memory that a process may lock, in bytes: the kernel's own default. It counts as memory in any case.
+const LOCKED_BYTES: u64 = 8 << 20;
 
-/// Paths of /proc that act on the whole host when they are written to.
-const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
+/// Room for POSIX message queues, in bytes: the kernel's own default.
+const MESSAGE_QUEUE_BYTES: u64 = 819_200;
+
+/// Signals that may wait to be taken, and timers.
+const SIGNALS_PENDING: u64 = 16_384;
 
 /// Group of terminals, in every distribution.
 const TTY_GROUP: &str = "5";
@@ -93,13 +97,11 @@ impl Shell {
         wall.attach(&devices, Path::new("/dev"))?;
         wall.attach(&proc, Path::new("/proc"))?;
         terminals(&devices, ids)?;
-        let null = place(&devices, "null").doing(|| "find /dev/null")?;
-        hide(&proc, &null)?;
+        let masks = Masks::new(&devices)?;
+        masks.over_proc(&proc)?;
         if let Some(sys) = &sys {
             wall.attach(sys, Path::new("/sys"))?;
-            if let Ok(firmware) = place(sys, "firmware") {
-                cover(&firmware, &null).doing(|| "hide /sys/firmware")?;
-            }
+            masks.over_sys(sys)?;
         }
         let oom_score_adj = launch::oom_score_adj();
         Ok(Self { proc, sys, devices, temporary, filter, ids, oom_score_adj, sockets })
@@ -129,8 +131,13 @@ impl Shell {
                 .doing(|| "make the root filesystem read-only")?;
         }
         enter(&targets)?;
-        limits(spec)?;
+        limits(spec, self.single_id || spec.slot.id_base.is_some())?;
         Ok(self)
+    }
+
+    /// The null device, open for reading: whatever the image has at /dev/null.
+    pub(super) fn null(&self) -> rustix::io::Result<OwnedFd> {
+        targets::resolve(self.devices.as_fd(), Path::new("null"), OFlags::RDONLY)
     }
 
     /// What can be written to beside the root filesystem.
@@ -147,8 +154,8 @@ impl Shell {
 
 /// Filesystems for /tmp and /dev/shm, mounted nowhere yet.
 fn temporary(bytes: u64) -> Result<[OwnedFd; 2], Failed> {
-    let size = bytes.max(1).to_string();
-    let options = [("size", size.as_str()), ("mode", "1777")];
+    let (size, files) = (bytes.max(1).to_string(), files_for(bytes).to_string());
+    let options = [("size", size.as_str()), ("nr_inodes", &files), ("mode", "1777")];
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     Ok([
         filesystem("tmpfs", &options, flags).doing(|| "make a tmpfs for /tmp")?,
@@ -183,45 +190,6 @@ fn place(mount: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
     targets::resolve(mount.as_fd(), Path::new(name), OFlags::PATH)
 }
 
-/// Hides and write-protects what of /proc concerns the host.
-fn hide(proc: &OwnedFd, null: &OwnedFd) -> Result<(), Failed> {
-    for name in HIDDEN {
-        match place(proc, name) {
-            Ok(found) => cover(&found, null).doing(|| format!("hide /proc/{name}"))?,
-            Err(Errno::NOENT) => {}
-            Err(error) => return Err(error).doing(|| format!("find /proc/{name}")),
-        }
-    }
-    for name in READ_ONLY {
-        let Ok(found) = place(proc, name) else { continue };
-        let protect = || -> std::io::Result<()> {
-            let copy = clone_of(&found)?;
-            let flags = libc::MOUNT_ATTR_RDONLY
-                | libc::MOUNT_ATTR_NOSUID
-                | libc::MOUNT_ATTR_NODEV
-                | libc::MOUNT_ATTR_NOEXEC;
-            sys::mount_setattr(copy.as_fd(), false, flags, None)?;
-            Ok(targets::attach(&copy, found.as_fd())?)
-        };
-        protect().doing(|| format!("write-protect /proc/{name}"))?;
-    }
-    Ok(())
-}
-
-/// Covers a directory with an empty one, anything else with /dev/null.
-fn cover(found: &OwnedFd, null: &OwnedFd) -> rustix::io::Result<()> {
-    let over = if FileType::from_raw_mode(fstat(found)?.st_mode).is_dir() {
-        let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
-            | MountAttrFlags::MOUNT_ATTR_NOSUID
-            | MountAttrFlags::MOUNT_ATTR_NODEV
-            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        filesystem("tmpfs", &[("size", "1"), ("nr_inodes", "1")], flags)?
-    } else {
-        clone_of(null)?
-    };
-    targets::attach(&over, found.as_fd())
-}
-
 /// The files that tell a program who and where it is.
 fn names(spec: &SandboxSpec, targets: &Targets) -> Result<(), Failed> {
     let name = &spec.hostname;
@@ -231,18 +199,36 @@ fn names(spec: &SandboxSpec, targets: &Targets) -> Result<(), Failed> {
     targets.write_file(Path::new("/etc/resolv.conf"), "# This sandbox has no network.\n")
 }
 
-/// Resource limits, which the function inherits. The hard limit of this process cannot be raised.
-fn limits(spec: &SandboxSpec) -> Result<(), Failed> {
-    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    let files = Some(spec.bounds.open_files.min(most));
-    setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files })
-        .doing(|| "limit open files")?;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
-        .doing(|| "forbid core dumps")
+/// Resource limits, which the function inherits and can only lower: the hard limits of this process, whatever
+/// those of the server are.
+fn limits(spec: &SandboxSpec, has_own_ids: bool) -> Result<(), Failed> {
+    let bounds = &spec.bounds;
+    for (resource, most, doing) in [
+        (Resource::Nofile, bounds.open_files, "limit open files"),
+        (Resource::Core, 0, "forbid core dumps"),
+        (Resource::Memlock, LOCKED_BYTES, "limit locked memory"),
+        (Resource::Msgqueue, MESSAGE_QUEUE_BYTES, "limit message queues"),
+        (Resource::Sigpending, SIGNALS_PENDING, "limit pending signals"),
+        (Resource::Nice, 0, "forbid higher priorities"),
+        (Resource::Rtprio, 0, "forbid real-time priorities"),
+    ] {
+        limit(resource, most).doing(|| doing)?;
+    }
+    if has_own_ids {
+        // No other user's processes count in a user namespace: a second fence behind the control group, and
+        // the only one where there is none. The init is one of them.
+        limit(Resource::Nproc, u64::from(bounds.pids) + 1).doing(|| "limit processes")?;
+    }
+    Ok(())
+}
+
+fn limit(resource: Resource, most: u64) -> rustix::io::Result<()> {
+    let most = Some(most.min(getrlimit(resource).maximum.unwrap_or(u64::MAX)));
+    setrlimit(resource, Rlimit { current: most, maximum: most })
 }
 
 /// A new filesystem, mounted nowhere yet. Options with an empty value are flags.
-fn filesystem(
+pub(super) fn filesystem(
     kind: &str,
     options: &[(&str, &str)],
     flags: MountAttrFlags,
@@ -257,12 +243,4 @@ fn filesystem(
     }
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
-}
-
-/// A detached copy of what is mounted at a place.
-fn clone_of(place: &OwnedFd) -> rustix::io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    open_tree(place, "", flags)
 }

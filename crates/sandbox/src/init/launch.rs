@@ -15,7 +15,7 @@ use rustix::{
     thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets},
 };
 
-use super::{inside::Shell, orders::Gifts};
+use super::{inside::Shell, landlock, orders::Gifts};
 use crate::{
     ids::{IDS, Ids},
     protocol::SandboxSpec,
@@ -54,9 +54,8 @@ pub(super) fn start(
     check_user(shell.ids, spec)?;
     let (stdout, stdout_end) = pipe("standard output")?;
     let (stderr, stderr_end) = pipe("standard error")?;
-    let null =
-        File::open("/dev/null").map_err(|error| format!("cannot open /dev/null: {error}"))?;
-    let mut given = vec![OwnedFd::from(null), stdout_end, stderr_end];
+    let null = shell.null().map_err(|error| format!("cannot open /dev/null: {error}"))?;
+    let mut given = vec![null, stdout_end, stderr_end];
     let mut ready = None;
     if spec.listens {
         let listener = gifts.listener.take();
@@ -152,6 +151,8 @@ fn launch<'fd>(
         gid: if single { 0 } else { spec.user.gid },
         groups: (!single).then(|| spec.user.groups.clone()),
         oom_score_adj: shell.oom_score_adj.clone(),
+        landlock: landlock::ruleset()
+            .map_err(|error| format!("cannot make a Landlock ruleset: {error}"))?,
         filter: &shell.filter,
     })
 }
@@ -203,6 +204,7 @@ fn sentence(spec: &SandboxSpec, failure: &LaunchError) -> String {
         LaunchStep::Clone => format!("cannot clone a process for it: {error}"),
         LaunchStep::Descriptors => format!("cannot give it its descriptors: {error}"),
         LaunchStep::Capabilities => format!("cannot drop its capabilities: {error}"),
+        LaunchStep::Landlock => format!("cannot bind it by a Landlock ruleset: {error}"),
         LaunchStep::Seccomp => format!("cannot filter its system calls: {error}"),
     }
 }

@@ -24,7 +24,9 @@ use crate::{
 
 mod inside;
 mod knock;
+mod landlock;
 mod launch;
+mod masks;
 pub mod orders;
 mod targets;
 mod watch;

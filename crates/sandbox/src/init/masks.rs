@@ -1,0 +1,135 @@
+//! What of /proc and /sys concerns the host is hidden or write-protected.
+//!
+//! The lists are those of runc and Docker, and a few files that a root without capabilities could read
+//! where sandboxes share the host's ids. Nothing of the function runs yet, and every path is resolved from
+//! the new filesystem's own root, so that nothing can be exchanged between finding a place and covering it;
+//! all the same what covers is checked to be what it should (CVE-2025-31133).
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{FileType, OFlags, fstat, makedev},
+    io::Errno,
+    mount::{MountAttrFlags, OpenTreeFlags, open_tree},
+};
+
+use super::{inside::filesystem, targets};
+use crate::{
+    failed::{Doing as _, Failed},
+    sys,
+};
+
+/// Paths of /proc that tell about or act on the whole host: hidden. Some of them only the host's root may read,
+/// which a function is where sandboxes share the host's ids.
+const PROC_HIDDEN: [&str; 16] = [
+    "acpi",
+    "asound",
+    "interrupts",
+    "kcore",
+    "keys",
+    "kpagecgroup",
+    "kpagecount",
+    "kpageflags",
+    "latency_stats",
+    "pagetypeinfo",
+    "sched_debug",
+    "scsi",
+    "slabinfo",
+    "timer_list",
+    "timer_stats",
+    "vmallocinfo",
+];
+
+/// Paths of /proc that act on the whole host when they are written to.
+const PROC_READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
+
+/// Paths of /sys that tell about the whole host's firmware and power, from which secrets were read.
+const SYS_HIDDEN: [&str; 2] = ["firmware", "devices/virtual/powercap"];
+
+/// Processors whose own files are hidden at most.
+const PROCESSORS_MAX: usize = 1024;
+
+const BARE: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY
+    .union(MountAttrFlags::MOUNT_ATTR_NOSUID)
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+/// What covers.
+pub(super) struct Masks {
+    null: OwnedFd,
+    empty: OwnedFd,
+}
+
+impl Masks {
+    /// Takes the null device of a sandbox's own devices.
+    pub(super) fn new(devices: &OwnedFd) -> Result<Self, Failed> {
+        let null = targets::resolve(devices.as_fd(), Path::new("null"), OFlags::PATH)
+            .doing(|| "find /dev/null")?;
+        let found = fstat(&null).doing(|| "look at /dev/null")?;
+        let is_device = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice;
+        if !is_device || found.st_rdev != makedev(1, 3) {
+            return Err(Errno::NODEV).doing(|| "hide files: /dev/null is not the null device");
+        }
+        let empty = filesystem("tmpfs", &[("size", "1"), ("nr_inodes", "1")], BARE)
+            .doing(|| "make an empty directory to hide others")?;
+        Ok(Self { null, empty })
+    }
+
+    /// Hides and write-protects what of /proc concerns the host.
+    pub(super) fn over_proc(&self, proc: &OwnedFd) -> Result<(), Failed> {
+        for name in PROC_HIDDEN {
+            self.hide(proc, Path::new(name)).doing(|| format!("hide /proc/{name}"))?;
+        }
+        for name in PROC_READ_ONLY {
+            protect(proc, Path::new(name)).doing(|| format!("write-protect /proc/{name}"))?;
+        }
+        Ok(())
+    }
+
+    /// Hides what of /sys concerns the host.
+    pub(super) fn over_sys(&self, sys: &OwnedFd) -> Result<(), Failed> {
+        for name in SYS_HIDDEN {
+            self.hide(sys, Path::new(name)).doing(|| format!("hide /sys/{name}"))?;
+        }
+        for number in 0..PROCESSORS_MAX {
+            let name = format!("devices/system/cpu/cpu{number}/thermal_throttle");
+            // Where one processor has none, as in virtual machines, none has.
+            if !self.hide(sys, Path::new(&name)).doing(|| format!("hide /sys/{name}"))? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Covers a directory with an empty one, anything else with the null device. Whether it was there.
+    fn hide(&self, root: &OwnedFd, path: &Path) -> rustix::io::Result<bool> {
+        let found = match targets::resolve(root.as_fd(), path, OFlags::PATH) {
+            Ok(found) => found,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let is_dir = FileType::from_raw_mode(fstat(&found)?.st_mode).is_dir();
+        let cover = clone_of(if is_dir { &self.empty } else { &self.null })?;
+        targets::attach(&cover, found.as_fd())?;
+        Ok(true)
+    }
+}
+
+/// Lays a read-only copy of what is there over it, if it is there.
+fn protect(root: &OwnedFd, path: &Path) -> std::io::Result<()> {
+    let Ok(found) = targets::resolve(root.as_fd(), path, OFlags::PATH) else { return Ok(()) };
+    let copy = clone_of(&found)?;
+    sys::mount_setattr(copy.as_fd(), false, BARE.bits().into(), None)?;
+    Ok(targets::attach(&copy, found.as_fd())?)
+}
+
+/// A detached copy of what is mounted at a place.
+fn clone_of(place: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(place, "", flags)
+}
