@@ -26,9 +26,9 @@ fn too_much_memory_is_told_as_that() {
 #[test]
 fn the_number_of_processes_is_bounded() {
     let mut host = Host::new();
+    // By the control group, or in a user namespace by a resource limit.
     if !host.cgroups.controllers().pids {
         assert!(!crate::host::is_root(), "root can limit processes on every host this runs on");
-        return;
     }
     let root = host.busybox_image("processes", |_| {});
     let script = "n=0; while sleep 1000 & do n=$((n + 1)); echo $n; done";

@@ -8,7 +8,7 @@ use pinnace_sandbox::protocol::Bind;
 use crate::host::{Host, is_root};
 
 /// Runs a shell script that must succeed, and gives what it says.
-fn told(host: &mut Host, script: &str) -> String {
+pub fn told(host: &mut Host, script: &str) -> String {
     let (out, err, exit) = host.sh(script);
     assert_eq!(exit, Exit::Code { code: 0 }, "{script}: {out}{err}");
     out
@@ -84,46 +84,6 @@ fn it_sees_its_own_processes_and_its_own_network_only() {
 }
 
 #[test]
-fn what_of_proc_concerns_the_host_is_hidden() {
-    let mut host = Host::new();
-    for name in ["kcore", "keys", "timer_list", "sched_debug", "latency_stats"] {
-        if Path::new("/proc").join(name).exists() {
-            assert_eq!(told(&mut host, &format!("cat /proc/{name} | wc -c")).trim(), "0");
-        }
-    }
-    for name in ["acpi", "scsi"] {
-        if Path::new("/proc").join(name).exists() {
-            assert_eq!(told(&mut host, &format!("ls -A /proc/{name} | wc -l")).trim(), "0");
-        }
-    }
-    assert_eq!(told(&mut host, "ls -A /sys/firmware 2>/dev/null | wc -l").trim(), "0");
-    for path in ["/proc/sys/kernel/hostname", "/proc/sys/vm/x", "/proc/fs/x"] {
-        if !Path::new(path).parent().is_some_and(Path::exists) {
-            continue;
-        }
-        let (_, err, exit) = host.sh(&format!("echo 1 > {path}"));
-        assert_ne!(exit, Exit::Code { code: 0 }, "{path}");
-        assert!(err.contains("ead-only") || err.contains("nonexistent"), "{path}: {err}");
-    }
-    let (_, err, _) = host.sh("touch /sys/kernel/x /dev/x");
-    assert_eq!(err.matches("ead-only").count(), 2, "{err}");
-}
-
-#[test]
-fn devices_work_and_no_others_are_there() {
-    let mut host = Host::new();
-    let listed = told(&mut host, "ls /dev");
-    let expected = [
-        "fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty",
-        "urandom", "zero",
-    ];
-    assert_eq!(listed.lines().collect::<Vec<_>>(), expected);
-    let works = "head -c 5 /dev/zero | wc -c; head -c 5 /dev/urandom | wc -c; \
-                 echo x > /dev/null; echo y > /dev/shm/y; cat /dev/shm/y; echo z > /dev/stdout";
-    assert_eq!(told(&mut host, works), "5\n5\ny\nz\n");
-}
-
-#[test]
 fn it_can_write_where_it_may_and_no_more_than_it_may() {
     let mut host = Host::new();
     told(&mut host, "echo a > /x; echo b > /tmp/b; mkdir /var/d; rm -r /var/d 2>/dev/null; cat /x");
@@ -139,42 +99,6 @@ fn it_can_write_where_it_may_and_no_more_than_it_may() {
     let (out, err, _) = host.run(&spec);
     assert_eq!(out, "t\ninside\n/work/dir\n");
     assert_eq!(err.matches("ead-only").count(), 3, "{err}");
-}
-
-#[test]
-fn calls_that_it_may_not_make_are_refused() {
-    let mut host = Host::new();
-    let script = r"
-import ctypes, errno, os, socket
-libc = ctypes.CDLL(None, use_errno=True)
-def error(number, *args):
-    ctypes.set_errno(0)
-    libc.syscall(number, *args)
-    return errno.errorcode.get(ctypes.get_errno(), 'none')
-print('unshare', error(272, 0x10000000))
-print('mount', error(165, 0, 0, 0, 0, 0))
-print('ptrace', error(101, 0, 0, 0, 0))
-print('clone', error(56, 0x10000000 | 17, 0, 0, 0, 0))
-print('clone3', error(435, 0, 0))
-print('bpf', error(321, 0, 0, 0))
-print('keyctl', error(250, 0, 0, 0, 0, 0))
-print('io_uring', error(425, 1, 0))
-print('personality', error(135, 0x0040000))
-print('future', error(9999))
-print('getpid', error(39))
-try: socket.socket(38, socket.SOCK_SEQPACKET); print('af_alg none')
-except OSError as e: print('af_alg', errno.errorcode[e.errno])
-pid = os.fork()
-if pid == 0: os._exit(5)
-print('fork', os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-";
-    let spec = host.spec(host.host_image(), &["/usr/bin/python3", "-c", script]);
-    let (out, err, exit) = host.run(&spec);
-    assert_eq!(exit, Exit::Code { code: 0 }, "{err}");
-    let expected = "unshare EPERM\nmount EPERM\nptrace EPERM\nclone EPERM\nclone3 ENOSYS\nbpf EPERM\n\
-                    keyctl EPERM\nio_uring EPERM\npersonality ENOSYS\nfuture ENOSYS\ngetpid none\n\
-                    af_alg ENOSYS\nfork 5\n";
-    assert_eq!(out, expected);
 }
 
 #[test]
@@ -209,6 +133,19 @@ fn an_image_cannot_lead_out_by_its_links() {
     assert!(reason.contains("/magic"), "{reason}");
     assert_eq!(host_files(outside), 0, "nothing was written outside");
     assert!(!Path::new("/bin/hello").exists());
+}
+
+#[test]
+fn an_image_that_lays_its_tmp_over_its_dev_still_gets_the_null_device() {
+    let mut host = Host::new();
+    let root = host.busybox_image("one-place", |layer| {
+        fs::create_dir(layer.join("place")).unwrap();
+        symlink("/place", layer.join("dev")).unwrap();
+        symlink("place", layer.join("tmp")).unwrap();
+    });
+    let spec = host.spec(root, &["/bin/busybox", "sh", "-c", "cat; ls /dev/; echo end"]);
+    let (out, err, exit) = host.run(&spec);
+    assert_eq!((out.as_str(), exit), ("end\n", Exit::Code { code: 0 }), "{err}");
 }
 
 #[test]
@@ -268,4 +205,99 @@ fn files_of_layers_belong_to_the_sandboxes_own_users() {
         .collect();
     let mine = if is_root() { ("1000", "1001") } else { ("0", "0") };
     assert_eq!(owners, [("0", "0"), mine, ("0", "0")], "{out}{err}");
+}
+
+#[test]
+fn its_limits_cannot_be_raised_and_do_not_depend_on_the_servers() {
+    let mut host = Host::new();
+    let script = "\
+import resource as r
+for name in ('NOFILE', 'CORE', 'MEMLOCK', 'MSGQUEUE', 'SIGPENDING', 'NICE', 'RTPRIO', 'NPROC'):
+    limit = getattr(r, 'RLIMIT_' + name)
+    soft, hard = r.getrlimit(limit)
+    try: r.setrlimit(limit, (hard + 1, hard + 1)); raised = 'raised'
+    except (ValueError, OSError): raised = 'kept'
+    print(name, soft == hard, hard, raised)
+";
+    let mut spec = host.spec(host.host_image(), &["/usr/bin/python3", "-c", script]);
+    spec.bounds.pids = 40;
+    let own_namespace = spec.slot.id_base.is_some() || !is_root();
+    let (out, err, exit) = host.run(&spec);
+    assert_eq!(exit, Exit::Code { code: 0 }, "{err}");
+    let expected = [
+        ("NOFILE", 256),
+        ("CORE", 0),
+        ("MEMLOCK", 8 << 20),
+        ("MSGQUEUE", 819_200),
+        ("SIGPENDING", 16_384),
+        ("NICE", 0),
+        ("RTPRIO", 0),
+        ("NPROC", 41),
+    ];
+    for (line, (name, most)) in out.lines().zip(expected) {
+        if name != "NPROC" || own_namespace {
+            assert_eq!(line, format!("{name} True {most} kept"));
+        }
+    }
+    assert_eq!(out.lines().count(), expected.len());
+}
+
+#[test]
+fn floods_of_empty_files_end_where_the_room_does() {
+    let mut host = Host::new();
+    let script = "\
+import errno, os
+for root in ('/', '/tmp/', '/dev/shm/'):
+    for kind in ('file', 'directory', 'link', 'fifo'):
+        place = root + kind
+        os.mkdir(place)
+        made = 0
+        try:
+            while True:
+                name = f'{place}/{made}'
+                if kind == 'file': os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
+                if kind == 'directory': os.mkdir(name)
+                if kind == 'link': os.symlink('x', name)
+                if kind == 'fifo': os.mkfifo(name)
+                made += 1
+        except OSError as error:
+            answer = errno.errorcode[error.errno]
+        for name in os.listdir(place):
+            (os.rmdir if kind == 'directory' else os.unlink)(f'{place}/{name}')
+        os.rmdir(place)
+        print(root, kind, answer, made)
+";
+    let mut spec = host.spec(host.host_image(), &["/usr/bin/python3", "-c", script]);
+    spec.bounds.memory_bytes = 256 << 20;
+    let (out, err, exit) = host.run(&spec);
+    assert_eq!(exit, Exit::Code { code: 0 }, "{out}{err}");
+    for line in out.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let made: u64 = words[3].parse().unwrap();
+        // 8 MiB of written files, 4 MiB each of /tmp and /dev/shm.
+        let most = if words[0] == "/" { 8192 } else { 4096 };
+        assert_eq!(words[2], "ENOSPC", "{line}");
+        assert!(made > 1000 && made <= most, "{line}");
+    }
+    assert_eq!(out.lines().count(), 12);
+}
+
+#[test]
+fn a_working_directory_does_not_lead_out() {
+    let mut host = Host::new();
+    // The number of a directory of the host that is left open by whoever starts it (CVE-2024-21626), by
+    // itself, behind a link of the image, and by the links of /proc to other roots.
+    let root = host.busybox_image("cwd", |layer| {
+        symlink("/proc/self/fd", layer.join("fds")).unwrap();
+        symlink("../../../../../../proc/1/cwd", layer.join("cwd")).unwrap();
+    });
+    let numbers = (0..=50).map(|number| format!("/proc/self/fd/{number}"));
+    let others = ["/fds/7", "/cwd", "/proc/1/root", "/proc/self/cwd/..", "/proc/thread-self/root"];
+    for place in numbers.chain(others.map(str::to_owned)) {
+        let mut spec = host.spec(root.clone(), &["sh", "-c", "pwd; ls"]);
+        spec.working_dir.clone_from(&place);
+        let (out, err, exit) = host.run(&spec);
+        let Exit::CannotStart { reason } = exit else { panic!("{place}: {exit:?}, {out}{err}") };
+        assert!(reason.contains("/proc") || reason.contains(&place), "{reason}");
+    }
 }

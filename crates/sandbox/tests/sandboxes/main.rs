@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod bounds;
+mod calls;
 mod fences;
 mod host;
 mod leaks;
 mod life;
+mod masks;
 mod ordinary;
 mod slots;
 mod survival;

@@ -16,7 +16,15 @@ const NOBODY: u32 = 65_534;
 fn an_ordinary_user_can_do_it_too() {
     if is_root() {
         let ran = Command::new(std::env::current_exe().unwrap())
-            .args(["life::", "fences::", "survival::", "ordinary::", "bounds::"])
+            .args([
+                "bounds::",
+                "calls::",
+                "fences::",
+                "life::",
+                "masks::",
+                "ordinary::",
+                "survival::",
+            ])
             .uid(NOBODY)
             .gid(NOBODY)
             .current_dir("/")
