@@ -131,7 +131,7 @@ impl Shell {
                 .doing(|| "make the root filesystem read-only")?;
         }
         enter(&targets)?;
-        limits(spec, self.single_id || spec.slot.id_base.is_some())?;
+        limits(spec, self.ids != Ids::Roots || spec.slot.id_base.is_some())?;
         Ok(self)
     }
 
