@@ -1,7 +1,11 @@
 //! Images as a function sees them: the reference a user writes, and the configuration that decides what
 //! runs.
 
+mod reference;
+
 use serde::{Deserialize, Serialize};
+
+pub use reference::{BadReference, Reference, stored_name};
 
 /// The reference that stands for the host's own programs instead of an image.
 pub const HOST: &str = "host";
@@ -45,9 +49,7 @@ pub struct User {
     pub groups: Vec<u32>,
 }
 
-/// A reference in the form under which the store keeps it: with a registry-independent default tag.
-///
-/// `alpine` and `alpine:latest` are one image, as they are to Docker; a digest or a tag is kept as typed.
+/// A reference with a tag: `latest` if it has neither tag nor digest, and else as it was typed.
 #[must_use]
 pub fn with_default_tag(reference: &str) -> String {
     let last = reference.rsplit('/').next().unwrap_or(reference);

@@ -12,6 +12,7 @@ pub mod image;
 pub mod limits;
 pub mod name;
 pub mod quantity;
+pub mod retry;
 pub mod slots;
 pub mod spec;
 pub mod supervision;

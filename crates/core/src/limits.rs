@@ -312,3 +312,53 @@ pub const RANGES_MAX: usize = 16;
 
 /// Bytes of a password file or of a password on standard input.
 pub const PASSWORD_BYTES_MAX: u64 = 4096;
+
+/// Longest time a registry may take to accept a connection. Reached: the pull fails.
+pub const REGISTRY_CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Longest time without [`REGISTRY_WINDOW_BYTES_MIN`] of an answer, or without its head. Flag
+/// `--registry-idle`. Reached: the connection is given up, and the request tried again from where it stopped.
+pub const REGISTRY_IDLE_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Bytes that a registry must send within that time, unless less is left to send.
+pub const REGISTRY_WINDOW_BYTES_MIN: u64 = 4 << 10;
+
+/// Tries of one request in a row that bring nothing. Reached: the pull fails.
+pub const REGISTRY_TRIES_MAX: u32 = 5;
+
+/// First wait before a registry is asked again; doubled at each further failure.
+pub const REGISTRY_BACKOFF_MIN: Duration = Duration::from_millis(250);
+
+/// Longest wait before a registry is asked again, unless it asks for more.
+pub const REGISTRY_BACKOFF_MAX: Duration = Duration::from_secs(8);
+
+/// Longest wait that a registry may ask for (`Retry-After`). Reached: the pull fails.
+pub const REGISTRY_RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// Redirects that one request to a registry follows. Reached: the pull fails.
+pub const REGISTRY_REDIRECTS_MAX: usize = 5;
+
+/// Bytes of an answer of a registry's token service, and of an error's text. Reached: the pull fails, or the
+/// rest is left out.
+pub const REGISTRY_TOKEN_BYTES_MAX: u64 = 256 << 10;
+
+/// Layers of one image that are fetched at the same time; the others follow.
+pub const PULL_LAYERS_MAX: usize = 3;
+
+/// Images that are pulled at the same time. Further pulls wait.
+pub const PULLS_MAX: usize = 4;
+
+/// Pulls that wait or are under way. Reached: 429.
+pub const PULLS_KNOWN_MAX: usize = 1024;
+
+/// How long what a broken-off pull has fetched is kept for the next one.
+pub const PARTIAL_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Bytes of Docker's configuration file. Reached: it is not read, and the pull fails.
+pub const DOCKER_CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// Longest time a credential helper may take. Reached: it is ended and the pull fails.
+pub const CREDENTIAL_HELPER_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Bytes of a credential helper's output. Reached: the pull fails.
+pub const CREDENTIAL_HELPER_BYTES_MAX: u64 = 64 << 10;

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 
 use crate::{
     duration,
-    image::{HOST, is_reference},
+    image::{HOST, Reference, is_reference},
     limits,
     name::FunctionRef,
     quantity,
@@ -30,6 +30,10 @@ pub const ANNOTATION_CONCURRENCY: &str = "dev.pinnace.concurrency";
 /// handed as systemd does it (sd_listen_fds(3)), which is the fastest way into it; else it listens on TCP.
 pub const ANNOTATION_LISTEN: &str = "dev.pinnace.listen";
 
+/// Annotation of ours: when the image is pulled from its registry; `always`, `missing` (the default) or
+/// `never`.
+pub const ANNOTATION_PULL: &str = "dev.pinnace.pull";
+
 /// Most replicas of a function that names no maximum (contract section 9).
 const SCALE_MAX_DEFAULT: u32 = 20;
 
@@ -48,10 +52,37 @@ pub struct FunctionSpec {
     pub cpu_millicores: Option<u32>,
     /// Calls one replica serves at a time; `None` for no limit.
     pub concurrency: Option<u32>,
+    /// When its image is pulled.
+    pub pull: PullPolicy,
     /// Longest time to the first byte of an answer, if its `exec_timeout` names one.
     pub deadline: Option<Duration>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
+}
+
+/// When a function's image is pulled from its registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// At each deploy.
+    Always,
+    /// If the store does not have it.
+    #[default]
+    Missing,
+    /// Not at all: the store must have it.
+    Never,
+}
+
+impl PullPolicy {
+    /// The policy of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "always" => Some(Self::Always),
+            "missing" => Some(Self::Missing),
+            "never" => Some(Self::Never),
+            _ => None,
+        }
+    }
 }
 
 /// How many replicas a function may have, and whether it may have none.
@@ -95,6 +126,7 @@ impl FunctionSpec {
         let cpu_millicores = check_cpu(&deployment, &mut faults);
         check_listen(deployment.annotations.as_ref(), &mut faults);
         let concurrency = check_concurrency(deployment.annotations.as_ref(), &mut faults);
+        let pull = check_pull(&deployment, &mut faults);
         let env = |name: &str| deployment.env_vars.as_ref().and_then(|env| env.get(name));
         let seconds = |name: &str| env(name).and_then(|text| duration::parse_seconds_or_go(text));
         let deadline = seconds("exec_timeout").filter(|d| !d.is_zero());
@@ -108,6 +140,7 @@ impl FunctionSpec {
                 memory_bytes,
                 cpu_millicores,
                 concurrency,
+                pull,
                 deadline,
                 grace,
             }),
@@ -284,6 +317,21 @@ fn check_listen(annotations: Option<&Map>, faults: &mut Vec<String>) {
     }
 }
 
+/// An image that is pulled at each deploy must be one of a registry.
+fn check_pull(deployment: &FunctionDeployment, faults: &mut Vec<String>) -> PullPolicy {
+    let named = deployment.annotations.as_ref().and_then(|a| a.get(ANNOTATION_PULL));
+    let Some(named) = named else { return PullPolicy::default() };
+    let Some(policy) = PullPolicy::parse(named) else {
+        faults.push(format!("annotations: {ANNOTATION_PULL} must be always, missing or never"));
+        return PullPolicy::default();
+    };
+    if policy == PullPolicy::Always && deployment.image != HOST {
+        let parsed = Reference::parse(&deployment.image);
+        faults.extend(parsed.err().map(|error| format!("image: {error}")));
+    }
+    policy
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,6 +352,22 @@ mod tests {
         assert_eq!(spec.memory_bytes, None);
         assert_eq!(spec.grace, limits::GRACE_DEFAULT);
         assert_eq!(spec.fprocess(), None);
+    }
+
+    #[test]
+    fn the_pull_policy_is_one_of_three() {
+        let pull = |image: &str, policy: &str| {
+            let json = format!(
+                r#"{{"service":"a","image":"{image}","annotations":{{"dev.pinnace.pull":"{policy}"}}}}"#
+            );
+            FunctionSpec::check(deployment(&json)).map(|spec| spec.pull)
+        };
+        assert_eq!(pull("a:1", "always"), Ok(PullPolicy::Always));
+        assert_eq!(pull("host", "always"), Ok(PullPolicy::Always));
+        assert_eq!(pull("Only/Loaded", "never"), Ok(PullPolicy::Never));
+        assert_eq!(pull("Only/Loaded", "missing"), Ok(PullPolicy::Missing));
+        assert!(pull("Only/Loaded", "always").unwrap_err().to_string().contains("small letters"));
+        assert!(pull("a:1", "sometimes").unwrap_err().to_string().contains("dev.pinnace.pull"));
     }
 
     #[test]

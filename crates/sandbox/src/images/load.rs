@@ -89,14 +89,7 @@ impl ImageStore {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<ImageSummary>, LoadError> {
         let reference = options.reference.as_deref().map(nameable).transpose()?;
-        let loading = Loading {
-            store: self,
-            work: self.workspace()?,
-            lease: self.leases().lease(),
-            budget: Budget::new(options.unpacked_bytes_max),
-            layers: HashMap::new(),
-            fresh: Vec::new(),
-        };
+        let loading = Loading::new(self, options.unpacked_bytes_max)?;
         match options.kind {
             ArchiveKind::Image => loading.image_archive(archive, options, reference, progress),
             ArchiveKind::RootDir => loading.root_dir(archive, options, reference, progress),
@@ -105,7 +98,7 @@ impl ImageStore {
 }
 
 /// A load under way.
-struct Loading<'s> {
+pub(super) struct Loading<'s> {
     store: &'s ImageStore,
     work: Workspace,
     lease: Lease,
@@ -117,13 +110,25 @@ struct Loading<'s> {
 }
 
 /// An image that is ready to be recorded.
-struct Finished {
+pub(super) struct Finished {
     names: Vec<String>,
     digest: String,
     record: ImageRecord,
 }
 
-impl Loading<'_> {
+impl<'s> Loading<'s> {
+    /// A load that has done nothing yet, and may unpack so many bytes.
+    pub(super) fn new(store: &'s ImageStore, unpacked_bytes_max: u64) -> Result<Self, StoreError> {
+        Ok(Self {
+            store,
+            work: store.workspace()?,
+            lease: store.leases().lease(),
+            budget: Budget::new(unpacked_bytes_max),
+            layers: HashMap::new(),
+            fresh: Vec::new(),
+        })
+    }
+
     fn image_archive(
         mut self,
         archive: impl Read,
@@ -143,6 +148,21 @@ impl Loading<'_> {
             return Err(LoadError::NotAnImage);
         };
         name_all(&mut plans, reference)?;
+        let finished = self.unpack_all(plans, bytes, progress)?;
+        // Before the layers are made durable: what is removed need not reach the disk.
+        drop(spool);
+        remove(&spool_dir)?;
+        progress(Progress { bytes, step: "saving".into() });
+        self.save(&finished)
+    }
+
+    /// Unpacks what the store lacks of these images, and works out what they run. `bytes` is told on.
+    pub(super) fn unpack_all(
+        &mut self,
+        plans: Vec<ImagePlan>,
+        bytes: u64,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Vec<Finished>, LoadError> {
         let all = plans
             .iter()
             .flat_map(|plan| plan.config.rootfs().diff_ids())
@@ -163,11 +183,7 @@ impl Loading<'_> {
             }
             finished.push(self.finish(plan.names, plan.digest, &plan.config)?);
         }
-        // Before the layers are made durable: what is removed need not reach the disk.
-        drop(spool);
-        remove(&spool_dir)?;
-        progress(Progress { bytes, step: "saving".into() });
-        self.save(&finished)
+        Ok(finished)
     }
 
     fn root_dir(
@@ -281,7 +297,7 @@ impl Loading<'_> {
 
     /// Puts everything into the store: layers, then images, then references, so that nothing ever leads to
     /// something that is not there.
-    fn save(self, finished: &[Finished]) -> Result<Vec<ImageSummary>, LoadError> {
+    pub(super) fn save(self, finished: &[Finished]) -> Result<Vec<ImageSummary>, LoadError> {
         let mut placed = HashSet::new();
         let saved = self.place_all(finished, &mut placed);
         if saved.is_err() && !placed.is_empty() {
@@ -402,7 +418,7 @@ fn name_all(plans: &mut [ImagePlan], reference: Option<String>) -> Result<(), Lo
 }
 
 /// A reference under which an image can be stored.
-fn nameable(reference: &str) -> Result<String, LoadError> {
+pub(super) fn nameable(reference: &str) -> Result<String, LoadError> {
     let reference = normal_reference(reference)?;
     if is_host(&reference) {
         return Err(LoadError::Naming(
@@ -416,7 +432,7 @@ fn remove(dir: &Path) -> Result<(), StoreError> {
     tree::remove_path(dir).map_err(|errno| StoreError::io("remove", dir)(errno.into()))
 }
 
-fn now() -> String {
+pub(super) fn now() -> String {
     let now = OffsetDateTime::now_utc();
     now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default()
 }

@@ -12,12 +12,14 @@
 //! DIR/layers/sha256/HEX/layer.json  its size
 //! DIR/images/sha256/HEX.json        an image, named by the digest of its configuration
 //! DIR/references/HEX.json           a reference (HEX is its hash) and the image it stands for
+//! DIR/pins/HEX.json                the image that a deploy was resolved to; HEX is its owner's hash
+//! DIR/partial/HEX                  what has come of a blob that is pulled, named by its digest
 //! DIR/tmp/N                         what a load or a removal is at work on; swept when the store opens
 //! ```
 //!
 //! References point at images and images at layers. Nothing points at an image or a layer whose last
-//! reference is gone, unless it is leased (a load under way, an [`Image`] that somebody holds) or in use
-//! by a replica; [`ImageStore::collect_garbage`] removes what nothing points at.
+//! reference is gone, unless it is pinned by a deploy, leased (a load under way, an [`Image`] that somebody
+//! holds) or in use by a replica; [`ImageStore::collect_garbage`] removes what nothing points at.
 //!
 //! What a layer holds was written by strangers. Every path is taken apart by `path` before it is used,
 //! and every file is made by name in a directory that was opened below the layer's own (`openat2`, beneath
@@ -34,8 +36,11 @@ mod load;
 mod parents;
 mod path;
 mod pax;
+mod pins;
 mod plan;
+mod pull;
 mod record;
+mod remote;
 mod spool;
 mod store;
 mod stream;
@@ -46,4 +51,6 @@ mod user;
 pub use error::{Cause, EntryFault, LoadError, StoreError};
 pub use lease::Lease;
 pub use load::{ArchiveKind, LoadOptions, Progress};
+pub use pull::PullPlan;
+pub use remote::{RemoteBlob, RemoteDocument, RemoteManifest};
 pub use store::{Collected, Image, ImageStore, Ownership};

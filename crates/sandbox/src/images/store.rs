@@ -12,13 +12,14 @@ use std::{
 };
 
 use pinnace_core::{
-    image::{HOST, ImageConfig, is_reference, with_default_tag},
+    image::{HOST, ImageConfig, stored_name},
     wire::ImageSummary,
 };
 
 use super::{
     error::StoreError,
     lease::{Lease, Leases},
+    pull::PARTIAL,
     record::{self, ImageRecord, LayerRecord, ReferenceRecord},
     stream::{digest_of, is_sha256_hex, sha256_hex},
     tree,
@@ -120,7 +121,7 @@ impl ImageStore {
             next_work: AtomicU64::new(0),
         };
         store.check_format()?;
-        for part in ["layers/sha256", "images/sha256", "references"] {
+        for part in ["layers/sha256", "images/sha256", "references", "pins", PARTIAL] {
             make_dir(&dir.join(part))?;
         }
         record::sync_dir(dir)?;
@@ -207,7 +208,7 @@ impl ImageStore {
         }
     }
 
-    /// Removes images and layers that no reference leads to. Those whose digests (an image's, or a
+    /// Removes images and layers that no reference and no pin leads to. Those whose digests (an image's, or a
     /// layer's diff_id) are in `in_use` stay, and so do leased ones.
     ///
     /// # Errors
@@ -232,6 +233,7 @@ impl ImageStore {
         let counts = self.leases.lock();
         let mut kept: HashSet<String> = in_use.iter().chain(counts.keys()).cloned().collect();
         kept.extend(self.references()?.into_iter().map(|reference| reference.digest));
+        kept.extend(self.pins()?.into_iter().map(|pin| pin.digest));
         let images = self.names("images/sha256", ".json")?;
         let (kept_images, gone): (Vec<_>, Vec<_>) =
             images.into_iter().partition(|digest| kept.contains(digest) || !may_go(digest));
@@ -329,7 +331,7 @@ impl ImageStore {
         Ok(record.map_or(0, |record| record.size_bytes))
     }
 
-    fn image_record(&self, digest: &str) -> Result<Option<ImageRecord>, StoreError> {
+    pub(super) fn image_record(&self, digest: &str) -> Result<Option<ImageRecord>, StoreError> {
         record::read(&self.image_path(digest))
     }
 
@@ -343,7 +345,7 @@ impl ImageStore {
     }
 
     /// The digests that the files of a directory of the store are named by.
-    fn names(&self, part: &str, suffix: &str) -> Result<Vec<String>, StoreError> {
+    pub(super) fn names(&self, part: &str, suffix: &str) -> Result<Vec<String>, StoreError> {
         let path = self.dir.join(part);
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&path).map_err(StoreError::io("read", &path))? {
@@ -410,26 +412,14 @@ impl Drop for Workspace {
     }
 }
 
-/// A reference as the store knows it: with its tag, and without the registry that Docker leaves out.
+/// A reference as the store knows it.
 pub(super) fn normal_reference(text: &str) -> Result<String, StoreError> {
-    let bad = || StoreError::BadReference(text.chars().take(200).collect());
-    if !is_reference(text) || sha256_hex(text).is_some() {
-        return Err(bad());
-    }
-    let short = text.strip_prefix("index.").unwrap_or(text);
-    let short = match short.strip_prefix("docker.io/") {
-        Some(rest) => {
-            rest.strip_prefix("library/").filter(|name| !name.contains('/')).unwrap_or(rest)
-        }
-        None => text,
-    };
-    let normal = with_default_tag(short);
-    if is_reference(&normal) { Ok(normal) } else { Err(bad()) }
+    stored_name(text).ok_or_else(|| StoreError::BadReference(text.chars().take(200).collect()))
 }
 
 /// Whether a reference means the host's own programs and so can name no image.
 pub(super) fn is_host(reference: &str) -> bool {
-    reference == with_default_tag(HOST)
+    stored_name(HOST).is_some_and(|host| reference == host)
 }
 
 /// Layers without those that come again higher up: the kernel refuses an overlay with one directory twice,
@@ -439,7 +429,7 @@ fn distinct(layers: &[String]) -> Vec<&String> {
     layers.iter().enumerate().filter(|&(at, _)| !again(at)).map(|(_, layer)| layer).collect()
 }
 
-fn file_stem(digest: &str) -> &str {
+pub(super) fn file_stem(digest: &str) -> &str {
     digest.strip_prefix("sha256:").unwrap_or(digest)
 }
 
@@ -459,23 +449,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_are_known_by_their_short_form() {
-        for (text, normal) in [
-            ("alpine", "alpine:latest"),
-            ("docker.io/library/alpine:3", "alpine:3"),
-            ("index.docker.io/library/alpine:3", "alpine:3"),
-            ("docker.io/team/app", "team/app:latest"),
-            ("docker.io/library/a/b:1", "library/a/b:1"),
-            ("ghcr.io/library/a:1", "ghcr.io/library/a:1"),
-            ("index.example/a:1", "index.example/a:1"),
-        ] {
-            assert_eq!(normal_reference(text).unwrap(), normal);
-        }
-        let digest = digest_of(b"x");
-        for bad in ["", "../x", "docker.io/", "a b", &digest, &"x".repeat(600), &"x".repeat(510)] {
-            assert!(matches!(normal_reference(bad), Err(StoreError::BadReference(_))), "{bad}");
-        }
+    fn the_host_is_no_image() {
         assert!(is_host("host:latest"));
+        let bad = normal_reference("a b");
+        assert!(matches!(bad, Err(StoreError::BadReference(_))));
     }
 
     #[test]

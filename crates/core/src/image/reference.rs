@@ -1,0 +1,276 @@
+//! What a reference means: which image of which repository at which registry.
+//!
+//! The rules are Docker's: a first part that looks like a host is the registry, else it is Docker Hub, where
+//! names without a slash lie in `library/`; without a tag or a digest `latest` is meant. Nothing here changes
+//! what a user typed; it is only understood.
+
+use std::fmt;
+
+use super::{REFERENCE_BYTES_MAX, is_reference, with_default_tag};
+
+/// The registry of references that name none.
+const DOCKER_HUB: &str = "docker.io";
+/// Its old name.
+const DOCKER_HUB_INDEX: &str = "index.docker.io";
+/// The part of Docker Hub that needs not be written.
+const LIBRARY: &str = "library/";
+/// The tag of references that name neither tag nor digest.
+const LATEST: &str = "latest";
+/// Bytes of a repository's name (distribution reference grammar).
+const REPOSITORY_BYTES_MAX: usize = 255;
+/// Bytes of a tag (distribution reference grammar).
+const TAG_BYTES_MAX: usize = 128;
+
+/// A reference taken apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reference {
+    registry: String,
+    repository: String,
+    tag: Option<String>,
+    digest: Option<String>,
+}
+
+/// Why a text names no image of a registry: a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadReference {
+    text: String,
+    reason: &'static str,
+}
+
+impl fmt::Display for BadReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { text, reason } = self;
+        write!(f, "`{text}` names no image of a registry: {reason}")
+    }
+}
+
+impl std::error::Error for BadReference {}
+
+impl Reference {
+    /// Takes a reference apart, with everything that was left out filled in.
+    ///
+    /// # Errors
+    /// It does not have the form of a registry's references.
+    pub fn parse(text: &str) -> Result<Self, BadReference> {
+        let bad = |reason| BadReference { text: text.chars().take(200).collect(), reason };
+        if !is_reference(text) {
+            return Err(bad("write NAME:TAG, such as registry.example/team/app:1.0"));
+        }
+        let (name, digest) = match text.split_once('@') {
+            Some((name, digest)) if is_sha256(digest) => (name, Some(digest.to_owned())),
+            Some(_) => return Err(bad("a digest is `sha256:` and 64 of 0-9 and a-f")),
+            None => (text, None),
+        };
+        let (registry, rest) = split_registry(name);
+        let (path, tag) = match rest.rsplit_once(':') {
+            Some((path, tag)) if is_tag(tag) => (path, Some(tag)),
+            Some(_) => return Err(bad("a tag is up to 128 letters, digits and _.-")),
+            None => (rest, None),
+        };
+        let is_hub = registry == DOCKER_HUB;
+        let repository =
+            if is_hub && !path.contains('/') { format!("{LIBRARY}{path}") } else { path.into() };
+        if path.is_empty() || !repository.split('/').all(is_component) {
+            return Err(bad("its name is not of small letters, digits and .-_ between slashes"));
+        }
+        if repository.len() > REPOSITORY_BYTES_MAX {
+            return Err(bad("its name is longer than 255 bytes"));
+        }
+        if !is_registry(registry) {
+            return Err(bad("its registry is no host name with or without a port"));
+        }
+        let tag = match (tag, &digest) {
+            (None, None) => Some(LATEST.to_owned()),
+            (tag, _) => tag.map(str::to_owned),
+        };
+        Ok(Self { registry: registry.to_owned(), repository, tag, digest })
+    }
+
+    /// Host of the registry, with its port if it names one; `docker.io` where none was written.
+    #[must_use]
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The repository there, such as `library/alpine`.
+    #[must_use]
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The tag, which is `latest` if neither tag nor digest was written.
+    #[must_use]
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// The digest of the manifest or index, `sha256:…`.
+    #[must_use]
+    pub fn digest(&self) -> Option<&str> {
+        self.digest.as_deref()
+    }
+
+    /// What a registry is asked for: the digest, which decides, or else the tag.
+    #[must_use]
+    pub fn wanted(&self) -> &str {
+        self.digest.as_deref().or(self.tag.as_deref()).unwrap_or(LATEST)
+    }
+}
+
+impl fmt::Display for Reference {
+    /// The whole reference, nothing left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.registry, self.repository)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        self.digest.as_ref().map_or(Ok(()), |digest| write!(f, "@{digest}"))
+    }
+}
+
+/// The name under which the store keeps an image: with its tag, and without the registry that Docker leaves
+/// out. Texts that mean the same image have the same. `None` if it cannot be a name.
+#[must_use]
+pub fn stored_name(text: &str) -> Option<String> {
+    if !is_reference(text) || is_sha256(text) {
+        return None;
+    }
+    let short = text.strip_prefix("index.").unwrap_or(text);
+    let short = match short.strip_prefix("docker.io/") {
+        Some(rest) => rest.strip_prefix(LIBRARY).filter(|name| !name.contains('/')).unwrap_or(rest),
+        None => text,
+    };
+    let name = with_default_tag(short);
+    (name.len() <= REFERENCE_BYTES_MAX && is_reference(&name)).then_some(name)
+}
+
+/// The registry and the rest of a name.
+fn split_registry(name: &str) -> (&str, &str) {
+    match name.split_once('/') {
+        Some((DOCKER_HUB_INDEX, rest)) => (DOCKER_HUB, rest),
+        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (host, rest),
+        _ => (DOCKER_HUB, name),
+    }
+}
+
+fn is_registry(host: &str) -> bool {
+    let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+    };
+    name.split('.').all(is_label) && port.is_none_or(|port| port.parse::<u16>().is_ok())
+}
+
+/// Runs of small letters and digits with one `.`, one or two `_` or any number of `-` between them.
+fn is_component(text: &str) -> bool {
+    let is_separator = |c: char| matches!(c, '.' | '_' | '-');
+    let mut separators = text.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let allowed = |s: &str| matches!(s, "" | "." | "_" | "__") || s.chars().all(|c| c == '-');
+    !text.is_empty()
+        && !text.starts_with(is_separator)
+        && !text.ends_with(is_separator)
+        && separators.all(allowed)
+}
+
+fn is_tag(text: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.len() <= TAG_BYTES_MAX
+        && text.starts_with(is_word)
+        && text.chars().all(|c| is_word(c) || c == '.' || c == '-')
+}
+
+/// Whether a text is `sha256:` and 64 lower-case hexadecimal digits.
+fn is_sha256(text: &str) -> bool {
+    text.strip_prefix("sha256:").is_some_and(|hex| {
+        hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_filled_in_as_docker_does() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        for (text, whole) in [
+            ("alpine", "docker.io/library/alpine:latest"),
+            ("alpine:3.20", "docker.io/library/alpine:3.20"),
+            ("team/app", "docker.io/team/app:latest"),
+            ("docker.io/alpine", "docker.io/library/alpine:latest"),
+            ("index.docker.io/library/alpine", "docker.io/library/alpine:latest"),
+            ("localhost/x", "localhost/x:latest"),
+            ("localhost:5000/x", "localhost:5000/x:latest"),
+            ("localhost:5000/a/b:1", "localhost:5000/a/b:1"),
+            ("127.0.0.1:5000/x:1", "127.0.0.1:5000/x:1"),
+            ("ghcr.io/a/b-c_d__e.f---g:V1.0_x", "ghcr.io/a/b-c_d__e.f---g:V1.0_x"),
+            ("registry/x", "docker.io/registry/x:latest"),
+        ] {
+            assert_eq!(Reference::parse(text).unwrap().to_string(), whole, "{text}");
+        }
+        let whole = format!("ghcr.io/a/b:1@{digest}");
+        let parsed = Reference::parse(&whole).unwrap();
+        assert_eq!(parsed.to_string(), whole);
+        assert_eq!((parsed.registry(), parsed.repository()), ("ghcr.io", "a/b"));
+        assert_eq!((parsed.tag(), parsed.wanted()), (Some("1"), digest.as_str()));
+        let parsed = Reference::parse(&format!("alpine@{digest}")).unwrap();
+        assert_eq!((parsed.tag(), parsed.digest()), (None, Some(digest.as_str())));
+        assert_eq!(Reference::parse("alpine").unwrap().wanted(), "latest");
+    }
+
+    #[test]
+    fn what_no_registry_has_is_refused_with_a_reason() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        for (text, word) in [
+            ("", "NAME:TAG"),
+            ("a b", "NAME:TAG"),
+            ("Upper", "small letters"),
+            ("a/B", "small letters"),
+            ("a//b", "small letters"),
+            ("x/a..b", "small letters"),
+            ("a..b/c", "no host name"),
+            ("a/b___c", "small letters"),
+            ("a/-b", "small letters"),
+            ("a/b.", "small letters"),
+            ("localhost:5000/", "small letters"),
+            ("a:.tag", "a tag is"),
+            ("a:", "a tag is"),
+            ("a@sha256:00", "digest"),
+            ("a@sha512:00", "digest"),
+            ("-host.example/x", "NAME:TAG"),
+            ("host-.example/x", "no host name"),
+            ("host.example:99999/x", "no host name"),
+            ("host.example:/x", "no host name"),
+        ] {
+            let said = Reference::parse(text).unwrap_err().to_string();
+            assert!(said.contains(word), "{text}: {said}");
+        }
+        assert!(Reference::parse(&format!("a:{}", "t".repeat(129))).is_err());
+        assert!(Reference::parse(&"a".repeat(300)).is_err());
+        assert!(Reference::parse(&digest).is_err(), "a digest alone is in no repository");
+    }
+
+    #[test]
+    fn one_image_is_stored_under_one_name() {
+        for (text, name) in [
+            ("alpine", "alpine:latest"),
+            ("docker.io/library/alpine:3", "alpine:3"),
+            ("index.docker.io/library/alpine:3", "alpine:3"),
+            ("docker.io/team/app", "team/app:latest"),
+            ("docker.io/library/a/b:1", "library/a/b:1"),
+            ("localhost:5000/a/b", "localhost:5000/a/b:latest"),
+            ("ghcr.io/library/a:1", "ghcr.io/library/a:1"),
+            ("index.example/a:1", "index.example/a:1"),
+            ("a@sha256:00", "a@sha256:00"),
+        ] {
+            assert_eq!(stored_name(text).as_deref(), Some(name));
+        }
+        let digest = format!("sha256:{}", "0".repeat(64));
+        for bad in ["", "../x", "docker.io/", "a b", &digest, &"x".repeat(600), &"x".repeat(510)] {
+            assert_eq!(stored_name(bad), None, "{bad}");
+        }
+    }
+}
