@@ -17,6 +17,7 @@ pub mod logs;
 mod metrics;
 pub mod provider;
 pub mod proxy;
+pub mod registry;
 pub mod replica;
 mod serve;
 pub mod settings;
