@@ -255,14 +255,39 @@ pub struct ImageSummary {
     pub functions: Vec<String>,
 }
 
-/// One line of the answer to POST `/system/images`, newline-delimited JSON. Not in OpenFaaS.
+/// Body of POST `/system/images/pull`. Not in OpenFaaS.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PullRequest {
+    /// What to pull, as Docker writes references.
+    pub reference: String,
+}
+
+/// Answer of POST `/system/images/prune`: what was removed. Not in OpenFaaS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// References that no function names.
+    pub references: Vec<String>,
+    /// Images that nothing leads to any more.
+    pub images: usize,
+    /// Their layers.
+    pub layers: usize,
+    /// Bytes of these layers' files, and of what broken-off pulls had fetched.
+    pub bytes: u64,
+}
+
+/// One line of the answer to POST `/system/images` and `/system/images/pull`, newline-delimited JSON. Not in
+/// OpenFaaS.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum LoadEvent {
-    /// Bytes of the archive read so far, and what is being done.
+    /// Bytes of the archive read or of the layers fetched so far, and what is being done.
     Progress {
         /// Bytes read.
         bytes: u64,
+        /// Bytes to be read, if that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        total: Option<u64>,
         /// `reading`, `unpacking layer 2 of 5`, …
         step: String,
     },

@@ -15,6 +15,7 @@ mod down;
 pub mod listeners;
 pub mod logs;
 mod metrics;
+mod pace;
 pub mod provider;
 pub mod proxy;
 pub mod registry;

@@ -37,6 +37,7 @@ use crate::{
         call::Calls,
         worker::{Shared, Worker},
     },
+    registry::Puller,
     settings::Settings,
     state_dir::StateDir,
     store::{Store, Stored},
@@ -138,7 +139,10 @@ impl Started {
         let host = Host::probe(&spawner_program, state.path(), &cgroups)
             .context("what this host can do is unknown")?;
         let images = open_images(state, &host)?;
+        let puller =
+            Puller::new(images.clone(), settings.registry.clone(), settings.image_bytes_max);
         let (store, functions) = Store::open(&state.path().join("functions.db"))?;
+        let owners = functions.keys().map(ToString::to_string).collect();
         let logs = LogBook::start(&state.path().join("logs"), settings.log_files_max)
             .context("the logs have no thread")?;
         let paths = SpawnerPaths {
@@ -165,6 +169,7 @@ impl Started {
             host,
             host_root: host_root::prepare(&state.path().join("root"))?,
             images: images.clone(),
+            puller: puller.clone(),
             replicas: state.replicas(),
             programs: settings.programs.clone(),
             memory_bytes: settings.memory_bytes,
@@ -182,15 +187,25 @@ impl Started {
         provider.make_slots(losses);
         // What an interrupted removal left; layers that adopted replicas run on are leased by now.
         let swept = images.clone();
-        tokio::task::spawn_blocking(move || swept.collect_garbage(&HashSet::new())).await??;
+        let sweep = move || {
+            swept.unpin_others(&owners)?;
+            swept.collect_garbage(&HashSet::new())
+        };
+        tokio::task::spawn_blocking(sweep).await??;
 
         let (password, is_new) = state.password()?;
         let new_password = is_new.then(|| password.clone());
         let access = if settings.auth { Access::Password(password) } else { Access::Open };
         let image_bytes_max = settings.image_bytes_max;
         let (ending, is_ending) = watch::channel(false);
-        let api = Api { deployments, access, images, image_bytes_max, ending: is_ending.clone() };
-        let api = Arc::new(api);
+        let api = Arc::new(Api {
+            deployments,
+            access,
+            images,
+            puller,
+            image_bytes_max,
+            ending: is_ending.clone(),
+        });
         serve_metrics(metrics, &catalog)?;
         let connections_max = (shares.clients / workers).max(1);
         let shared = Arc::new(Shared {

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use crate::registry::RegistrySettings;
+
 /// Settings of one server.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -29,8 +31,10 @@ pub struct Settings {
     pub slots_max: usize,
     /// Whether functions without the scale-to-zero label end when idle.
     pub zero_by_default: bool,
-    /// Bytes of an uploaded image archive.
+    /// Bytes of an uploaded image archive, and of an image as its registry keeps it.
     pub image_bytes_max: u64,
+    /// How registries are reached.
+    pub registry: RegistrySettings,
     /// Log files kept of one function.
     pub log_files_max: usize,
 }

@@ -39,7 +39,9 @@ pub enum StoreError {
     #[error("`{0}` is no image reference: write NAME:TAG, such as `registry.example/team/app:1.0`")]
     BadReference(String),
     /// Nothing under this reference.
-    #[error("no image `{0}` in the store: load it first with `pinnace image load`")]
+    #[error(
+        "no image `{0}` in the store: bring it there with `pinnace image load` or `pinnace image pull`"
+    )]
     NoImage(String),
     /// A layer or an image that something points at is gone.
     #[error(
@@ -72,6 +74,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the image is there, and whole, once it is pulled.
+    #[must_use]
+    pub fn is_mended_by_pull(&self) -> bool {
+        matches!(self, Self::NoImage(_) | Self::Damaged { .. })
+    }
+
     pub(super) fn io(
         doing: &'static str,
         path: impl Into<PathBuf>,

@@ -13,6 +13,7 @@ use std::{
 
 use pinnace_core::{
     image::{HOST, ImageConfig, stored_name},
+    limits::PARTIAL_AGE_MAX,
     wire::ImageSummary,
 };
 
@@ -72,7 +73,7 @@ pub struct Collected {
     pub images: usize,
     /// Layers.
     pub layers: usize,
-    /// Bytes of these layers' files.
+    /// Bytes of these layers' files, and of what broken-off pulls had fetched.
     pub bytes: u64,
 }
 
@@ -209,12 +210,15 @@ impl ImageStore {
     }
 
     /// Removes images and layers that no reference and no pin leads to. Those whose digests (an image's, or a
-    /// layer's diff_id) are in `in_use` stay, and so do leased ones.
+    /// layer's diff_id) are in `in_use` stay, and so do leased ones. What a
+    /// pull has fetched and nobody has fetched on for long goes too.
     ///
     /// # Errors
     /// The store cannot be read or changed. What could be removed until then is.
     pub fn collect_garbage(&self, in_use: &HashSet<String>) -> Result<Collected, StoreError> {
-        self.sweep(in_use, |_| true)
+        let mut collected = self.sweep(in_use, |_| true)?;
+        collected.bytes += self.remove_partials(PARTIAL_AGE_MAX)?;
+        Ok(collected)
     }
 
     /// Removes what of `candidates` nothing leads to: things that a failed load put in place.

@@ -1,13 +1,13 @@
 //! `/system/images`: what is in the image store. Not in OpenFaaS, which leaves images to a registry.
 //!
 //! An archive is unpacked while it arrives; nothing of it is held in memory. A client that accepts
-//! newline-delimited JSON is told how far it is; one that does not gets one answer at the end.
+//! newline-delimited JSON is told how far a load or a pull is; one that does not gets one answer at the end.
 
 use std::{
     collections::HashSet,
     io::{self, Read},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -20,25 +20,26 @@ use axum::{
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 use pinnace_core::{
-    image::with_default_tag,
+    image::stored_name,
     limits,
-    wire::{ImageSummary, LoadEvent},
+    wire::{ImageSummary, LoadEvent, Pruned, PullRequest},
 };
 use pinnace_sandbox::images::{ArchiveKind, Cause, LoadError, LoadOptions, StoreError};
 use serde::Deserialize;
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Api, error::ApiError};
+use super::{Api, error::ApiError, json::json};
+use crate::{
+    pace::Pace,
+    registry::{PullError, PullFault, Pulling},
+};
 
 /// Events that wait for a slow client.
 const EVENTS_MAX: usize = 64;
 
 /// Pieces of an archive that wait to be unpacked.
 const PIECES_MAX: usize = 16;
-
-/// Least time between two events that say the same step.
-const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 const NDJSON: &str = "application/x-ndjson";
 
@@ -65,7 +66,8 @@ pub async fn remove(
     State(api): State<Arc<Api>>,
     Query(asked): Query<Asked>,
 ) -> Result<StatusCode, ApiError> {
-    let users = users(&api, &with_default_tag(&asked.reference));
+    let name = stored_name(&asked.reference).unwrap_or_default();
+    let users = users(&api, &name);
     if !users.is_empty() {
         let (image, users) = (asked.reference, users.join(", "));
         let text = format!("image {image} is used by {users}: remove these first");
@@ -91,11 +93,7 @@ pub async fn load(
     let options = options(&api, asked)?;
     refuse_if_too_large(&headers, options.bytes_max)?;
     let archive = Arrival::of(body).await;
-    let streamed = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains(NDJSON)));
-    if streamed {
+    if wants_events(&headers) {
         return Ok(load_with_events(api, archive, options));
     }
     let images = api.images.clone();
@@ -106,13 +104,12 @@ pub async fn load(
 fn load_with_events(api: Arc<Api>, archive: Arrival, options: LoadOptions) -> Response {
     let (events, received) = mpsc::channel(EVENTS_MAX);
     spawn_blocking(move || {
-        let mut said = (String::new(), Instant::now());
+        let mut pace = Pace::default();
         let loaded = api.images.load(archive, &options, &mut |progress| {
-            if progress.step != said.0 || said.1.elapsed() >= PROGRESS_EVERY {
-                said = (progress.step.to_string(), Instant::now());
-                let step = progress.step.into_owned();
+            if pace.is_due(&progress.step) {
+                let (bytes, step) = (progress.bytes, progress.step.into_owned());
                 // A client that reads slowly misses some; the next one says more.
-                drop(events.try_send(LoadEvent::Progress { bytes: progress.bytes, step }));
+                drop(events.try_send(LoadEvent::Progress { bytes, total: None, step }));
             }
         });
         // A client that has left does not undo the load.
@@ -127,7 +124,79 @@ fn load_with_events(api: Arc<Api>, archive: Arrival, options: LoadOptions) -> Re
             }
         }
     });
-    let lines = ReceiverStream::new(received).map(|event| {
+    streamed(received)
+}
+
+/// POST `/system/images/pull`.
+pub async fn pull(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let PullRequest { reference } = json(body).await?;
+    let pulling = api.puller.pull(&reference)?;
+    if !wants_events(&headers) {
+        return Ok(Json([pulling.end().await?]).into_response());
+    }
+    let (events, received) = mpsc::channel(EVENTS_MAX);
+    tokio::spawn(async move {
+        // Nobody needs to wait for a pull whose client has left; others may.
+        tokio::select! {
+            () = tell_of_pull(pulling, &events) => {}
+            () = events.closed() => {}
+        }
+    });
+    Ok(streamed(received))
+}
+
+async fn tell_of_pull(mut pulling: Pulling, events: &mpsc::Sender<LoadEvent>) {
+    let mut pace = Pace::default();
+    while let Some(progress) = pulling.news().await {
+        let step = progress.step();
+        if pace.is_due(&step) {
+            let (bytes, total) = (progress.bytes, Some(progress.bytes_total));
+            drop(events.try_send(LoadEvent::Progress { bytes, total, step }));
+        }
+    }
+    let last = match pulling.end().await {
+        Ok(image) => LoadEvent::Loaded { image },
+        Err(error) => LoadEvent::Failed { error: error.to_string() },
+    };
+    drop(events.send(last).await);
+}
+
+/// POST `/system/images/prune`: removes all images that no function names.
+pub async fn prune(State(api): State<Arc<Api>>) -> Result<Json<Pruned>, ApiError> {
+    Ok(Json(blocking(move || prune_now(&api)).await??))
+}
+
+fn prune_now(api: &Api) -> Result<Pruned, StoreError> {
+    let mut pruned = Pruned::default();
+    for image in api.images.list()? {
+        // Asked for each, as late as can be: functions are deployed meanwhile.
+        if users(api, &image.reference).is_empty() {
+            match api.images.remove(&image.reference) {
+                Ok(()) => pruned.references.push(image.reference),
+                Err(StoreError::NoImage(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    // What a replica runs on is leased and what a deploy runs is pinned: both stay.
+    let collected = api.images.collect_garbage(&HashSet::new())?;
+    let partials = api.images.remove_partials(Duration::ZERO)?;
+    (pruned.images, pruned.layers) = (collected.images, collected.layers);
+    pruned.bytes = collected.bytes + partials;
+    Ok(pruned)
+}
+
+fn wants_events(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT).iter();
+    accepted.any(|accept| accept.to_str().is_ok_and(|accept| accept.contains(NDJSON)))
+}
+
+fn streamed(events: mpsc::Receiver<LoadEvent>) -> Response {
+    let lines = ReceiverStream::new(events).map(|event| {
         let mut line = serde_json::to_vec(&event)?;
         line.push(b'\n');
         Ok::<_, serde_json::Error>(Bytes::from(line))
@@ -166,7 +235,7 @@ fn users(api: &Api, reference: &str) -> Vec<String> {
         .catalog
         .all()
         .iter()
-        .filter(|entry| with_default_tag(entry.deployed().spec.image()) == reference)
+        .filter(|entry| stored_name(entry.deployed().spec.image()).as_deref() == Some(reference))
         .map(|entry| entry.id.to_string())
         .collect();
     users.sort();
@@ -242,6 +311,21 @@ impl From<LoadError> for ApiError {
             Cause::Archive | Cause::Stream => StatusCode::BAD_REQUEST,
             Cause::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Cause::Host => StatusCode::INSUFFICIENT_STORAGE,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<PullError> for ApiError {
+    fn from(error: PullError) -> Self {
+        let status = match error.kind() {
+            PullFault::Reference => StatusCode::BAD_REQUEST,
+            PullFault::NotFound => StatusCode::NOT_FOUND,
+            PullFault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            PullFault::Busy => StatusCode::TOO_MANY_REQUESTS,
+            PullFault::Host => StatusCode::INSUFFICIENT_STORAGE,
+            // Whoever asks us is allowed; we are not.
+            PullFault::Denied | PullFault::Image | PullFault::Registry => StatusCode::BAD_GATEWAY,
         };
         Self::new(status, error.to_string())
     }

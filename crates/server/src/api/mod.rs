@@ -27,7 +27,7 @@ use pinnace_sandbox::images::ImageStore;
 use tower::ServiceExt;
 
 pub use self::access::Access;
-use crate::{deployments::Deployments, proxy::worker::Control};
+use crate::{deployments::Deployments, proxy::worker::Control, registry::Puller};
 
 /// What the handlers share.
 pub struct Api {
@@ -37,6 +37,8 @@ pub struct Api {
     pub access: Access,
     /// Images.
     pub images: Arc<ImageStore>,
+    /// Brings images from registries.
+    pub puller: Puller,
     /// Bytes of an uploaded image archive.
     pub image_bytes_max: u64,
     /// Turns true when the server is asked to end: answers without an end of their own end then.
@@ -91,6 +93,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/info", get(info::info))
         .route("/logs", get(logs::logs))
         .route("/images", get(images::list).post(images::load).delete(images::remove))
+        .route("/images/pull", post(images::pull))
+        .route("/images/prune", post(images::prune))
         .layer(middleware::from_fn_with_state(api.clone(), access::check));
     Router::new()
         .nest("/system", system)

@@ -26,8 +26,9 @@ use crate::{
 /// Starts and stops single replicas.
 pub trait Runtime: Send + Sync + 'static {
     /// Starts a replica of this name. What becomes of it is reported under that name: at most one
-    /// [`Event::Ready`], and exactly one [`Event::Gone`], which is the last.
-    fn start(&self, replica: &str, deployed: &Arc<Deployed>, reports: Reports);
+    /// [`Event::Ready`], before it any number of [`Event::Preparing`], and exactly one [`Event::Gone`], which
+    /// is the last.
+    fn start(self: Arc<Self>, replica: &str, deployed: &Arc<Deployed>, reports: Reports);
 
     /// Asks a replica to stop, and ends it when it has not after `grace`. Its end is reported.
     fn stop(&self, replica: &str, grace: Duration);
@@ -36,6 +37,8 @@ pub trait Runtime: Send + Sync + 'static {
 /// What a replica reports.
 #[derive(Debug)]
 pub enum Event {
+    /// It cannot start yet; a sentence about what is done for it.
+    Preparing(String),
     /// It accepted a connection.
     Ready(Endpoint),
     /// It is no more.
@@ -254,7 +257,7 @@ impl Work {
                 replica: replica.clone(),
                 commands: self.commands.clone(),
             };
-            self.runtime.start(&replica, &kept.deployed, reports);
+            self.runtime.clone().start(&replica, &kept.deployed, reports);
         }
         for stopping in orders.stop {
             let runtime = self.runtime.clone();

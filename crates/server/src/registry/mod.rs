@@ -61,8 +61,6 @@ pub struct RegistrySettings {
     pub idle: Duration,
     /// Docker's configuration file, which has the logins.
     pub docker_config: Option<PathBuf>,
-    /// Bytes of one image as registries keep it.
-    pub image_bytes_max: u64,
 }
 
 /// Pulls images into a store.
@@ -72,6 +70,8 @@ pub struct Puller(Arc<Pulls>);
 struct Pulls {
     images: Arc<ImageStore>,
     settings: RegistrySettings,
+    /// Bytes of one image as its registry keeps it.
+    image_bytes_max: u64,
     client: OnceCell<Client>,
     places: Semaphore,
     /// Pulls by the name under which the image is stored.
@@ -123,12 +123,13 @@ impl Pulling {
 }
 
 impl Puller {
-    /// A puller into a store.
+    /// A puller into a store, of images of at most so many bytes.
     #[must_use]
-    pub fn new(images: Arc<ImageStore>, settings: RegistrySettings) -> Self {
+    pub fn new(images: Arc<ImageStore>, settings: RegistrySettings, image_bytes_max: u64) -> Self {
         Self(Arc::new(Pulls {
             images,
             settings,
+            image_bytes_max,
             client: OnceCell::new(),
             places: Semaphore::new(limits::PULLS_MAX),
             known: Mutex::default(),
@@ -216,7 +217,7 @@ impl Pulls {
         let repository =
             Repository::open(client, &settings.plain, source, name_there, config).await?;
         let manifest = manifest(&repository, reference).await?;
-        let bytes_max = settings.image_bytes_max;
+        let bytes_max = self.image_bytes_max;
         if manifest.bytes() > bytes_max {
             let text = format!(
                 "its layers have {} bytes, at most {bytes_max} (--image-bytes-max)",

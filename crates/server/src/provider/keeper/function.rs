@@ -31,6 +31,8 @@ pub(super) struct Function {
     workers: usize,
     has_served: bool,
     last_failure: Option<String>,
+    /// What is done so that a replica can start.
+    preparing: Option<String>,
     wanted_since: Instant,
     due: Option<Instant>,
     removed: bool,
@@ -90,6 +92,7 @@ impl Function {
             workers,
             has_served: false,
             last_failure: None,
+            preparing: None,
             wanted_since: now,
             due: None,
             removed: false,
@@ -109,6 +112,7 @@ impl Function {
         self.supervisor = Supervisor::new(wanted);
         self.has_served = false;
         self.last_failure = None;
+        self.preparing = None;
         self.wanted_since = now;
         self.removed = false;
     }
@@ -162,6 +166,11 @@ impl Function {
         let Some(copy) = self.copies.get_mut(replica) else { return };
         let is_current = copy.revision == self.deployed.revision;
         match event {
+            Event::Preparing(told) => {
+                if is_current && matches!(copy.phase, Phase::Starting) {
+                    self.preparing = Some(told);
+                }
+            }
             Event::Ready(endpoint) => {
                 if matches!(copy.phase, Phase::Starting) {
                     let concurrency = self.deployed.spec.concurrency;
@@ -169,6 +178,7 @@ impl Function {
                     let ready = Replica::new(id, revision, endpoint, concurrency, self.workers);
                     copy.phase = Phase::Ready(Arc::new(ready));
                     if is_current {
+                        self.preparing = None;
                         self.supervisor.on_ready();
                         self.has_served = true;
                     }
@@ -176,6 +186,9 @@ impl Function {
             }
             Event::Gone(exit) => {
                 let Some(copy) = self.copies.remove(replica) else { return };
+                if is_current {
+                    self.preparing = None;
+                }
                 self.note_end(replica, &copy, exit, is_current, now);
             }
         }
@@ -319,19 +332,22 @@ impl Function {
         });
         let failing = self.supervisor.failing().zip(self.last_failure.as_ref());
         let failing = failing.map(|((_, next), why)| (why.clone(), next));
+        let previous = if older { "; the previous revision still serves" } else { "" };
         let (phase, message) = match &failing {
             _ if wanted == 0 => {
                 (RolloutPhase::Ready, "scaled to zero; the next call starts it".to_owned())
             }
-            Some((why, _)) if !self.has_served && older => {
-                (RolloutPhase::Failed, format!("{why}; the previous revision still serves"))
+            Some((why, _)) if !self.has_served => {
+                let now = self.preparing.as_ref().map(|told| format!("; now {told}"));
+                (RolloutPhase::Failed, format!("{why}{}{previous}", now.unwrap_or_default()))
             }
-            Some((why, _)) if !self.has_served => (RolloutPhase::Failed, why.clone()),
             _ if census.ready >= wanted && !older => {
                 (RolloutPhase::Ready, format!("{} of {wanted} replicas serve", census.ready))
             }
             _ => {
-                (RolloutPhase::Progressing, format!("{} of {wanted} replicas serve", census.ready))
+                let serving = || format!("{} of {wanted} replicas serve", census.ready);
+                let preparing = self.preparing.as_ref().map(|told| format!("{told}{previous}"));
+                (RolloutPhase::Progressing, preparing.unwrap_or_else(serving))
             }
         };
         let refuses =

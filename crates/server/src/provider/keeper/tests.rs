@@ -20,7 +20,7 @@ struct Done {
 }
 
 impl Runtime for FakeRuntime {
-    fn start(&self, replica: &str, deployed: &Arc<Deployed>, reports: Reports) {
+    fn start(self: Arc<Self>, replica: &str, deployed: &Arc<Deployed>, reports: Reports) {
         let started = (replica.to_owned(), deployed.revision, reports);
         self.done.lock().unwrap().started.push(started);
     }

@@ -12,6 +12,7 @@ mod prepared;
 mod record;
 mod slots;
 mod spawner;
+mod waiting;
 
 use std::{
     collections::HashMap,
@@ -33,7 +34,7 @@ use pinnace_sandbox::{
     protocol::{Bounds, SandboxSpec, SlotSpec},
     sweep::{self, Keep},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 pub use self::spawner::{IdleSpawner, Kept, Losses, Spawner, SpawnerPaths, quit};
 use self::{
@@ -43,6 +44,7 @@ use self::{
     prepared::{Prepared, Preparer},
     record::{Door, Record},
     slots::SlotPool,
+    waiting::Waiting,
 };
 use crate::{
     catalog::{Deployed, Entry},
@@ -52,6 +54,7 @@ use crate::{
         keeper::{Adopted, Event, Keeper, KeeperSettings, Reports, Runtime},
     },
     proxy::admission::Activate,
+    registry::Puller,
 };
 
 /// What the tasks of all replicas share.
@@ -87,6 +90,8 @@ pub struct SandboxParts {
     pub host_root: HostRoot,
     /// Images.
     pub images: Arc<ImageStore>,
+    /// Brings images that are not there.
+    pub puller: Puller,
     /// Directory of the replicas' directories.
     pub replicas: PathBuf,
     /// Directory of our programs.
@@ -107,6 +112,8 @@ pub struct SandboxProvider {
 struct Sandboxes {
     ground: Arc<Ground>,
     preparer: Preparer,
+    /// Replicas that have no sandbox yet.
+    waiting: Waiting,
     host: Host,
     replicas: PathBuf,
     /// Bounds that most sandboxes have.
@@ -132,14 +139,15 @@ impl SandboxProvider {
     /// A provider without replicas.
     #[must_use]
     pub fn start(parts: SandboxParts, settings: KeeperSettings) -> Self {
-        let SandboxParts { spawner, logs, cgroups, host, host_root, images, .. } = parts;
+        let SandboxParts { spawner, logs, cgroups, host, host_root, images, puller, .. } = parts;
         let slots = SlotPool::new(parts.slots_max, host.id_ranges.is_ok(), cgroups.clone());
         let slots = Arc::new(slots);
         let ground = Ground { spawner, logs, cgroups, slots, lives: Mutex::default() };
         let defaults = Defaults { memory_bytes: parts.memory_bytes, pids: parts.pids };
         let sandboxes = Arc::new(Sandboxes {
             ground: Arc::new(ground),
-            preparer: Preparer::new(images, host_root, parts.programs, defaults),
+            preparer: Preparer::new(images, puller, host_root, parts.programs, defaults),
+            waiting: Waiting::default(),
             host,
             replicas: parts.replicas,
             bounds: defaults.bounds(),
@@ -256,9 +264,56 @@ impl Provider for SandboxProvider {
 }
 
 impl Runtime for Sandboxes {
-    fn start(&self, replica: &str, deployed: &Arc<Deployed>, reports: Reports) {
+    fn start(self: Arc<Self>, replica: &str, deployed: &Arc<Deployed>, reports: Reports) {
+        if let Some(prepared) = self.preparer.ready(deployed) {
+            return self.launch(replica, deployed, prepared, reports);
+        }
+        let stopped = self.waiting.enter(replica);
+        let (replica, deployed) = (replica.to_owned(), deployed.clone());
+        tokio::spawn(self.start_when_prepared(replica, deployed, reports, stopped));
+    }
+
+    fn stop(&self, replica: &str, grace: Duration) {
+        if self.waiting.stop(replica, grace) {
+            return;
+        }
+        // Gone already: it has said so.
+        let Some(stop) = self.ground.lives().get(replica).map(|life| life.stop.clone()) else {
+            return;
+        };
+        // Full: it has been asked already.
+        let _ = stop.try_send(grace);
+    }
+}
+
+impl Sandboxes {
+    async fn start_when_prepared(
+        self: Arc<Self>,
+        replica: String,
+        deployed: Arc<Deployed>,
+        reports: Reports,
+        mut stopped: oneshot::Receiver<Duration>,
+    ) {
+        let prepared = tokio::select! {
+            prepared = self.preparer.prepare(&deployed, &reports) => prepared,
+            Ok(_) = &mut stopped => return reports.send(Event::Gone(Exit::Stopped)).await,
+        };
+        self.launch(&replica, &deployed, prepared, reports);
+        self.waiting.leave(&replica);
+        if let Ok(grace) = stopped.try_recv() {
+            self.stop(&replica, grace);
+        }
+    }
+
+    fn launch(
+        &self,
+        replica: &str,
+        deployed: &Arc<Deployed>,
+        prepared: Result<Arc<Prepared>, Refusal>,
+        reports: Reports,
+    ) {
         let function = deployed.spec.id.clone();
-        let started = self.preparer.prepare(deployed).and_then(|prepared| {
+        let started = prepared.and_then(|prepared| {
             self.begin(replica, deployed, &prepared)
                 .map_err(|error| {
                     // Missing or removed by the next sweep.
@@ -281,17 +336,6 @@ impl Runtime for Sandboxes {
         }
     }
 
-    fn stop(&self, replica: &str, grace: Duration) {
-        // Gone already: it has said so.
-        let Some(stop) = self.ground.lives().get(replica).map(|life| life.stop.clone()) else {
-            return;
-        };
-        // Full: it has been asked already.
-        let _ = stop.try_send(grace);
-    }
-}
-
-impl Sandboxes {
     fn begin(
         &self,
         replica: &str,

@@ -1,4 +1,7 @@
-//! What a deploy has prepared, so that a start need not read anything from disk.
+//! What a deploy has prepared, so that a start need not read anything from disk, nor ask a registry.
+//!
+//! The first start of a deploy finds out which image it runs, pulling it if need be, and pins that image in
+//! the store: however often the deploy is started, also by a later server, it is the same image.
 
 use std::{
     collections::HashMap,
@@ -6,27 +9,40 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use pinnace_core::{FunctionRef, FunctionSpec};
+use pinnace_core::{FunctionRef, FunctionSpec, image::Reference, spec::PullPolicy};
 use pinnace_sandbox::{
     host_root::HostRoot,
-    images::{Image, ImageStore, Lease},
+    images::{Image, ImageStore, Lease, StoreError},
     protocol::{Bind, Bounds, Root, SandboxSpec, SlotSpec},
 };
+use tokio::{sync::OnceCell, task::spawn_blocking};
 
 use super::{
     plan::{Defaults, Offer, Plan, bounds},
     record::{Door, Record},
 };
-use crate::{catalog::Deployed, provider::Refusal};
+use crate::{
+    catalog::Deployed,
+    pace::Pace,
+    provider::{
+        Refusal,
+        keeper::{Event, Reports},
+    },
+    registry::Puller,
+};
 
 /// Prepares functions, and remembers each function's latest deploy.
 pub struct Preparer {
     images: Arc<ImageStore>,
+    puller: Puller,
     host_root: HostRoot,
     programs: PathBuf,
     defaults: Defaults,
-    ready: Mutex<HashMap<FunctionRef, (u64, Arc<Prepared>)>>,
+    ready: Mutex<HashMap<FunctionRef, (u64, Preparation)>>,
 }
+
+/// What is prepared of a deploy, once it is.
+type Preparation = Arc<OnceCell<Arc<Prepared>>>;
 
 /// Everything of a sandbox that does not differ between the replicas of one deploy.
 pub struct Prepared {
@@ -43,35 +59,61 @@ impl Preparer {
     #[must_use]
     pub fn new(
         images: Arc<ImageStore>,
+        puller: Puller,
         host_root: HostRoot,
         programs: PathBuf,
         defaults: Defaults,
     ) -> Self {
-        Self { images, host_root, programs, defaults, ready: Mutex::default() }
+        Self { images, puller, host_root, programs, defaults, ready: Mutex::default() }
     }
 
-    /// Whether a function could be started.
+    /// Whether a function could be started, as far as that is known without its registry.
     ///
     /// # Errors
-    /// Its image is not there, or there is nothing to run.
+    /// Its image is not there and cannot be pulled, or there is nothing to run.
     pub fn check(&self, spec: &FunctionSpec) -> Result<(), Refusal> {
-        self.make(spec).map(drop)
+        if spec.is_host() {
+            return self.make(spec, None).map(drop);
+        }
+        let may_be_pulled =
+            spec.pull != PullPolicy::Never && Reference::parse(spec.image()).is_ok();
+        match self.images.resolve(spec.image()) {
+            _ if may_be_pulled && spec.pull == PullPolicy::Always => Ok(()),
+            Err(error) if may_be_pulled && error.is_mended_by_pull() => Ok(()),
+            found => self.make(spec, Some(found.map_err(|error| unfit(spec, &error))?)).map(drop),
+        }
     }
 
-    /// What was prepared for this deploy, now if need be.
+    /// What was prepared for this deploy, if that can be said at once.
+    pub fn ready(&self, deployed: &Deployed) -> Option<Result<Arc<Prepared>, Refusal>> {
+        let preparation = self.preparation(deployed);
+        if let Some(prepared) = preparation.get() {
+            return Some(Ok(prepared.clone()));
+        }
+        let made =
+            deployed.spec.is_host().then(|| self.make(&deployed.spec, None).map(Arc::new))?;
+        if let Ok(prepared) = &made {
+            // Set already: by another start, to the same.
+            drop(preparation.set(prepared.clone()));
+        }
+        Some(made)
+    }
+
+    /// Prepares a deploy, unless that was done or is being done. `reports` hears how far a pull is.
     ///
     /// # Errors
-    /// As [`Self::check`].
-    pub fn prepare(&self, deployed: &Deployed) -> Result<Arc<Prepared>, Refusal> {
-        let id = &deployed.spec.id;
-        if let Some((revision, prepared)) = self.ready().get(id)
-            && *revision == deployed.revision
-        {
-            return Ok(prepared.clone());
-        }
-        let prepared = Arc::new(self.make(&deployed.spec)?);
-        self.ready().insert(id.clone(), (deployed.revision, prepared.clone()));
-        Ok(prepared)
+    /// As [`Self::check`], or the image cannot be pulled.
+    pub async fn prepare(
+        &self,
+        deployed: &Deployed,
+        reports: &Reports,
+    ) -> Result<Arc<Prepared>, Refusal> {
+        let preparation = self.preparation(deployed);
+        let prepared = preparation.get_or_try_init(async || {
+            let image = self.image(deployed, reports).await?;
+            self.make(&deployed.spec, Some(image)).map(Arc::new)
+        });
+        prepared.await.cloned()
     }
 
     /// Keeps the layers of an image that a replica of an earlier server runs on.
@@ -88,16 +130,80 @@ impl Preparer {
 
     /// A function is no more.
     pub fn forget(&self, id: &FunctionRef) {
-        self.ready().remove(id);
+        self.preparations().remove(id);
+        if let Err(error) = self.images.unpin(&id.to_string()) {
+            tracing::warn!(function = %id, %error, "its image stays until the next start");
+        }
     }
 
-    fn make(&self, spec: &FunctionSpec) -> Result<Prepared, Refusal> {
-        let image = if spec.is_host() {
-            None
-        } else {
-            let found = self.images.resolve(spec.image());
-            Some(found.map_err(|error| Refusal::Unfit(format!("function {}: {error}", spec.id)))?)
-        };
+    /// The image of a deploy: the one that it was found to have before, or else what its reference stands
+    /// for now.
+    async fn image(&self, deployed: &Deployed, reports: &Reports) -> Result<Image, Refusal> {
+        let owner = deployed.spec.id.to_string();
+        let deploy = format!("{} {}", deployed.created_at, deployed.revision);
+        let (asked_owner, asked_deploy) = (owner.clone(), deploy.clone());
+        let pinned = self.in_store(move |images| {
+            let pinned = images.pinned(&asked_owner, &asked_deploy)?;
+            pinned.map(|digest| images.resolve(&digest)).transpose()
+        });
+        match pinned.await? {
+            Ok(Some(image)) => return Ok(image),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(function = %owner, %error, "its image is looked for anew");
+            }
+        }
+        let image = self.image_now(&deployed.spec, reports).await?;
+        let digest = image.digest.clone();
+        let pin = self.in_store(move |images| images.pin(&owner, &deploy, &digest)).await?;
+        pin.map_err(|error| Refusal::Broken(error.to_string()))?;
+        Ok(image)
+    }
+
+    /// What a function's reference stands for now, pulled if its policy says so.
+    async fn image_now(&self, spec: &FunctionSpec, reports: &Reports) -> Result<Image, Refusal> {
+        let reference = spec.image().to_owned();
+        let found = self.in_store(move |images| images.resolve(&reference)).await?;
+        let parsed = Reference::parse(spec.image()).ok();
+        let is_fixed = parsed.as_ref().is_some_and(|reference| reference.digest().is_some());
+        match (spec.pull, found) {
+            (PullPolicy::Missing, Ok(image)) => return Ok(image),
+            // What a digest names never changes.
+            (PullPolicy::Always, Ok(image)) if is_fixed => return Ok(image),
+            (PullPolicy::Always, _) if parsed.is_some() => {}
+            (PullPolicy::Missing, Err(error)) if parsed.is_some() && error.is_mended_by_pull() => {}
+            (_, found) => return found.map_err(|error| unfit(spec, &error)),
+        }
+        let digest = self.pull(spec.image(), reports).await?;
+        let pulled = self.in_store(move |images| images.resolve(&digest)).await?;
+        pulled.map_err(|error| unfit(spec, &error))
+    }
+
+    /// Pulls an image and answers its digest.
+    async fn pull(&self, reference: &str, reports: &Reports) -> Result<String, Refusal> {
+        let broken = |error: crate::registry::PullError| Refusal::Broken(error.to_string());
+        let mut pulling = self.puller.pull(reference).map_err(broken)?;
+        let mut pace = Pace::default();
+        while let Some(progress) = pulling.news().await {
+            if pace.is_due(&progress.step()) {
+                let told = format!("pulling {reference}: {progress}");
+                reports.send(Event::Preparing(told)).await;
+            }
+        }
+        pulling.end().await.map(|image| image.digest).map_err(broken)
+    }
+
+    /// Asks the store, on a thread that may block.
+    async fn in_store<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&ImageStore) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<Result<T, StoreError>, Refusal> {
+        let images = self.images.clone();
+        let asked = spawn_blocking(move || ask(&images)).await;
+        asked.map_err(|error| Refusal::Broken(format!("the image store failed: {error}")))
+    }
+
+    fn make(&self, spec: &FunctionSpec, image: Option<Image>) -> Result<Prepared, Refusal> {
         let offer = match &image {
             None => Offer { is_host: true, ..Offer::default() },
             Some(image) => Offer {
@@ -122,9 +228,27 @@ impl Preparer {
         })
     }
 
-    fn ready(&self) -> MutexGuard<'_, HashMap<FunctionRef, (u64, Arc<Prepared>)>> {
+    /// The preparation of this deploy; that of another deploy of the function is dropped.
+    fn preparation(&self, deployed: &Deployed) -> Preparation {
+        let mut preparations = self.preparations();
+        match preparations.get(&deployed.spec.id) {
+            Some((revision, preparation)) if *revision == deployed.revision => preparation.clone(),
+            _ => {
+                let preparation = Preparation::default();
+                let latest = (deployed.revision, preparation.clone());
+                preparations.insert(deployed.spec.id.clone(), latest);
+                preparation
+            }
+        }
+    }
+
+    fn preparations(&self) -> MutexGuard<'_, HashMap<FunctionRef, (u64, Preparation)>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn unfit(spec: &FunctionSpec, error: &StoreError) -> Refusal {
+    Refusal::Unfit(format!("function {}: {error}", spec.id))
 }
 
 impl Prepared {
