@@ -36,6 +36,7 @@ pub struct Gateway {
     address: SocketAddr,
     metrics: SocketAddr,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
     program: Vec<String>,
 }
 
@@ -81,6 +82,13 @@ impl Function {
         self
     }
 
+    /// Sets an annotation.
+    #[must_use]
+    pub fn annotation(mut self, name: &str, value: &str) -> Self {
+        self.deployment["annotations"][name] = value.into();
+        self
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -123,6 +131,19 @@ impl Gateway {
         gateway
     }
 
+    /// Starts one with further flags and variables of its environment.
+    ///
+    /// # Panics
+    /// It does not answer in time; the message shows its log.
+    #[must_use]
+    pub fn start_in(flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut gateway = Self::prepared(flags);
+        let pairs = environment.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        gateway.environment = pairs.collect();
+        gateway.up();
+        gateway
+    }
+
     /// Starts one as an ordinary user, from a copy of the binary which that user may read.
     ///
     /// # Panics
@@ -152,6 +173,7 @@ impl Gateway {
             address: free_address(),
             metrics: free_address(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            environment: Vec::new(),
             program: vec![pinnace().to_string_lossy().into_owned()],
         }
     }
@@ -187,6 +209,8 @@ impl Gateway {
     pub fn up_command_with(&self, other: &[(&str, &str)]) -> Command {
         let mut command = self.command();
         command.arg("up").args(&self.flags).env("HOME", self.state.path());
+        // Whoever runs the tests may be logged in somewhere.
+        command.env_remove("DOCKER_CONFIG").envs(self.environment.iter().cloned());
         let own = [
             ("--listen", self.address.to_string()),
             ("--metrics-listen", self.metrics.to_string()),
@@ -235,6 +259,11 @@ impl Gateway {
         let mut server = self.server.take().expect("the server runs");
         server.kill().expect("it is our child");
         server.wait().expect("it is our child");
+    }
+
+    /// Flags that a server has which is started again.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
     }
 
     /// Asks the server to end (SIGTERM) and waits until it has.
@@ -428,6 +457,19 @@ impl Gateway {
         let body = json!({ "functionName": name }).to_string();
         let answer = self.api("DELETE", "/system/functions", body.as_bytes());
         assert!(matches!(answer.status, 200 | 202), "{}: {}", answer.status, answer.text());
+    }
+
+    /// Pulls an image and answers the status and the body: the image, or why there is none.
+    #[must_use]
+    pub fn try_pull(&self, reference: &str) -> Answer {
+        let body = json!({ "reference": reference }).to_string();
+        self.api("POST", "/system/images/pull", body.as_bytes())
+    }
+
+    /// Updates a function and answers what the API said.
+    #[must_use]
+    pub fn try_update(&self, function: &Function) -> Answer {
+        self.api("PUT", "/system/functions", function.deployment.to_string().as_bytes())
     }
 
     /// Loads an image (`kind` is `archive` or `rootdir`) and answers it as an event, or the refusal.

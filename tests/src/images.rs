@@ -1,6 +1,6 @@
 //! Images made on the spot: good ones in every packing, and bad ones on purpose.
 
-use std::io::Write;
+use std::{collections::BTreeMap, io::Write};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -97,6 +97,40 @@ impl Layer {
     }
 }
 
+/// An image as a registry has it.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Its manifest.
+    pub manifest: Vec<u8>,
+    /// Its configuration and layers, by digest.
+    pub blobs: BTreeMap<String, Vec<u8>>,
+}
+
+impl Parts {
+    /// Digest of its manifest.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        digest(&self.manifest)
+    }
+
+    /// Digests of its layers, lowest first.
+    ///
+    /// # Panics
+    /// The manifest is none.
+    #[must_use]
+    pub fn layers(&self) -> Vec<String> {
+        let manifest: Value = serde_json::from_slice(&self.manifest).expect("a manifest is JSON");
+        let layers = manifest["layers"].as_array().expect("a manifest has layers");
+        layers.iter().filter_map(|layer| layer["digest"].as_str()).map(str::to_owned).collect()
+    }
+}
+
+/// Digest of content as images write it.
+#[must_use]
+pub fn digest(content: &[u8]) -> String {
+    format!("sha256:{}", sha256(content))
+}
+
 /// An image under construction.
 pub struct Image {
     reference: String,
@@ -166,6 +200,28 @@ impl Image {
         ];
         files.extend(packed.into_iter().map(blob));
         files
+    }
+
+    /// The documents and blobs of the image as a registry has them.
+    ///
+    /// # Panics
+    /// Never: they were made here.
+    #[must_use]
+    pub fn parts(&self) -> Parts {
+        let mut files = self.oci_files();
+        let index: Value = files
+            .iter()
+            .find(|(name, _)| name == "index.json")
+            .map(|(_, content)| serde_json::from_slice(content).expect("it was made here"))
+            .expect("a layout has an index");
+        let manifest_digest = index["manifests"][0]["digest"].as_str().unwrap_or_default();
+        files.retain(|(name, _)| name.starts_with("blobs/"));
+        let mut blobs: BTreeMap<String, Vec<u8>> = files
+            .into_iter()
+            .map(|(name, content)| (name.replace("blobs/sha256/", "sha256:"), content))
+            .collect();
+        let manifest = blobs.remove(manifest_digest).expect("an index names its manifest");
+        Parts { manifest, blobs }
     }
 
     /// The image as `docker save` wrote it before Docker 25: `manifest.json` and a folder per layer.

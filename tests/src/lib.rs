@@ -6,14 +6,18 @@
 #![forbid(unsafe_code)]
 
 pub mod census;
+pub mod faulty;
 pub mod gateway;
 pub mod http;
 pub mod images;
+pub mod registry;
 pub mod wait;
 
 pub use census::Census;
+pub use faulty::FaultyRegistry;
 pub use gateway::{Function, Gateway};
 pub use http::Answer;
+pub use registry::Registry;
 pub use wait::eventually;
 
 /// The static program that serves HTTP and does what its path says; see `src/bin/hello.rs`.

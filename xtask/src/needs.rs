@@ -31,6 +31,7 @@ pub const TESTS: &[Need] = &[
     need("cc", "gcc libc6-dev", "builds SQLite and zstd, and links"),
     need("/usr/bin/python3", "python3", "runs the csv-statistics example, which sees /usr alone"),
     need("/usr/bin/newuidmap", "uidmap", "maps the ids of an ordinary user's sandboxes"),
+    need("docker-registry", "docker-registry", "is the registry that images are pulled from"),
     need("/usr/bin/setpriv", "util-linux", "starts Pinnace as an ordinary user"),
     Need {
         program: "/bin/busybox",

@@ -42,7 +42,7 @@ pub enum Command {
     /// Remove a function, or those of a stack file
     #[command(aliases = ["rm", "delete"])]
     Remove(remove::RemoveArgs),
-    /// Load, list and remove images
+    /// Load, pull, list and remove images
     Image(image::ImageArgs),
     /// Log in at a gateway
     Login(login::LoginArgs),

@@ -1,7 +1,7 @@
 //! `pinnace image`: the server's own store of images, over its API.
 
 use std::{
-    io::{self, IsTerminal, Read, Write},
+    io::{self, BufRead, IsTerminal, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use pinnace_core::{
     image::{REFERENCE_BYTES_MAX, is_reference},
     limits,
-    wire::{ImageSummary, LoadEvent},
+    wire::{ImageSummary, LoadEvent, Pruned, PullRequest},
 };
 use serde_json::json;
 use ureq::http::{Method, StatusCode};
@@ -23,6 +23,9 @@ use crate::{
     output::{self, Columns, bytes, printable},
 };
 
+/// Bytes that are read of the answer to a question.
+const ANSWER_BYTES: u64 = 16;
+
 /// Commands about images.
 #[derive(Args, Debug)]
 pub struct ImageArgs {
@@ -34,12 +37,16 @@ pub struct ImageArgs {
 enum ImageCommand {
     /// Bring an image into the server's store
     Load(LoadArgs),
+    /// Pull an image from its registry into the server's store
+    Pull(PullArgs),
     /// List images
     #[command(alias = "list")]
     Ls(LsArgs),
     /// Remove images
     #[command(alias = "remove")]
     Rm(RmArgs),
+    /// Remove all images that no function names
+    Prune(PruneArgs),
 }
 
 #[derive(Args, Debug)]
@@ -58,6 +65,31 @@ struct LoadArgs {
     /// Reference to load it under [default: the archive's own]
     #[arg(long, value_name = "REF")]
     name: Option<String>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  pinnace image pull alpine:3.20
+  pinnace image pull ghcr.io/me/web:1
+
+The server pulls, with the logins of Docker's configuration file of the user that it runs as. What has come
+of a pull that breaks off is kept, and the next one goes on from there.")]
+struct PullArgs {
+    /// The image
+    #[arg(value_name = "REF")]
+    reference: String,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Args, Debug)]
+struct PruneArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -100,8 +132,10 @@ impl CommonArgs {
 pub fn run(args: &ImageArgs) -> anyhow::Result<()> {
     match &args.command {
         ImageCommand::Load(args) => load(args),
+        ImageCommand::Pull(args) => pull(args),
         ImageCommand::Ls(args) => ls(args),
         ImageCommand::Rm(args) => rm(args),
+        ImageCommand::Prune(args) => prune(args),
     }
 }
 
@@ -122,26 +156,82 @@ fn load(args: &LoadArgs) -> anyhow::Result<()> {
     let pairs = [("reference", args.name.as_deref()), ("kind", Some(upload.kind.word()))];
     let target = format!("/system/images{}", query(&pairs));
     let mut progress = Progress::new(upload.bytes);
+    progress.message("sending");
     let body = progress.counting(upload.body);
     let answer = gateway.upload(&target, "application/x-tar", body, &doing);
-    let loaded =
-        answer.and_then(|answer| follow(&gateway, answer, &mut |step| progress.step(step), &doing));
+    let loaded = answer
+        .and_then(|answer| follow(&gateway, answer, &mut |news| progress.step(news.step), &doing));
     progress.end();
     let loaded = loaded?;
     if let Some(said) = upload.left_out.sentence() {
         output::warn(&said);
     }
+    show("Loaded", &loaded, &args.common.output)
+}
+
+fn pull(args: &PullArgs) -> anyhow::Result<()> {
+    check_reference(Some(&args.reference))?;
+    let doing = format!("pulling {}", args.reference);
+    let gateway = args.common.open()?;
+    let request = PullRequest { reference: args.reference.clone() };
+    let target = "/system/images/pull";
+    let mut progress = Progress::new(None);
+    let answer = gateway.tell(Method::POST, target, &request, Patience::Stream, &doing);
+    let pulled = answer
+        .and_then(|answer| follow(&gateway, answer, &mut |news| progress.fetched(&news), &doing));
+    progress.end();
+    show("Pulled", &pulled?, &args.common.output)
+}
+
+fn show(done: &str, images: &[ImageSummary], output: &OutputArgs) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    if args.common.output.is_json() {
-        return output::json(&mut out, &loaded);
+    if output.is_json() {
+        return output::json(&mut out, &images);
     }
-    for image in &loaded {
+    for image in images {
         let ImageSummary { reference, layers, size_bytes, .. } = image;
         let size = bytes(*size_bytes);
         let plural = if *layers == 1 { "" } else { "s" };
-        writeln!(out, "Loaded {} ({layers} layer{plural}, {size}).", printable(reference))?;
+        writeln!(out, "{done} {} ({layers} layer{plural}, {size}).", printable(reference))?;
     }
     Ok(())
+}
+
+fn prune(args: &PruneArgs) -> anyhow::Result<()> {
+    let doing = "removing unused images";
+    let gateway = args.common.open()?;
+    if !args.yes && !is_confirmed(&gateway)? {
+        output::remark("Nothing was removed.");
+        return Ok(());
+    }
+    let target = "/system/images/prune";
+    let patience = Patience::Within(limits::CLIENT_LOAD_IDLE_MAX);
+    let answer = gateway.ask(Method::POST, target, patience, doing)?;
+    let answer = expect(&gateway, answer, &[StatusCode::OK], doing)?;
+    let pruned: Pruned = gateway.read(answer, doing)?;
+    let mut out = io::stdout().lock();
+    if args.common.output.is_json() {
+        return output::json(&mut out, &pruned);
+    }
+    for reference in &pruned.references {
+        writeln!(out, "Removed {}.", printable(reference))?;
+    }
+    writeln!(out, "{} are free again.", bytes(pruned.bytes))?;
+    Ok(())
+}
+
+fn is_confirmed(gateway: &Gateway) -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        return Err(usage(
+            "this removes all images that no function names; add --yes if that is meant",
+        ));
+    }
+    let mut stderr = io::stderr();
+    write!(stderr, "Remove all images of {} that no function names? [y/N] ", gateway.address())?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().take(ANSWER_BYTES).read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn check_reference(reference: Option<&str>) -> anyhow::Result<()> {
@@ -154,14 +244,21 @@ fn check_reference(reference: Option<&str>) -> anyhow::Result<()> {
     }
 }
 
-/// Reads the server's events up to the end of its answer; `show` is told each step.
+/// How far the server is.
+pub struct News<'a> {
+    step: &'a str,
+    bytes: u64,
+    total: Option<u64>,
+}
+
+/// Reads the server's events up to the end of its answer; `show` is told how far it is.
 ///
 /// # Errors
 /// The archive was refused, or the server cannot be heard.
 pub fn follow(
     gateway: &Gateway,
     answer: Answer,
-    show: &mut dyn FnMut(&str),
+    show: &mut dyn FnMut(News<'_>),
     doing: &str,
 ) -> anyhow::Result<Vec<ImageSummary>> {
     let answer = expect(gateway, answer, &[StatusCode::OK], doing)?;
@@ -169,14 +266,16 @@ pub fn follow(
     let mut loaded = Vec::new();
     while let Some(event) = events.next().map_err(|error| anyhow::anyhow!("{doing}: {error}"))? {
         match event {
-            LoadEvent::Progress { step, .. } => show(&printable(&step)),
+            LoadEvent::Progress { step, bytes, total } => {
+                show(News { step: &printable(&step), bytes, total });
+            }
             LoadEvent::Loaded { image } => loaded.push(image),
             LoadEvent::Failed { error } => anyhow::bail!("{doing}: {}", printable(&error)),
         }
     }
     if loaded.is_empty() {
         anyhow::bail!(
-            "{doing}: the answer of {} ended before an image was loaded",
+            "{doing}: the answer of {} ended before an image was there",
             gateway.address()
         );
     }
@@ -202,7 +301,9 @@ fn ls(args: &LsArgs) -> anyhow::Result<()> {
     }
     table(&images).print(&mut out)?;
     if images.is_empty() {
-        output::remark("There are no images yet; bring one with `pinnace image load FILE`.");
+        output::remark(
+            "There are no images yet; bring one with `pinnace image pull REF` or `pinnace image load FILE`.",
+        );
     }
     Ok(())
 }
@@ -291,19 +392,21 @@ struct Progress {
     shown: String,
 }
 
+/// How the bar looks when it is known how much is to come, and when it is not.
+const FORM_OF_KNOWN: &str = "{spinner} {bar:30} {binary_bytes}/{binary_total_bytes} {msg}";
+const FORM_OF_UNKNOWN: &str = "{spinner} {binary_bytes} {msg}";
+
+fn style(form: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(form);
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
+}
+
 impl Progress {
     fn new(total: Option<u64>) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-            let form = match total {
-                Some(_) => "{spinner} {bar:30} {binary_bytes}/{binary_total_bytes} {msg}",
-                None => "{spinner} {binary_bytes} {msg}",
-            };
-            if let Ok(style) = ProgressStyle::with_template(form) {
-                bar.set_style(style.progress_chars("━╸ "));
-            }
+            bar.set_style(style(if total.is_some() { FORM_OF_KNOWN } else { FORM_OF_UNKNOWN }));
             bar.enable_steady_tick(limits::SPINNER_TICK);
-            bar.set_message("sending");
             bar
         });
         Self { bar, shown: String::new() }
@@ -316,6 +419,13 @@ impl Progress {
         }
     }
 
+    /// Says something beside the bar, if there is one.
+    fn message(&self, message: &'static str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(message);
+        }
+    }
+
     fn step(&mut self, step: &str) {
         if step == self.shown {
             return;
@@ -325,6 +435,18 @@ impl Progress {
             Some(bar) => bar.set_message(step.to_owned()),
             None => output::remark(step),
         }
+    }
+
+    /// Shows the step of a pull, and on a terminal how many bytes have come.
+    fn fetched(&mut self, news: &News<'_>) {
+        if let (Some(bar), Some(total)) = (&self.bar, news.total.filter(|total| *total > 0)) {
+            if bar.length().is_none() {
+                bar.set_style(style(FORM_OF_KNOWN));
+            }
+            bar.set_length(total);
+            bar.set_position(news.bytes);
+        }
+        self.step(news.step);
     }
 
     fn end(&self) {

@@ -39,7 +39,8 @@ impl Gateway {
     /// Updates a function; `None` if there is none to update.
     pub fn update(&self, wanted: &FunctionDeployment) -> anyhow::Result<Option<StatusCode>> {
         let doing = format!("updating function {}", wanted.service);
-        let answer = self.tell(Method::PUT, "/system/functions", wanted, &doing)?;
+        let answer =
+            self.tell(Method::PUT, "/system/functions", wanted, Patience::Request, &doing)?;
         if answer.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -49,7 +50,8 @@ impl Gateway {
     /// Creates a function.
     pub fn create(&self, wanted: &FunctionDeployment) -> anyhow::Result<StatusCode> {
         let doing = format!("creating function {}", wanted.service);
-        let answer = self.tell(Method::POST, "/system/functions", wanted, &doing)?;
+        let answer =
+            self.tell(Method::POST, "/system/functions", wanted, Patience::Request, &doing)?;
         Ok(self.expect(answer, &TAKEN, &doing)?.status())
     }
 
@@ -60,7 +62,8 @@ impl Gateway {
             function_name: name.to_owned(),
             namespace: namespace.unwrap_or_default().to_owned(),
         };
-        let answer = self.tell(Method::DELETE, "/system/functions", &request, &doing)?;
+        let answer =
+            self.tell(Method::DELETE, "/system/functions", &request, Patience::Request, &doing)?;
         if answer.status() == StatusCode::NOT_FOUND {
             return Ok(false);
         }
@@ -82,7 +85,7 @@ impl Gateway {
             namespace: namespace.unwrap_or_default().to_owned(),
         };
         let target = format!("/system/scale-function/{name}");
-        let answer = self.tell(Method::POST, &target, &request, &doing)?;
+        let answer = self.tell(Method::POST, &target, &request, Patience::Request, &doing)?;
         if answer.status() == StatusCode::NOT_FOUND {
             return Ok(false);
         }

@@ -117,12 +117,13 @@ impl Gateway {
         method: Method,
         target: &str,
         body: &impl serde::Serialize,
+        patience: Patience,
         doing: &str,
     ) -> anyhow::Result<Answer> {
         let body = serde_json::to_vec(body)?;
         let kind = Some("application/json");
         let mut body = &body[..];
-        self.send_system(method, target, kind, body.as_body(), Patience::Request, doing)
+        self.send_system(method, target, kind, body.as_body(), patience, doing)
     }
 
     /// Sends a stream to `/system` and returns the answer, which may come before the stream's end.

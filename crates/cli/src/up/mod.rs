@@ -25,6 +25,10 @@ use crate::{embed, failure::usage, output, state_dir};
 pub fn run(args: &UpArgs) -> anyhow::Result<()> {
     let mut settings = settings::resolve(args, state_dir::default().as_deref())
         .map_err(|faults| usage(faults.join("\n       ")))?;
+    if settings.registry.docker_config.is_none() {
+        let home = std::env::home_dir();
+        settings.registry.docker_config = home.map(|home| home.join(".docker/config.json"));
+    }
     start_log(args.log_format)?;
     make_private_dir(&settings.state_dir)?;
     settings.programs = embed::unpack(&settings.state_dir)

@@ -11,7 +11,10 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use pinnace_core::{duration, limits, quantity};
-use pinnace_server::Settings;
+use pinnace_server::{
+    Settings,
+    registry::{Mirror, PlainHosts, RegistrySettings},
+};
 
 /// The flags of `pinnace up` as they were typed.
 #[derive(Args, Clone, Debug)]
@@ -63,7 +66,26 @@ pub struct UpArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", help_heading = "Functions")]
     pub drain: String,
 
-    /// Largest image archive that is accepted
+    /// Ask this server before a registry, such as docker.io=https://mirror.example; may be repeated
+    #[arg(long, value_name = "REGISTRY=URL", help_heading = "Registries")]
+    pub registry_mirror: Vec<String>,
+    /// Speak to this registry without TLS, as to those of this host; may be repeated
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = "Registries")]
+    pub insecure_registry: Vec<String>,
+    /// How long a registry may send next to nothing
+    #[arg(long, value_name = "TIME", default_value = "30s", help_heading = "Registries")]
+    pub registry_idle: String,
+    /// Directory of Docker's config.json, which has the logins [default: ~/.docker]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "DOCKER_CONFIG",
+        hide_env_values = true,
+        help_heading = "Registries"
+    )]
+    pub docker_config: Option<PathBuf>,
+
+    /// Largest image that is loaded or pulled, as its archive or registry has it
     #[arg(long, value_name = "BYTES", default_value = "16Gi", help_heading = "Storage")]
     pub image_bytes_max: String,
     /// Log files of 8 MiB kept of each function
@@ -121,6 +143,7 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
     }
     let memory_bytes = bytes("--memory", &args.memory, limits::MEMORY_BYTES_MIN, &mut faults);
     let image_bytes_max = bytes("--image-bytes-max", &args.image_bytes_max, 1, &mut faults);
+    let registry = registry(args, &mut faults);
     if args.pids == 0 {
         faults.push("--pids 0 leaves no process to run; give at least 1".to_owned());
     }
@@ -149,6 +172,7 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
             slots_max: args.slots,
             zero_by_default: args.scale_zero_default,
             image_bytes_max: image_bytes_max?,
+            registry: registry?,
             log_files_max: args.log_files,
         })
     };
@@ -206,6 +230,31 @@ fn state_dir(
         .ok()
 }
 
+fn registry(args: &UpArgs, faults: &mut Vec<String>) -> Option<RegistrySettings> {
+    let idle = time("--registry-idle", &args.registry_idle, faults);
+    if idle == Some(Duration::ZERO) {
+        faults.push("--registry-idle 0 would end every pull; give a time such as 30s".to_owned());
+    }
+    let mut plain = PlainHosts::default();
+    for host in &args.insecure_registry {
+        if !plain.add(host) {
+            faults.push(format!(
+                "--insecure-registry {host:?} is no host; write it as registry.example:5000"
+            ));
+        }
+    }
+    let mut mirrors = Vec::new();
+    for text in &args.registry_mirror {
+        match Mirror::parse(text, &plain) {
+            Ok(mirror) => mirrors.push(mirror),
+            Err(error) => faults.push(format!("--registry-mirror {text:?}: {error}")),
+        }
+    }
+    let named = args.docker_config.as_ref().filter(|dir| !dir.as_os_str().is_empty());
+    let docker_config = named.map(|dir| dir.join("config.json"));
+    Some(RegistrySettings { plain, mirrors, idle: idle?, docker_config })
+}
+
 fn time(flag: &str, text: &str, faults: &mut Vec<String>) -> Option<Duration> {
     let parsed = duration::parse_seconds_or_go(text);
     if parsed.is_none() {
@@ -261,6 +310,7 @@ mod tests {
         assert_eq!(settings.memory_bytes, limits::MEMORY_BYTES_DEFAULT);
         assert_eq!(settings.pids, limits::PIDS_DEFAULT);
         assert_eq!(settings.image_bytes_max, limits::IMAGE_BYTES_MAX);
+        assert_eq!(settings.registry.idle, limits::REGISTRY_IDLE_DEFAULT);
         assert_eq!(settings.log_files_max, limits::LOG_FILES_PER_FUNCTION_MAX);
     }
 
@@ -308,6 +358,22 @@ mod tests {
         assert_eq!(resolved(&["--timeout", "90"]).unwrap().call_deadline.as_secs(), 90);
         assert!(refused(&["--timeout", "0"]).contains("every call"));
         assert!(refused(&["--drain", "soon"]).contains("--drain"));
+    }
+
+    #[test]
+    fn registries() {
+        let mirror = "docker.io=https://mirror.example";
+        let words = ["--registry-mirror", mirror, "--insecure-registry", "lan.example:5000"];
+        let found = resolved(&words).unwrap().registry;
+        assert_eq!(found.mirrors.len(), 1);
+        assert!(found.plain.allow("lan.example:5000") && !found.plain.allow("ghcr.io"));
+        let open = "docker.io=http://lan.example:5000";
+        assert!(refused(&["--registry-mirror", open]).contains("--insecure-registry"));
+        assert!(resolved(&["--registry-mirror", open, words[2], words[3]]).is_ok());
+        assert!(refused(&["--registry-mirror", "mirror.example"]).contains("docker.io=https"));
+        assert!(refused(&["--insecure-registry", "a b"]).contains("no host"));
+        assert!(refused(&["--insecure-registry", "https://a.example"]).contains("no host"));
+        assert!(refused(&["--registry-idle", "0"]).contains("every pull"));
     }
 
     #[test]

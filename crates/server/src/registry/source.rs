@@ -36,9 +36,19 @@ pub(super) struct Source {
 
 /// Hosts that may be spoken to without TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PlainHosts(pub Vec<String>);
+pub struct PlainHosts(Vec<String>);
 
 impl PlainHosts {
+    /// Adds a host, with the port that is meant if it is not any; answers whether it is one.
+    pub fn add(&mut self, host: &str) -> bool {
+        let parsed = host.parse::<http::uri::Authority>();
+        let is_host = parsed.is_ok_and(|parsed| !parsed.as_str().contains('@'));
+        if is_host {
+            self.0.push(host.to_owned());
+        }
+        is_host
+    }
+
     /// Whether this host, with or without a port, is this machine or was named so.
     #[must_use]
     pub fn allow(&self, authority: &str) -> bool {
@@ -65,8 +75,8 @@ impl Mirror {
     /// Reads `REGISTRY=URL`.
     ///
     /// # Errors
-    /// A sentence about what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// A sentence about what is wrong with it; without TLS only where `plain` allows it.
+    pub fn parse(text: &str, plain: &PlainHosts) -> Result<Self, String> {
         let form = "write it as docker.io=https://mirror.example";
         let (registry, url) = text.split_once('=').ok_or(form)?;
         let registry = Reference::parse(&format!("{registry}/x"))
@@ -80,6 +90,7 @@ impl Mirror {
         if !is_web || url.query().is_some() || authority.contains('@') {
             return Err(format!("{url} is no plain http or https URL; {form}"));
         }
+        plain.check(&url, "the mirror").map_err(|error| error.to_string())?;
         Ok(Self { registry, url })
     }
 }
@@ -132,7 +143,9 @@ mod tests {
 
     #[test]
     fn only_this_machine_and_named_hosts_go_without_tls() {
-        let plain = PlainHosts(vec!["lan.example:5000".into(), "10.0.0.7".into()]);
+        let mut plain = PlainHosts::default();
+        assert!(plain.add("lan.example:5000") && plain.add("10.0.0.7"));
+        assert!(!plain.add("a b") && !plain.add("me@lan.example") && !plain.add("https://a"));
         for allowed in [
             "localhost",
             "localhost:5000",
@@ -172,7 +185,7 @@ mod tests {
             "index.docker.io=http://127.0.0.1:5000",
         ]
         .iter()
-        .map(|text| Mirror::parse(text).unwrap())
+        .map(|text| Mirror::parse(text, &PlainHosts::default()).unwrap())
         .collect();
         let found = sources("docker.io", &mirrors);
         let shown: Vec<_> = found
@@ -197,12 +210,13 @@ mod tests {
             "docker.io",
             "docker.io=mirror.example",
             "docker.io=ftp://mirror.example",
+            "docker.io=http://mirror.example",
             "docker.io=https://user:secret@mirror.example",
             "docker.io=https://mirror.example/?x",
             "team=https://mirror.example",
             "docker.io/team=https://mirror.example",
         ] {
-            assert!(Mirror::parse(bad).is_err(), "{bad}");
+            assert!(Mirror::parse(bad, &PlainHosts::default()).is_err(), "{bad}");
         }
     }
 }

@@ -65,6 +65,9 @@ pub struct DeployArgs {
     /// Annotation
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair, help_heading = "Function")]
     annotation: Vec<(String, String)>,
+    /// When to pull the image: at each deploy, if the server does not have it [default], or not at all
+    #[arg(long, value_name = "WHEN", value_parser = ["always", "missing", "never"], help_heading = "Function")]
+    pull: Option<String>,
     /// Secret to mount
     #[arg(long, value_name = "NAME", help_heading = "Function")]
     secret: Vec<String>,
@@ -100,7 +103,7 @@ pub struct DeployArgs {
     /// Do not wait until the function is ready
     #[arg(long, help_heading = "Rollout")]
     no_wait: bool,
-    /// How long to wait until it is ready
+    /// How long to wait for it to be ready, or for the next news of it
     #[arg(long, value_name = "TIME", default_value = "120s", help_heading = "Rollout")]
     timeout: String,
 
@@ -271,7 +274,8 @@ fn await_ready(
     }
 }
 
-/// Watches a function until its latest deploy is ready or failed.
+/// Watches a function until its latest deploy is ready or failed. As long as there is news of it, it is waited
+/// for: a large image may take its time.
 ///
 /// # Errors
 /// It is neither in time, it is gone, or the gateway cannot be asked.
@@ -281,7 +285,7 @@ pub fn settle(
     namespace: Option<&str>,
     patience: Duration,
 ) -> anyhow::Result<Rollout> {
-    let until = Instant::now() + patience;
+    let mut until = Instant::now() + patience;
     let mut progress = Progress::new(name);
     loop {
         let Some(status) = gateway.function(name, namespace, false)? else {
@@ -291,7 +295,11 @@ pub fn settle(
         match rollout.phase {
             RolloutPhase::Ready => return Ok(Rollout::Ready(rollout)),
             RolloutPhase::Failed => return Ok(Rollout::Failed(rollout.message)),
-            RolloutPhase::Progressing => progress.show(&rollout.message),
+            RolloutPhase::Progressing => {
+                if progress.show(&rollout.message) {
+                    until = Instant::now() + patience;
+                }
+            }
         }
         if Instant::now() >= until {
             anyhow::bail!(
@@ -309,7 +317,14 @@ pub fn settle(
 struct Progress {
     name: String,
     shown: String,
+    /// The last line said where there is no spinner.
+    said: String,
     spinner: Option<ProgressBar>,
+}
+
+/// A text without its numbers.
+fn digitless(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|c| !c.is_ascii_digit())
 }
 
 impl Progress {
@@ -319,19 +334,26 @@ impl Progress {
             spinner.enable_steady_tick(limits::SPINNER_TICK);
             spinner
         });
-        Self { name: name.to_owned(), shown: String::new(), spinner }
+        Self { name: name.to_owned(), shown: String::new(), said: String::new(), spinner }
     }
 
-    fn show(&mut self, message: &str) {
+    /// Shows a message; answers whether it is a new one.
+    fn show(&mut self, message: &str) -> bool {
         if message == self.shown {
-            return;
+            return false;
         }
         self.shown = message.to_owned();
         let line = format!("{}: {}", self.name, printable(message));
         match &self.spinner {
             Some(spinner) => spinner.set_message(line),
-            None => output::remark(&line),
+            // Nobody wants to read each megabyte of a log.
+            None if digitless(&line).ne(digitless(&self.said)) => {
+                output::remark(&line);
+                self.said = line;
+            }
+            None => {}
         }
+        true
     }
 }
 

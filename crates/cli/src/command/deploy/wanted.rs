@@ -1,6 +1,9 @@
 //! What is to be deployed: flags alone, or a stack file with flags over it.
 
-use pinnace_core::wire::{FunctionDeployment, Map, Resources};
+use pinnace_core::{
+    spec::ANNOTATION_PULL,
+    wire::{FunctionDeployment, Map, Resources},
+};
 
 use super::DeployArgs;
 use crate::{
@@ -78,6 +81,8 @@ fn overlaid(mut function: FunctionDeployment, args: &DeployArgs) -> FunctionDepl
     merge(&mut function.env_vars, &args.env);
     merge(&mut function.labels, &args.label);
     merge(&mut function.annotations, &args.annotation);
+    let pull = args.pull.as_ref().map(|policy| (ANNOTATION_PULL.to_owned(), policy.clone()));
+    merge(&mut function.annotations, pull.as_slice());
     prepend(&mut function.secrets, &args.secret);
     prepend(&mut function.constraints, &args.constraint);
     limit(&mut function.limits, args.memory_limit.as_ref(), args.cpu_limit.as_ref());
