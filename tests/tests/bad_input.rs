@@ -62,7 +62,9 @@ fn deployments_are_checked_as_a_whole() {
     assert!(refused(big.as_bytes(), 413).contains("1"), "the limit is named");
     let wide = json!({ "service": "a", "image": "host", "envVars": { "A": "x".repeat(70_000) } });
     assert!(refused(wide.to_string().as_bytes(), 400).contains("65536"));
-    let missing = json!({ "service": "a", "image": "no/such:image" }).to_string();
+    let never = json!({ "dev.pinnace.pull": "never" });
+    let missing = json!({ "service": "a", "image": "no/such:image", "annotations": never });
+    let missing = missing.to_string();
     assert!(refused(missing.as_bytes(), 400).contains("no/such:image"));
     assert!(gateway.api("GET", "/system/functions", b"").expect(200).json() == json!([]));
 }
@@ -229,9 +231,9 @@ fn what_was_there_is_there_after_all_that() {
     gateway.deploy_hello("a");
     let before: Value = gateway.status("a").unwrap();
     gateway.api("POST", "/system/functions", br#"{"service":"a","image":"host"}"#);
-    let _ = gateway
-        .api("PUT", "/system/functions", br#"{"service":"a","image":"no/such:1"}"#)
-        .expect(400);
+    let never = json!({ "dev.pinnace.pull": "never" });
+    let other = json!({ "service": "a", "image": "no/such:1", "annotations": never });
+    gateway.api("PUT", "/system/functions", other.to_string().as_bytes()).expect(400);
     let after = gateway.status("a").unwrap();
     assert_eq!(before["image"], after["image"]);
     assert_eq!(before["createdAt"], after["createdAt"]);

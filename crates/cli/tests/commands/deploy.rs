@@ -46,6 +46,25 @@ fn puts_then_posts_then_waits_until_ready() {
 }
 
 #[test]
+fn the_pull_policy_is_an_annotation_and_news_are_waited_for() {
+    let server = rolling(&[
+        ("progressing", "pulling a:1: 1 of 5 layers, 10 of 120 MB"),
+        ("progressing", "pulling a:1: 1 of 5 layers, 20 of 120 MB"),
+        ("progressing", "pulling a:1: 2 of 5 layers, 30 of 120 MB"),
+        ("progressing", "unpacking"),
+        ("ready", ""),
+    ]);
+    let words = [&DEPLOY[..], &["--pull", "always", "--timeout", "250ms"]].concat();
+    let ran = Bench::new(&server.url).run(&words).ok();
+    let sent: Value = serde_json::from_slice(&server.seen()[0].body).unwrap();
+    assert_eq!(sent["annotations"]["dev.pinnace.pull"], "always");
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    let first = "hello: pulling a:1: 1 of 5 layers, 10 of 120 MB";
+    assert_eq!(lines, [first, "hello: unpacking", "hello is ready."], "not every megabyte is said");
+    Bench::new(&server.url).run(&[&DEPLOY[..], &["--pull", "often"]].concat()).failed(2, "never");
+}
+
+#[test]
 fn a_failed_rollout_is_a_failure_with_its_reason() {
     let server = rolling(&[("progressing", "starting"), ("failed", "exec: /bin/nope: not found")]);
     let ran = Bench::new(&server.url).run(&DEPLOY);

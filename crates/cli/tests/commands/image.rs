@@ -130,7 +130,48 @@ fn a_load_that_fails_on_the_way() {
     bench.run(&["image", "load", "a.tar"]).failed(1, "loading a.tar: layer 1 is no tar");
     let server = Server::start(|_| Reply::new(200, ""));
     let ran = Bench::new(&server.url).file("a.tar", "x").run(&["image", "load", "a.tar"]);
-    ran.failed(1, "ended before an image was loaded");
+    ran.failed(1, "ended before an image was there");
+}
+
+#[test]
+fn a_pull_is_asked_for_and_followed() {
+    let events = r#"{"event":"progress","bytes":0,"total":0,"step":"asking the registry"}
+{"event":"progress","bytes":10,"total":40,"step":"1 of 2 layers"}
+{"event":"progress","bytes":20,"total":40,"step":"1 of 2 layers"}
+{"event":"loaded","image":{"reference":"a.example/b:1","digest":"sha256:00","sizeBytes":2048,"layers":2,"loadedAt":"2026-01-02T03:04:05Z"}}
+"#;
+    let server = Server::start(move |_| {
+        Reply::new(200, events).header("Content-Type", "application/x-ndjson")
+    });
+    let bench = Bench::new(&server.url);
+    let ran = bench.run(&["image", "pull", "a.example/b:1"]).ok();
+    assert_eq!(ran.out(), "Pulled a.example/b:1 (2 layers, 2.0 KiB).\n");
+    assert_eq!(ran.stderr, "asking the registry\n1 of 2 layers\n");
+    let seen = &server.seen()[0];
+    assert_eq!(seen.line(), "POST /system/images/pull");
+    assert!(seen.header("accept").unwrap().contains("application/x-ndjson"));
+    let body: Value = serde_json::from_slice(&seen.body).unwrap();
+    assert_eq!(body, json!({ "reference": "a.example/b:1" }));
+    bench.run(&["image", "pull", "a b"]).failed(2, "no image reference");
+    let failing = r#"{"event":"failed","error":"cannot pull a:1: a.example answered 403"}"#;
+    let server = Server::start(move |_| Reply::new(200, failing));
+    let ran = Bench::new(&server.url).run(&["image", "pull", "a:1"]);
+    ran.failed(1, "pulling a:1: cannot pull a:1: a.example answered 403");
+}
+
+#[test]
+fn pruning_is_not_done_by_accident() {
+    let answer = r#"{"references":["a:1","b:1"],"images":2,"layers":3,"bytes":5242880}"#;
+    let server = Server::start(move |_| Reply::new(200, answer));
+    let bench = Bench::new(&server.url);
+    bench.run(&["image", "prune"]).failed(2, "--yes");
+    assert!(server.lines().is_empty());
+    let ran = bench.run(&["image", "prune", "--yes"]).ok();
+    assert_eq!(ran.out(), "Removed a:1.\nRemoved b:1.\n5.0 MiB are free again.\n");
+    assert_eq!(server.lines(), ["POST /system/images/prune"]);
+    let ran = bench.run(&["image", "prune", "-y", "--json"]).ok();
+    let json: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(json["layers"], 3);
 }
 
 #[test]

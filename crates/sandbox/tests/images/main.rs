@@ -8,6 +8,7 @@ mod collecting;
 mod forms;
 mod interrupted;
 mod ordinary_user;
+mod pulling;
 mod random;
 mod squashed;
 mod unpacking;

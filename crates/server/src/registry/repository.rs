@@ -234,15 +234,16 @@ fn is_same_server(one: &Uri, other: &Uri) -> bool {
 fn led_to(from: &Uri, location: &str) -> Option<Uri> {
     let location = location.split('#').next().unwrap_or(location);
     let scheme = from.scheme_str()?;
-    if location.starts_with("//") {
-        return format!("{scheme}:{location}").parse().ok();
-    }
-    if location.starts_with('/') {
-        return format!("{scheme}://{}{location}", from.authority()?).parse().ok();
-    }
-    let target: Uri = location.parse().ok()?;
-    let is_plain = target.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-    is_plain.then_some(target)
+    let target = if location.starts_with("//") {
+        format!("{scheme}:{location}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{}{location}", from.authority()?)
+    } else {
+        location.to_owned()
+    };
+    let target: Uri = target.parse().ok()?;
+    let names_nobody = |authority: &http::uri::Authority| !authority.as_str().contains('@');
+    (target.scheme().is_some() && target.authority().is_some_and(names_nobody)).then_some(target)
 }
 
 /// How long a server asks to be left alone, in seconds or as a date.
@@ -268,6 +269,7 @@ mod tests {
             ("http://b.example/z?q=1#part", Some("http://b.example/z?q=1")),
             ("relative", None),
             ("https://user:secret@b.example/", None),
+            ("//user:secret@b.example/", None),
             ("", None),
         ] {
             let found = led_to(&from, location).map(|target| target.to_string());
