@@ -74,7 +74,8 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    fn pass(&self) {
+    /// Waits until it is open.
+    pub fn pass(&self) {
         let closed = lock(&self.0.0);
         drop(self.0.1.wait_while(closed, |is_open| !*is_open));
     }

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use pinnace_tests::{
     FaultyRegistry, Function, Gateway,
-    faulty::{Asked, Reply},
+    faulty::{Asked, Gate, Reply},
     gateway::free_address,
     hello,
     images::{Image, Layer, Packing, Parts, digest},
@@ -217,6 +217,28 @@ fn who_is_not_there_is_named() {
     assert!(gateway.try_pull("host").expect(400).text().contains("host"));
     gateway.api("POST", "/system/images/pull", b"{}").expect(400);
     assert_eq!(stored(&gateway), before);
+}
+
+#[test]
+fn all_replicas_that_wait_share_one_refusal() {
+    let registry = FaultyRegistry::start(image());
+    let gateway = Gateway::start();
+    let gate = Gate::default();
+    let way = gate.clone();
+    registry.answer(move |_| {
+        way.pass();
+        status(403)
+    });
+    let function = Function::new("app", &format!("{}/team/app:1", registry.host()));
+    gateway.try_deploy(&function.label("com.openfaas.scale.min", "4")).expect(202);
+    gateway.until("app", "it asks", |status| status.to_string().contains("asking the registry"));
+    gate.open();
+    gateway.until("app", "all have failed", |status| {
+        status["conditions"].to_string().contains("failures in a row: 4")
+    });
+    assert_eq!(registry.asked().len(), 1);
+    registry.behave();
+    gateway.until("app", "it is tried again", |status| status["availableReplicas"] == 4);
 }
 
 #[test]

@@ -197,7 +197,7 @@ mod tests {
         value
     }
 
-    fn index(manifests: Vec<Value>) -> Value {
+    fn index(manifests: &[Value]) -> Value {
         json!({ "schemaVersion": 2, "manifests": manifests })
     }
 
@@ -205,7 +205,7 @@ mod tests {
     fn an_index_leads_to_what_fits_this_machine() {
         let here = machine();
         let of = |byte, platform| descriptor(byte, MANIFEST, platform);
-        let chosen = |manifests| match read(&index(manifests)).unwrap() {
+        let chosen = |manifests: &[Value]| match read(&index(manifests)).unwrap() {
             RemoteDocument::Index(blob) => blob.digest[7..9].to_owned(),
             RemoteDocument::Image(_) => panic!("no image"),
         };
@@ -213,13 +213,13 @@ mod tests {
         let variant = of("bb", Some(("linux", here, "v99")));
         let plain = of("cc", Some(("linux", here, "")));
         let unnamed = of("dd", None);
-        let all = vec![other.clone(), unnamed.clone(), variant.clone(), plain];
-        assert_eq!(chosen(all), "cc");
-        assert_eq!(chosen(vec![unnamed.clone(), variant, other.clone()]), "bb");
-        assert_eq!(chosen(vec![other.clone(), unnamed]), "dd");
+        let all = [other.clone(), unnamed.clone(), variant.clone(), plain];
+        assert_eq!(chosen(&all), "cc");
+        assert_eq!(chosen(&[unnamed.clone(), variant, other.clone()]), "bb");
+        assert_eq!(chosen(&[other.clone(), unnamed]), "dd");
         let unknown = of("ee", Some(("unknown", "unknown", "")));
         let windows = of("ff", Some(("windows", here, "")));
-        let said = read(&index(vec![other, unknown, windows])).unwrap_err().to_string();
+        let said = read(&index(&[other, unknown, windows])).unwrap_err().to_string();
         assert!(said.contains("linux/s390x, windows/"), "{said}");
         assert!(!said.contains("unknown"), "{said}");
     }

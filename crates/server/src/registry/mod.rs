@@ -171,7 +171,7 @@ impl Puller {
 
 impl Pulls {
     async fn run(self: Arc<Self>, reference: Reference, name: String, teller: Teller) {
-        let pulled = self.from_any(&reference, &name, &teller).await;
+        let pulled = self.pull_from_any(&reference, &name, &teller).await;
         let pulled = pulled.map_err(|error| error.of(&name));
         match &pulled {
             Ok(image) => tracing::info!(image = %name, digest = %image.digest, "pulled"),
@@ -180,7 +180,7 @@ impl Pulls {
         teller.0.send_replace(State::Done(pulled));
     }
 
-    async fn from_any(
+    async fn pull_from_any(
         &self,
         reference: &Reference,
         name: &str,
@@ -192,7 +192,7 @@ impl Pulls {
         let client = self.client.get_or_try_init(|| blocking(move || Client::new(idle))).await?;
         let mut failed = None;
         for source in sources(reference.registry(), &self.settings.mirrors) {
-            match self.from(client, source, reference, name, teller).await {
+            match self.pull_from(client, source, reference, name, teller).await {
                 Err(error) if error.is_of_this_source() => {
                     tracing::info!(image = %name, %error, "a source did not give it");
                     failed = Some(error);
@@ -203,7 +203,7 @@ impl Pulls {
         Err(failed.unwrap_or_else(|| PullError::registry("nobody was asked")))
     }
 
-    async fn from(
+    async fn pull_from(
         &self,
         client: &Client,
         source: Source,

@@ -41,8 +41,8 @@ pub struct Preparer {
     ready: Mutex<HashMap<FunctionRef, (u64, Preparation)>>,
 }
 
-/// What is prepared of a deploy, once it is.
-type Preparation = Arc<OnceCell<Arc<Prepared>>>;
+/// One attempt to prepare a deploy, whose outcome all share that wait for it.
+type Preparation = Arc<OnceCell<Result<Arc<Prepared>, Refusal>>>;
 
 /// Everything of a sandbox that does not differ between the replicas of one deploy.
 pub struct Prepared {
@@ -88,14 +88,12 @@ impl Preparer {
     pub fn ready(&self, deployed: &Deployed) -> Option<Result<Arc<Prepared>, Refusal>> {
         let preparation = self.preparation(deployed);
         if let Some(prepared) = preparation.get() {
-            return Some(Ok(prepared.clone()));
+            return Some(prepared.clone());
         }
         let made =
             deployed.spec.is_host().then(|| self.make(&deployed.spec, None).map(Arc::new))?;
-        if let Ok(prepared) = &made {
-            // Set already: by another start, to the same.
-            drop(preparation.set(prepared.clone()));
-        }
+        // Set already: by another start, to the same.
+        drop(preparation.set(made.clone()));
         Some(made)
     }
 
@@ -109,11 +107,11 @@ impl Preparer {
         reports: &Reports,
     ) -> Result<Arc<Prepared>, Refusal> {
         let preparation = self.preparation(deployed);
-        let prepared = preparation.get_or_try_init(async || {
+        let prepared = preparation.get_or_init(async || {
             let image = self.image(deployed, reports).await?;
             self.make(&deployed.spec, Some(image)).map(Arc::new)
         });
-        prepared.await.cloned()
+        prepared.await.clone()
     }
 
     /// Keeps the layers of an image that a replica of an earlier server runs on.
@@ -228,11 +226,17 @@ impl Preparer {
         })
     }
 
-    /// The preparation of this deploy; that of another deploy of the function is dropped.
+    /// The preparation of this deploy, a new one if it failed before; that of another deploy of the function
+    /// is dropped.
     fn preparation(&self, deployed: &Deployed) -> Preparation {
         let mut preparations = self.preparations();
+        let failed = |preparation: &Preparation| preparation.get().is_some_and(Result::is_err);
         match preparations.get(&deployed.spec.id) {
-            Some((revision, preparation)) if *revision == deployed.revision => preparation.clone(),
+            Some((revision, preparation))
+                if *revision == deployed.revision && !failed(preparation) =>
+            {
+                preparation.clone()
+            }
             _ => {
                 let preparation = Preparation::default();
                 let latest = (deployed.revision, preparation.clone());
