@@ -11,6 +11,7 @@ pub mod exit;
 pub mod image;
 pub mod limits;
 pub mod name;
+pub mod network;
 pub mod quantity;
 pub mod retry;
 pub mod slots;
@@ -20,4 +21,5 @@ pub mod wire;
 
 pub use exit::Exit;
 pub use name::{FunctionRef, NameError};
+pub use network::Network;
 pub use spec::FunctionSpec;
