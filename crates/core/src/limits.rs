@@ -362,3 +362,13 @@ pub const CREDENTIAL_HELPER_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// Bytes of a credential helper's output. Reached: the pull fails.
 pub const CREDENTIAL_HELPER_BYTES_MAX: u64 = 64 << 10;
+
+/// Slots with a network at once. Reached: a start fails.
+pub const NETWORK_SLOTS_MAX: u32 = 65_000;
+
+/// Connections to the outside that one replica may have open at once, as the kernel counts them. Reached:
+/// further ones are refused at once ("no route to host").
+pub const OUTSIDE_CONNECTIONS_PER_REPLICA_MAX: u32 = 4096;
+
+/// Nameservers of the host that functions may ask (resolv.conf(5) reads three).
+pub const RESOLVERS_MAX: usize = 3;

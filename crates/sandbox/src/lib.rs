@@ -22,6 +22,7 @@ pub mod host_root;
 mod ids;
 pub mod images;
 pub mod init;
+pub mod network;
 mod patience;
 pub mod protocol;
 mod rootfs;
