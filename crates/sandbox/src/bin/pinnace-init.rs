@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use pinnace_sandbox::{init, network};
 
 fn main() {
-    if std::env::args_os().next().is_some_and(|name| name.as_bytes() == network::HOLDER.to_bytes()) {
+    if std::env::args_os().next().is_some_and(|name| name.as_bytes() == network::HOLDER.to_bytes())
+    {
         network::park()
     }
     init::main()

@@ -42,11 +42,12 @@ const HARDWARE: [u8; 6] = [0x02, b'p', b'n', b'c', 0, 1];
 
 const CREATE_NEW: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 
-/// Makes a pair of devices, up: one end in the socket's own namespace, one in another.
+/// Makes a pair of devices: one end in the socket's own namespace, up, and one in another, which can be taken
+/// up only there, once both are joined.
 pub(super) fn pair(near: End<'_>, far: End<'_>, namespace: BorrowedFd<'_>) -> Request<Message> {
-    let mut peer = end(far);
+    let mut peer = end(far, LinkFlags::Noarp);
     peer.attributes.push(LinkAttribute::NetNsFd(namespace.as_raw_fd()));
-    let mut link = end(near);
+    let mut link = end(near, LinkFlags::Noarp | LinkFlags::Up);
     link.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
@@ -54,12 +55,17 @@ pub(super) fn pair(near: End<'_>, far: End<'_>, namespace: BorrowedFd<'_>) -> Re
     Request { flags: CREATE_NEW, message: Message::NewLink(link) }
 }
 
-fn end(end: End<'_>) -> LinkMessage {
-    let flags = LinkFlags::Up | LinkFlags::Noarp;
+fn end(end: End<'_>, flags: LinkFlags) -> LinkMessage {
     let mut link = LinkMessage::default();
-    link.header = LinkHeader { index: end.device, flags, change_mask: flags, ..LinkHeader::default() };
-    link.attributes =
-        vec![LinkAttribute::IfName(end.name.to_owned()), LinkAttribute::Address(HARDWARE.to_vec())];
+    link.header =
+        LinkHeader { index: end.device, flags, change_mask: flags, ..LinkHeader::default() };
+    link.attributes = vec![
+        LinkAttribute::IfName(end.name.to_owned()),
+        LinkAttribute::Address(HARDWARE.to_vec()),
+        // By default there is a queue per processor, each with files in /sys to be made.
+        LinkAttribute::NumTxQueues(1),
+        LinkAttribute::NumRxQueues(1),
+    ];
     link
 }
 

@@ -10,8 +10,8 @@ use netlink_packet_core::{
 use rustix::{
     io::Errno,
     net::{
-        AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send,
-        socket_with,
+        AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv,
+        send, socket_with,
     },
 };
 
@@ -56,7 +56,8 @@ impl Socket {
     }
 
     fn open(protocol: Option<Protocol>) -> io::Result<Self> {
-        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+        let fd =
+            socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         Ok(Self { fd, sequence: 0, buffer: vec![0; PACKET_BYTES_MAX] })
     }
 
@@ -130,13 +131,17 @@ impl Socket {
                 match payload {
                     _ if sequence != asked => {}
                     NetlinkPayload::Done(_) => return Ok(()),
-                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        return Err(error.to_io());
+                    }
                     NetlinkPayload::InnerMessage(message) => each(message),
                     _ => {}
                 }
             }
             if count > DUMPED_MAX {
-                return Err(io::Error::other(format!("more than {DUMPED_MAX} links, routes or rules")));
+                return Err(io::Error::other(format!(
+                    "more than {DUMPED_MAX} links, routes or rules"
+                )));
             }
         }
     }
@@ -173,7 +178,9 @@ impl Socket {
             }
         };
         let mut rest = self.buffer.get(..received).ok_or_else(|| {
-            io::Error::other(format!("the kernel sent {received} bytes where {PACKET_BYTES_MAX} fit"))
+            io::Error::other(format!(
+                "the kernel sent {received} bytes where {PACKET_BYTES_MAX} fit"
+            ))
         })?;
         let mut messages = Vec::new();
         while !rest.is_empty() {

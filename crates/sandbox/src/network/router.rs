@@ -204,12 +204,16 @@ impl Router {
             self.let_leave(place, false)?;
         }
         let set_up = inside.ask(vec![
+            links::up(SLOT_DEVICE_NUMBER),
             links::address(SLOT_DEVICE_NUMBER, address, 32),
             links::default_route(SLOT_DEVICE_NUMBER, GATEWAY),
         ]);
         if let Err(error) = set_up {
             self.detach(place)?;
-            return Err(Err::<(), _>(error).doing(|| format!("give a slot {address}")).unwrap_err().into());
+            return Err(Err::<(), _>(error)
+                .doing(|| format!("give a slot {address}"))
+                .unwrap_err()
+                .into());
         }
         Ok(Attachment { place, address })
     }

@@ -87,7 +87,9 @@ impl Uplink {
         let mut host = Socket::route()?;
         let taken = links::destinations(&mut host)?;
         let pair = UplinkAddresses::choose(name, &taken).ok_or_else(|| {
-            io::Error::other("routes of this host take all of 198.18.0.0/16, where the uplink has its addresses")
+            io::Error::other(
+                "routes of this host take all of 198.18.0.0/16, where the uplink has its addresses",
+            )
         })?;
         let device = plan::uplink_device(name);
         let near = End { name: &device, device: 0 };
@@ -100,6 +102,7 @@ impl Uplink {
         router
             .links()
             .ask(vec![
+                links::up(ROUTER_DEVICE),
                 links::address(ROUTER_DEVICE, pair.router, UPLINK_BITS),
                 links::default_route(ROUTER_DEVICE, pair.host),
             ])
@@ -189,7 +192,9 @@ impl Obstacle {
     pub fn sentence(&self, device: &str) -> String {
         let Self::Drops { table, chain, docker } = self;
         let mend = if *docker {
-            let rule = |direction: &str| format!("iptables -I {DOCKER_CHAIN} {direction} {device} -j ACCEPT");
+            let rule = |direction: &str| {
+                format!("iptables -I {DOCKER_CHAIN} {direction} {device} -j ACCEPT")
+            };
             format!("{} && {}", rule("-i"), rule("-o"))
         } else {
             format!("accept what comes from and goes to device {device} in that chain")
@@ -245,8 +250,7 @@ fn hand_on(rules: &mut Socket, own: &str, tables: &[String]) -> io::Result<()> {
 fn rules<'t>(table: &'t str, device: &str, pair: UplinkAddresses) -> Transaction<'t> {
     let mut rules = Transaction::on(table);
     rules.table();
-    let filter =
-        |point, priority| Hook { kind: "filter", point, priority, drops: false };
+    let filter = |point, priority| Hook { kind: "filter", point, priority, drops: false };
     // Seen before an address of this machine could be translated into one that is not (a published port).
     rules.chain("prerouting", filter(Point::Prerouting, BEFORE_TRANSLATION));
     rules.rule("prerouting", Rule::new().from_device(device).not_from(pair.router).drop());

@@ -52,8 +52,8 @@ const KEY_IPV4: u32 = 7;
 const KEY_BYTES: u32 = 4;
 
 const SET_IS_INTERVAL: u32 = 0x4;
-const SET_IS_DYNAMIC: u32 = 0x10;
-const SET_EVALUATES: u32 = 0x20;
+/// Rules may add to it.
+const SET_IS_DYNAMIC: u32 = 0x20;
 const INTERVAL_END: u32 = 0x1;
 
 /// What becomes of a packet that no rule of a chain decides on.
@@ -217,8 +217,13 @@ impl<'t> Transaction<'t> {
     pub(super) fn chain(&mut self, name: &str, hook: Hook) {
         let at = [number(1, hook.point as u32), number(2, hook.priority.cast_unsigned())];
         let policy = if hook.drops { POLICY_DROP } else { POLICY_ACCEPT };
-        let attributes =
-            vec![text(1, self.table), text(3, name), nest(4, &at), number(5, policy), text(7, hook.kind)];
+        let attributes = vec![
+            text(1, self.table),
+            text(3, name),
+            nest(4, &at),
+            number(5, policy),
+            text(7, hook.kind),
+        ];
         self.add(libc::NLM_F_CREATE, NEW_CHAIN, attributes);
     }
 
@@ -239,7 +244,7 @@ impl<'t> Transaction<'t> {
         let flags = match kind {
             SetKind::Addresses => 0,
             SetKind::Ranges => SET_IS_INTERVAL,
-            SetKind::Counted(_) => SET_IS_DYNAMIC | SET_EVALUATES,
+            SetKind::Counted(_) => SET_IS_DYNAMIC,
         };
         let mut attributes = vec![
             text(1, self.table),

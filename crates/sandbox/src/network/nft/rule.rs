@@ -132,8 +132,10 @@ impl Rule {
 
     /// Only packets whose source has more than so many connections; they are counted in a set.
     pub(in crate::network) fn over(self, connections: u32, set: &str) -> Self {
-        let counter = [text(1, "connlimit"), nest(2, &[number(1, connections), number(2, COUNT_IS_OVER)])];
-        let per_source = [text(1, set), number(3, ADD_TO_SET), number(4, REGISTER), nest(7, &counter)];
+        let counter =
+            [text(1, "connlimit"), nest(2, &[number(1, connections), number(2, COUNT_IS_OVER)])];
+        let per_source =
+            [text(1, set), number(3, ADD_TO_SET), number(4, REGISTER), nest(7, &counter)];
         self.load(NETWORK_HEADER, SOURCE_AT, 4).step("dynset", &per_source)
     }
 
