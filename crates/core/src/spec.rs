@@ -9,6 +9,7 @@ use crate::{
     image::{HOST, Reference, is_reference},
     limits,
     name::FunctionRef,
+    network::Network,
     quantity,
     wire::{FunctionDeployment, Map, Resources},
 };
@@ -34,6 +35,9 @@ pub const ANNOTATION_LISTEN: &str = "dev.pinnace.listen";
 /// `never`.
 pub const ANNOTATION_PULL: &str = "dev.pinnace.pull";
 
+/// Annotation of ours: what the function reaches beside the platform: `none`, `nat` or `host`.
+pub const ANNOTATION_NETWORK: &str = "dev.pinnace.network";
+
 /// Most replicas of a function that names no maximum (contract section 9).
 const SCALE_MAX_DEFAULT: u32 = 20;
 
@@ -58,6 +62,8 @@ pub struct FunctionSpec {
     pub deadline: Option<Duration>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// Its choice of network; `None` if it makes none.
+    pub network: Option<Network>,
 }
 
 /// When a function's image is pulled from its registry.
@@ -127,6 +133,7 @@ impl FunctionSpec {
         check_listen(deployment.annotations.as_ref(), &mut faults);
         let concurrency = check_concurrency(deployment.annotations.as_ref(), &mut faults);
         let pull = check_pull(&deployment, &mut faults);
+        let network = check_network(deployment.annotations.as_ref(), &mut faults);
         let env = |name: &str| deployment.env_vars.as_ref().and_then(|env| env.get(name));
         let seconds = |name: &str| env(name).and_then(|text| duration::parse_seconds_or_go(text));
         let deadline = seconds("exec_timeout").filter(|d| !d.is_zero());
@@ -143,6 +150,7 @@ impl FunctionSpec {
                 pull,
                 deadline,
                 grace,
+                network,
             }),
             _ => Err(Faults(faults)),
         }
@@ -332,6 +340,11 @@ fn check_pull(deployment: &FunctionDeployment, faults: &mut Vec<String>) -> Pull
     policy
 }
 
+fn check_network(annotations: Option<&Map>, faults: &mut Vec<String>) -> Option<Network> {
+    let parsed = annotations?.get(ANNOTATION_NETWORK)?.parse();
+    parsed.map_err(|error| faults.push(format!("annotations: {ANNOTATION_NETWORK} {error}"))).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,9 +387,17 @@ mod tests {
     fn every_fault_is_reported_at_once() {
         let said = faults(
             r#"{"service":"A","image":"","limits":{"memory":"lots","cpu":"x"},
+                "annotations":{"dev.pinnace.network":"bridge"},
                 "labels":{"com.openfaas.scale.min":"0"}}"#,
         );
-        for part in ["service:", "image: is required", "limits.memory", "limits.cpu", "scale.min"] {
+        for part in [
+            "service:",
+            "image: is required",
+            "limits.memory",
+            "limits.cpu",
+            "dev.pinnace.network must be none, nat or host",
+            "scale.min",
+        ] {
             assert!(said.contains(part), "{part} not in: {said}");
         }
         assert!(faults("{}").contains("service: is required"));
@@ -396,7 +417,7 @@ mod tests {
             r#"{"service":"a","image":"host","envProcess":"cat",
                 "envVars":{"exec_timeout":"2m","write_timeout":"7"},
                 "limits":{"memory":"64Mi","cpu":"250m"},
-                "annotations":{"dev.pinnace.concurrency":"1"},
+                "annotations":{"dev.pinnace.concurrency":"1","dev.pinnace.network":"nat"},
                 "labels":{"com.openfaas.scale.zero":"true","com.openfaas.scale.zero-duration":"5m",
                           "com.openfaas.scale.min":"30"}}"#,
         ))
@@ -406,6 +427,7 @@ mod tests {
         assert_eq!(spec.memory_bytes, Some(64 << 20));
         assert_eq!(spec.cpu_millicores, Some(250));
         assert_eq!(spec.concurrency, Some(1));
+        assert_eq!(spec.network, Some(Network::Nat));
         assert_eq!(spec.deadline, Some(Duration::from_secs(120)));
         assert_eq!(spec.grace, Duration::from_secs(7));
         assert_eq!(spec.scale.to_zero, Some(true));
