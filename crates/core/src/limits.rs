@@ -372,3 +372,7 @@ pub const OUTSIDE_CONNECTIONS_PER_REPLICA_MAX: u32 = 4096;
 
 /// Nameservers of the host that functions may ask (resolv.conf(5) reads three).
 pub const RESOLVERS_MAX: usize = 3;
+
+/// Connections that one replica may have open to the gateway, so that one function cannot take the places of
+/// all callers. Reached: 429.
+pub const GATEWAY_CONNECTIONS_PER_REPLICA_MAX: usize = 256;

@@ -15,6 +15,7 @@ use pinnace_core::limits;
 use crate::{
     channel::Channel,
     failed::Doing as _,
+    network::{Policy, Standing},
     patience,
     protocol::{FromSpawner, ToSpawner},
     spawner::Config,
@@ -78,6 +79,20 @@ impl SpawnerLink {
         match self.channel.recv::<FromSpawner>()? {
             Some((FromSpawner::Lent { names }, sockets)) if names.len() == sockets.len() => {
                 Ok(names.into_iter().zip(sockets).collect())
+            }
+            other => Err(unexpected(other.map(|(said, _)| said))),
+        }
+    }
+
+    /// Has the spawner find or make the network. The listener is the gateway's, if it is a new one.
+    ///
+    /// # Errors
+    /// If the spawner is gone or answers something else.
+    pub fn network(&self, policy: Policy) -> io::Result<(Standing, Option<OwnedFd>)> {
+        self.channel.send(&ToSpawner::Network { policy }, &[])?;
+        match self.channel.recv::<FromSpawner>()? {
+            Some((FromSpawner::Network { standing }, listener)) => {
+                Ok((standing, listener.into_iter().next()))
             }
             other => Err(unexpected(other.map(|(said, _)| said))),
         }

@@ -66,6 +66,15 @@ pub(crate) fn enter(proof: &SingleThreaded) -> io::Result<Result<(), OneId>> {
     Ok(mapped)
 }
 
+/// Whether the user namespace of this process has more ids than one, users and groups.
+///
+/// # Errors
+/// /proc cannot be read.
+pub(crate) fn has_range() -> io::Result<bool> {
+    let lines = |file: &str| fs::read_to_string(file).map(|text| text.lines().count());
+    Ok(lines("/proc/self/uid_map")? > 1 && lines("/proc/self/gid_map")? > 1)
+}
+
 /// Maps what newuidmap and newgidmap have not: the user's own ids.
 fn map_own() -> io::Result<()> {
     let is_mapped = |file: &str| fs::read_to_string(file).is_ok_and(|text| !text.is_empty());

@@ -12,6 +12,7 @@
 //! | `replica.json` | server, before the start | whose replica this is |
 //! | `fn.sock` | server | the listener of a function with our watchdog |
 //! | `pid` | spawner, before the init has its orders | `PID START_TIME` of the init as the host counts |
+//! | `address` | spawner, before the init has its orders | the address at which the gateway knows it |
 //! | `init.sock` | spawner | where a server reaches the init |
 //! | `exit.json` | init, when the function has ended | a `pinnace_core::Exit` |
 
@@ -20,8 +21,10 @@ use std::{path::PathBuf, time::Duration};
 use pinnace_core::{Exit, image::User};
 use serde::{Deserialize, Serialize};
 
+use crate::network::{Policy, Standing};
+
 /// Version of these messages; part of the spawner's socket name.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// An empty sandbox, which the server names: made ahead, or with the start that needs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +68,10 @@ pub struct SandboxSpec {
     /// the port accepts a connection.
     #[serde(default)]
     pub port: Option<u16>,
+    /// Whether it may reach the outside, as far as the [`Policy`] goes.
+    pub leaves: bool,
+    /// What its /etc/resolv.conf holds.
+    pub resolv_conf: String,
 }
 
 /// Descriptor of the function's listening socket, if [`SandboxSpec::listens`].
@@ -136,6 +143,12 @@ pub enum ToSpawner {
         /// What to make.
         spec: Box<SandboxSpec>,
     },
+    /// Find or make the network, under this policy. Slots made from then on are attached to it. Answered by
+    /// [`FromSpawner::Network`].
+    Network {
+        /// What functions that may leave may reach.
+        policy: Policy,
+    },
     /// Keep these sockets (carried, one per name) in place of those kept before.
     Keep {
         /// Their names, for the server's own use.
@@ -174,6 +187,12 @@ pub enum FromSpawner {
         request: u64,
         /// What failed, on what.
         reason: String,
+    },
+    /// How the network stands: asked for, or because its router had ended and was made anew. Carries the
+    /// gateway's listener, unless the server or the kept sockets have it already.
+    Network {
+        /// What there is and what not.
+        standing: Standing,
     },
     /// The sockets are kept.
     Kept,

@@ -19,6 +19,7 @@ use crate::{
     failed::Doing as _,
     ids::{self, Ids},
     init::orders::{GO, Gift, ORDERS_FD, Orders, Outfit, OutfitNumbers, Parked},
+    network::{Attachment, Wiring},
     patience,
     protocol::{Bounds, SandboxSpec, SlotSpec},
     sys::{self, Cloned, SingleThreaded},
@@ -41,6 +42,8 @@ pub struct Slot {
     oom_events: Option<OwnedFd>,
     /// The bounds that its control group has.
     bounds: Bounds,
+    /// Its place in the network, if there is one.
+    pub at: Option<Attachment>,
     channel: Channel,
 }
 
@@ -78,9 +81,14 @@ impl Slot {
     ///
     /// # Errors
     /// With what failed; nothing of it is left.
-    pub fn make(shop: &Workshop<'_>, spec: &SlotSpec, bounds: &Bounds) -> io::Result<Self> {
+    pub(crate) fn make(
+        shop: &Workshop<'_>,
+        wiring: &mut Wiring,
+        spec: &SlotSpec,
+        bounds: &Bounds,
+    ) -> io::Result<Self> {
         let group = shop.cgroups.create(&spec.name, bounds)?;
-        let made = Self::populate(shop, spec, bounds, group);
+        let made = Self::populate(shop, wiring, spec, bounds, group);
         if made.is_err() {
             // A process that was made by then ends by itself, since its channel closes; what cannot be
             // removed now is found by the server's next sweep.
@@ -91,6 +99,7 @@ impl Slot {
 
     fn populate(
         shop: &Workshop<'_>,
+        wiring: &mut Wiring,
         spec: &SlotSpec,
         bounds: &Bounds,
         group: Group,
@@ -117,10 +126,13 @@ impl Slot {
             Some(_) => Some(fs::File::open(format!("/proc/{pid}/ns/user"))?.into()),
             None => None,
         };
+        let network = fs::File::open(format!("/proc/{pid}/ns/net"))?;
         let start_time = adoption::start_time(pid)?;
         channel.send(&GO, &[])?;
         let numbers = OutfitNumbers { ids: shop.ids, tmp_bytes: bounds.tmp_bytes };
         Outfit::send(&numbers, shop.devices.as_fd(), shop.seccomp, &channel)?;
+        // While the init prepares itself.
+        let at = wiring.attach(network.as_fd()).doing(|| "attach it to the network")?;
         Ok(Self {
             spec: spec.clone(),
             pid,
@@ -129,6 +141,7 @@ impl Slot {
             namespace,
             oom_events: group.oom_events,
             bounds: bounds.clone(),
+            at,
             channel,
         })
     }

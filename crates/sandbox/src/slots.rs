@@ -5,6 +5,7 @@ use pinnace_core::limits;
 use crate::{
     adoption,
     cgroup::Cgroups,
+    network::Wiring,
     protocol::{Bounds, FromSpawner, SlotSpec},
     slot::{Slot, Workshop},
 };
@@ -27,9 +28,10 @@ impl Slots {
     ///
     /// # Errors
     /// A sentence: it cannot be made, or there are too many.
-    pub fn prepare(
+    pub(crate) fn prepare(
         &mut self,
         shop: &Workshop<'_>,
+        wiring: &mut Wiring,
         request: u64,
         spec: &SlotSpec,
         bounds: &Bounds,
@@ -37,7 +39,7 @@ impl Slots {
         if self.ahead.len() >= limits::SLOTS_MAX {
             return Err(format!("{} slots are made ahead, the most that may", limits::SLOTS_MAX));
         }
-        let slot = Slot::make(shop, spec, bounds)
+        let slot = Slot::make(shop, wiring, spec, bounds)
             .map_err(|error| format!("cannot make slot {}: {error}", spec.name))?;
         self.ahead.push(Ahead { slot, asked: Some(request) });
         Ok(())
@@ -57,6 +59,15 @@ impl Slots {
     /// Lets go of a slot, whose init then ends.
     pub fn retire(&mut self, name: &str) {
         self.ahead.retain(|ahead| ahead.slot.spec.name != name);
+    }
+
+    /// Lets go of all, and says what the server is to know.
+    pub fn lose(&mut self, reason: &str) -> Vec<FromSpawner> {
+        let lost = self.ahead.drain(..).map(|Ahead { slot, asked }| match asked {
+            Some(request) => FromSpawner::Refused { request, reason: reason.to_owned() },
+            None => FromSpawner::Lost { slot: slot.spec.name },
+        });
+        lost.collect()
     }
 
     /// Lets go of all.

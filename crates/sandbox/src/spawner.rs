@@ -8,6 +8,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{self, Write as _},
+    net::TcpListener,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -16,6 +17,7 @@ use pinnace_core::limits;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{SealFlags, fcntl_add_seals},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
 use crate::{
@@ -25,6 +27,7 @@ use crate::{
     failed::{Doing as _, Failed},
     host,
     ids::{self, Ids},
+    network::{self, Standing, Wiring},
     protocol::{Bounds, FromSpawner, SandboxSpec, SlotSpec, ToSpawner},
     rootfs::Scaffold,
     seccomp,
@@ -43,31 +46,35 @@ pub struct Config {
     pub init: PathBuf,
     /// An empty directory to mount on.
     pub scaffold: PathBuf,
-    /// Name of this Pinnace's control groups: a DNS label.
-    pub cgroup_name: String,
+    /// Directory of the router's process.
+    pub router: PathBuf,
+    /// Name of this Pinnace's control groups, devices and rules: a DNS label of at most 12 characters.
+    pub name: String,
 }
 
 impl Config {
     /// The arguments that say this.
     #[must_use]
-    pub fn to_args(&self) -> [OsString; 4] {
+    pub fn to_args(&self) -> [OsString; 5] {
         [
             self.socket.clone().into(),
             self.init.clone().into(),
             self.scaffold.clone().into(),
-            self.cgroup_name.clone().into(),
+            self.router.clone().into(),
+            self.name.clone().into(),
         ]
     }
 
     /// Reads what [`Self::to_args`] made; `None` if it is something else.
     #[must_use]
     pub fn from_args(args: impl Iterator<Item = OsString>) -> Option<Self> {
-        let [socket, init, scaffold, cgroup_name] = args.collect::<Vec<_>>().try_into().ok()?;
+        let [socket, init, scaffold, router, name] = args.collect::<Vec<_>>().try_into().ok()?;
         Some(Self {
             socket: socket.into(),
             init: init.into(),
             scaffold: scaffold.into(),
-            cgroup_name: cgroup_name.into_string().ok()?,
+            router: router.into(),
+            name: name.into_string().ok()?,
         })
     }
 }
@@ -79,6 +86,7 @@ struct Spawner {
     server: Option<Channel>,
     custody: Custody,
     slots: Slots,
+    wiring: Wiring,
     tools: Tools,
 }
 
@@ -106,7 +114,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> io::Result<()> {
     if args.first().is_some_and(|word| word == host::PROBE) {
         return host::print_probe(args.get(1));
     }
-    let usage = "usage: pinnace-spawner SOCKET INIT_PROGRAM EMPTY_DIRECTORY CGROUP_NAME";
+    let usage = "usage: pinnace-spawner SOCKET INIT_PROGRAM EMPTY_DIRECTORY ROUTER_DIRECTORY NAME";
     let config = Config::from_args(args.into_iter()).ok_or_else(|| io::Error::other(usage))?;
     sys::close_strays(FIRST_STRAY_FD)?;
     // Fails only for the leader of a group, which has no need of it.
@@ -122,6 +130,8 @@ impl Spawner {
     fn new(config: &Config) -> io::Result<Self> {
         refuse_if_served(&config.socket)?;
         let tools = Tools::new(config)?;
+        let (router, name) = (config.router.clone(), config.name.clone());
+        let wiring = Wiring::new(router, name, tools.init.try_clone()?, tools.ids != Ids::Roots);
         // Last of all: a server that gets a connection can rely on the rest.
         let listener = Channel::listen(&config.socket)
             .doing(|| format!("listen at {}", config.socket.display()))?;
@@ -130,6 +140,7 @@ impl Spawner {
             server: None,
             custody: Custody::default(),
             slots: Slots::default(),
+            wiring,
             tools,
         })
     }
@@ -143,7 +154,11 @@ impl Spawner {
                 return Ok(());
             }
             if happened.slots {
-                self.hear_slots();
+                let news = self.slots.hear(&self.tools.cgroups);
+                self.tell(news);
+            }
+            if happened.router {
+                self.renew_router();
             }
         }
     }
@@ -152,6 +167,10 @@ impl Spawner {
         let mut polled = vec![PollFd::new(&self.listener, PollFlags::IN)];
         polled.extend(self.slots.sources().map(|slot| PollFd::new(slot, PollFlags::IN)));
         let of_slots = 1..polled.len();
+        polled.extend(
+            self.wiring.end().iter().map(|end| PollFd::from_borrowed_fd(*end, PollFlags::IN)),
+        );
+        let of_router = of_slots.end..polled.len();
         polled.extend(self.server.as_ref().map(|server| PollFd::new(server, PollFlags::IN)));
         match poll(&mut polled, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -160,8 +179,9 @@ impl Spawner {
         let happened = |polled: &PollFd<'_>| !polled.revents().is_empty();
         Ok(Happened {
             connection: polled.first().is_some_and(happened),
-            message: polled.get(of_slots.end).is_some_and(happened),
+            message: polled.get(of_router.end).is_some_and(happened),
             slots: polled.get(of_slots).is_some_and(|slots| slots.iter().any(happened)),
+            router: polled.get(of_router).is_some_and(|router| router.iter().any(happened)),
         })
     }
 
@@ -205,6 +225,10 @@ impl Spawner {
                 self.slots.retire(&slot);
                 Ok(())
             }
+            ToSpawner::Network { policy } => {
+                let (standing, listener) = self.wiring.set_up(policy);
+                tell_of_network(server, standing, listener.as_ref())
+            }
             ToSpawner::Keep { names } => {
                 if self.custody.keep(names, fds) {
                     server.send(&FromSpawner::Kept, &[])
@@ -228,7 +252,7 @@ impl Spawner {
         bounds: &Bounds,
     ) -> io::Result<()> {
         let prepared = match self.tools.workshop() {
-            Ok(shop) => self.slots.prepare(&shop, request, slot, bounds),
+            Ok(shop) => self.slots.prepare(&shop, &mut self.wiring, request, slot, bounds),
             Err(error) => Err(error.to_string()),
         };
         match prepared {
@@ -238,8 +262,20 @@ impl Spawner {
         }
     }
 
-    fn hear_slots(&mut self) {
-        for news in self.slots.hear(&self.tools.cgroups) {
+    /// Replaces a router that has ended. What was attached to it has no network any more.
+    fn renew_router(&mut self) {
+        let Some((standing, listener)) = self.wiring.renew() else { return };
+        let lost = self.slots.lose("the router of the sandboxes' network has ended");
+        self.tell(lost);
+        if let Some(server) = &self.server
+            && tell_of_network(server, standing, listener.as_ref()).is_err()
+        {
+            self.server = None;
+        }
+    }
+
+    fn tell(&mut self, news: Vec<FromSpawner>) {
+        for news in news {
             if let Some(server) = &self.server
                 && server.send(&news, &[]).is_err()
             {
@@ -255,7 +291,7 @@ impl Spawner {
         spec: &SandboxSpec,
         fds: &[OwnedFd],
     ) -> io::Result<()> {
-        match start::start(&self.tools, &mut self.slots, spec, fds) {
+        match start::start(&self.tools, (&mut self.slots, &mut self.wiring), spec, fds) {
             Ok((pid, pidfd)) => {
                 server.send(&FromSpawner::Started { request, pid }, &[pidfd.as_fd()])
             }
@@ -272,6 +308,18 @@ struct Happened {
     message: bool,
     /// A slot has.
     slots: bool,
+    /// The router has ended.
+    router: bool,
+}
+
+fn tell_of_network(
+    server: &Channel,
+    standing: Standing,
+    listener: Option<&TcpListener>,
+) -> io::Result<()> {
+    let listener = listener.map(|listener| listener.as_fd());
+    let carried: Vec<_> = listener.into_iter().collect();
+    server.send(&FromSpawner::Network { standing }, &carried)
 }
 
 enum Next {
@@ -305,14 +353,18 @@ impl Tools {
     fn new(config: &Config) -> io::Result<Self> {
         let proof = SingleThreaded::prove()?;
         let ordinary_user = !rustix::process::geteuid().is_root();
-        let cgroups = Cgroups::detect(&config.cgroup_name);
+        let cgroups = Cgroups::detect(&config.name);
         cgroups.prepare()?;
         let init = fs::read(&config.init).doing(|| format!("read {}", config.init.display()))?;
         let init = sealed(c"pinnace-init", &init)?;
         let seccomp = sealed(c"pinnace-seccomp", &seccomp::to_bytes(&seccomp::program()))?;
         let null = fs::File::options().read(true).write(true).open("/dev/null")?.into();
         let ids = if ordinary_user {
-            ids::enter(&proof)?.map_or(Ids::One, |()| Ids::Range)
+            let mapped = match network::user_namespace(&config.router)? {
+                Some(namespace) => rejoin_user_namespace(&proof, &namespace)?,
+                None => ids::enter(&proof)?.is_ok(),
+            };
+            if mapped { Ids::Range } else { Ids::One }
         } else {
             sys::unshare(&proof, libc::CLONE_NEWNS)?;
             Ids::Roots
@@ -320,6 +372,15 @@ impl Tools {
         let scaffold = Scaffold::new(&config.scaffold, ordinary_user).map_err(io::Error::other)?;
         Ok(Self { proof, scaffold, cgroups, init, seccomp, null, ids })
     }
+}
+
+/// Enters the user namespace of an earlier spawner, in which its router is. Whether it has more ids than one.
+fn rejoin_user_namespace(proof: &SingleThreaded, namespace: &OwnedFd) -> io::Result<bool> {
+    let user = Some(LinkNameSpaceType::User);
+    move_into_link_name_space(namespace.as_fd(), user)
+        .doing(|| "enter the user namespace of the router")?;
+    sys::unshare(proof, libc::CLONE_NEWNS)?;
+    ids::has_range()
 }
 
 /// Removes the socket of a spawner that has died; refuses where one lives.

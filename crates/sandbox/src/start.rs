@@ -18,6 +18,7 @@ use crate::{
     failed::{Doing as _, Failed},
     host_root,
     init::orders::Gift,
+    network::Wiring,
     protocol::SandboxSpec,
     slot::Slot,
     slots::Slots,
@@ -43,6 +44,10 @@ pub(crate) enum StartError {
     Files(io::Error),
     #[error("cannot make its root filesystem: {0}")]
     Mount(#[from] Failed),
+    #[error("cannot give it its network: {0}")]
+    Network(io::Error),
+    #[error("its network is nat, and no function can leave this host: `pinnace doctor` says why")]
+    NoWayOut,
     #[error("cannot give its init orders: {0}")]
     Orders(io::Error),
 }
@@ -51,31 +56,35 @@ pub(crate) enum StartError {
 const LAYERS_MAX: usize = limits::LAYERS_MAX + 1;
 
 /// Files that a start makes in the replica's directory.
-pub(crate) const MADE: [&str; 3] = ["pid", "exit.json", "init.sock"];
+pub(crate) const MADE: [&str; 4] = ["pid", "address", "exit.json", "init.sock"];
 
 /// Starts a sandbox, in a slot made ahead if there is one. The init's process id and descriptor, or a
 /// sentence.
 pub(crate) fn start(
     tools: &Tools,
-    slots: &mut Slots,
+    (slots, wiring): (&mut Slots, &mut Wiring),
     spec: &SandboxSpec,
     fds: &[OwnedFd],
 ) -> Result<(i32, OwnedFd), String> {
-    try_start(tools, slots, spec, fds).map_err(|error| error.to_string())
+    try_start(tools, (slots, wiring), spec, fds).map_err(|error| error.to_string())
 }
 
 fn try_start(
     tools: &Tools,
-    slots: &mut Slots,
+    (slots, wiring): (&mut Slots, &mut Wiring),
     spec: &SandboxSpec,
     fds: &[OwnedFd],
 ) -> Result<(i32, OwnedFd), StartError> {
     check(spec, fds.len())?;
     let exit_file = claim(&spec.dir)?;
-    let begun = take_slot(tools, slots, spec).and_then(|slot| {
-        match begin(tools, spec, &slot, &exit_file, fds) {
+    let begun = take_slot(tools, wiring, slots, spec).and_then(|slot| {
+        match begin(tools, wiring, spec, &slot, &exit_file, fds) {
             Ok(()) => Ok((slot.pid, slot.pidfd)),
             Err(error) => {
+                if let Some(at) = slot.at {
+                    // Its device goes with its namespace anyway.
+                    let _ = wiring.detach(at.place);
+                }
                 slot.abandon(&tools.cgroups);
                 Err(error)
             }
@@ -98,15 +107,22 @@ fn claim(dir: &Path) -> Result<OwnedFd, StartError> {
     })
 }
 
-fn take_slot(tools: &Tools, slots: &mut Slots, spec: &SandboxSpec) -> Result<Slot, StartError> {
+fn take_slot(
+    tools: &Tools,
+    wiring: &mut Wiring,
+    slots: &mut Slots,
+    spec: &SandboxSpec,
+) -> Result<Slot, StartError> {
     match slots.take(&spec.slot.name, &tools.cgroups) {
         Some(slot) => Ok(slot),
-        None => Slot::make(&tools.workshop()?, &spec.slot, &spec.bounds).map_err(StartError::Make),
+        None => Slot::make(&tools.workshop()?, wiring, &spec.slot, &spec.bounds)
+            .map_err(StartError::Make),
     }
 }
 
 fn begin(
     tools: &Tools,
+    wiring: &mut Wiring,
     spec: &SandboxSpec,
     slot: &Slot,
     exit_file: &OwnedFd,
@@ -114,6 +130,7 @@ fn begin(
 ) -> Result<(), StartError> {
     let control = Channel::listen(&spec.dir.join("init.sock")).map_err(StartError::Files)?;
     write_pid(&spec.dir, slot).map_err(StartError::Files)?;
+    connect(wiring, spec, slot)?;
     let ids = slot.namespace.as_ref().map(AsFd::as_fd).zip(slot.spec.id_base);
     let assembly = tools.scaffold.root(&spec.root, spec.bounds.upper_bytes, ids)?;
     let mounts = mounts(tools, spec)?;
@@ -125,6 +142,18 @@ fn begin(
     gifts.extend(fds.iter().map(|listener| (Gift::Listener, listener.as_fd())));
     gifts.extend(mounts.iter().map(|(to, mount)| (Gift::Mount(to.clone()), mount.as_fd())));
     slot.start(&tools.cgroups, spec.clone(), &gifts).map_err(StartError::Orders)
+}
+
+/// Gives the slot the network that its function is to have.
+fn connect(wiring: &mut Wiring, spec: &SandboxSpec, slot: &Slot) -> Result<(), StartError> {
+    let Some(at) = slot.at else {
+        return if spec.leaves { Err(StartError::NoWayOut) } else { Ok(()) };
+    };
+    wiring.let_leave(at.place, spec.leaves).map_err(StartError::Network)?;
+    let address = at.address.to_string();
+    new_file(&spec.dir.join("address"))
+        .and_then(|file| fs::File::from(file).write_all(address.as_bytes()))
+        .map_err(StartError::Files)
 }
 
 /// What a later server finds the init by.

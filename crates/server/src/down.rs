@@ -6,10 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pinnace_sandbox::{cgroup::Cgroups, sweep};
+use pinnace_sandbox::{
+    cgroup::Cgroups,
+    network::{Router, Uplink},
+    sweep,
+};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::{provider::sandbox::quit, state_dir::StateDir, watched::watched};
+use crate::{
+    provider::sandbox::{ROUTER, quit},
+    state_dir::StateDir,
+    watched::watched,
+};
 
 /// How long a server may take to end when it is asked to.
 const SERVER_END_MAX: Duration = Duration::from_secs(120);
@@ -51,7 +59,8 @@ pub fn down(state_dir: &Path) -> anyhow::Result<Down> {
 pub(crate) async fn clear(state_dir: &Path) -> io::Result<()> {
     let run = state_dir.join("run");
     quit(&run).await?;
-    let cgroups = Cgroups::detect(&StateDir::name(state_dir));
+    let name = StateDir::name(state_dir);
+    let cgroups = Cgroups::detect(&name);
     let replicas = run.join("replicas");
     tokio::task::spawn_blocking(move || {
         if replicas.exists() {
@@ -62,6 +71,11 @@ pub(crate) async fn clear(state_dir: &Path) -> io::Result<()> {
                 )));
             }
         }
+        // An ordinary user has nothing on the host's network, and may not even look.
+        if rustix::process::geteuid().is_root() {
+            Uplink::remove(&name)?;
+        }
+        Router::end(&run.join(ROUTER))?;
         cgroups.remove_base();
         match std::fs::remove_dir_all(&run) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

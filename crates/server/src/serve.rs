@@ -31,11 +31,14 @@ use crate::{
     metrics,
     provider::{
         keeper::KeeperSettings,
-        sandbox::{SandboxParts, SandboxProvider, Spawner, SpawnerPaths},
+        sandbox::{
+            self, GATEWAY, Outside, SandboxParts, SandboxProvider, Served, Spawner, SpawnerPaths,
+        },
     },
     proxy::{
         call::Calls,
-        worker::{Shared, Worker},
+        gateway::{Callers, Gateway},
+        worker::{HandedOver, Shared, Worker},
     },
     registry::Puller,
     settings::Settings,
@@ -148,7 +151,7 @@ impl Started {
         let paths = SpawnerPaths {
             programs: settings.programs.clone(),
             run: state.run(),
-            cgroup: StateDir::name(state.path()),
+            name: StateDir::name(state.path()),
         };
         let (spawner, mut kept) = Spawner::find_or_start(paths).await?;
         let http = Listeners::take_or_bind(&mut kept, "http", settings.listen, workers)?;
@@ -157,16 +160,26 @@ impl Started {
         std::fs::write(state.run().join("listen"), http.address().to_string())?;
         let mut copies = http.copies()?;
         copies.extend(metrics.copies()?);
-        let (spawner, losses) = spawner.serve(copies).await?;
+        // The gateway's listener of an earlier server.
+        copies.extend(kept.into_iter().filter(|(name, _)| name == GATEWAY));
+        let resolvers = sandbox::resolvers();
+        let policy = sandbox::policy(&settings.allow_net, &resolvers);
+        let Served { spawner, losses, standing, gateways, renewals } =
+            spawner.serve(copies, policy).await?;
+        let outside = Outside { standing, resolvers };
+        let callers = Arc::new(Callers::default());
 
         cgroups.prepare().context("control groups cannot be made")?;
-        let missing = host.missing();
+        let mut missing = host.missing();
+        missing.extend(outside.missing());
         let parts = SandboxParts {
             spawner,
             slots_max: settings.slots_max,
             logs,
             cgroups,
             host,
+            outside,
+            callers: callers.clone(),
             host_root: host_root::prepare(&state.path().join("root"))?,
             images: images.clone(),
             puller: puller.clone(),
@@ -185,6 +198,7 @@ impl Started {
         let deployments = Deployments::new(catalog.clone(), provider.clone(), store);
         restore(&deployments, &provider, functions, settings.zero_by_default)?;
         provider.make_slots(losses);
+        provider.renew(renewals);
         // What an interrupted removal left; layers that adopted replicas run on are leased by now.
         let swept = images.clone();
         let sweep = move || {
@@ -221,7 +235,16 @@ impl Started {
             deadline: settings.call_deadline,
             worker,
         };
-        let workers = start_workers(http, &shared, calls)?;
+        let (outboxes, inboxes) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+        let gateway = Gateway {
+            callers,
+            listeners: gateways,
+            places: shared.places.clone(),
+            inboxes: Vec::clone(&outboxes),
+            ending: shared.ending.clone(),
+        };
+        tokio::spawn(gateway.run());
+        let workers = start_workers(http, &shared, (outboxes, inboxes), calls)?;
         Ok(Self { provider, workers, ending, address, missing, new_password })
     }
 
@@ -311,10 +334,12 @@ fn serve_metrics(listeners: Listeners, catalog: &Arc<Catalog>) -> anyhow::Result
 fn start_workers(
     http: Listeners,
     shared: &Arc<Shared>,
+    (outboxes, inboxes): (
+        Vec<mpsc::UnboundedSender<HandedOver>>,
+        Vec<mpsc::UnboundedReceiver<HandedOver>>,
+    ),
     calls: impl Fn(usize) -> Calls,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
-    let (outboxes, inboxes): (Vec<_>, Vec<_>) =
-        http.sockets.iter().map(|_| mpsc::unbounded_channel()).unzip();
     let workers = http.sockets.into_iter().zip(inboxes).enumerate();
     workers
         .map(|(number, (listener, inbox))| {

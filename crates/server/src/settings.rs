@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use pinnace_core::network::Block;
+
 use crate::registry::RegistrySettings;
 
 /// Settings of one server.
@@ -27,6 +29,8 @@ pub struct Settings {
     pub memory_bytes: u64,
     /// Processes and threads of a replica.
     pub pids: u32,
+    /// Parts of private ranges that functions with network nat may reach.
+    pub allow_net: Vec<Block>,
     /// Sandboxes that are made ahead at most; 0 for none.
     pub slots_max: usize,
     /// Whether functions without the scale-to-zero label end when idle.

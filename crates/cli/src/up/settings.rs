@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use pinnace_core::{duration, limits, quantity};
+use pinnace_core::{duration, limits, network::Block, quantity};
 use pinnace_server::{
     Settings,
     registry::{Mirror, PlainHosts, RegistrySettings},
@@ -56,6 +56,9 @@ pub struct UpArgs {
     /// Processes and threads of a replica
     #[arg(long, value_name = "COUNT", default_value_t = limits::PIDS_DEFAULT, help_heading = "Functions")]
     pub pids: u32,
+    /// Let functions with network nat reach a part of a private range, such as 10.1.0.0/16; may be repeated
+    #[arg(long, value_name = "CIDR", help_heading = "Functions")]
+    pub allow_net: Vec<String>,
     /// Sandboxes that are made ahead of need at most; 0 for none
     #[arg(long, value_name = "COUNT", default_value_t = limits::SLOTS_DEFAULT, help_heading = "Functions")]
     pub slots: usize,
@@ -154,6 +157,13 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
             limits::SLOTS_MAX
         ));
     }
+    let mut allow_net = Vec::new();
+    for text in &args.allow_net {
+        match Block::to_allow(text) {
+            Ok(block) => allow_net.push(block),
+            Err(error) => faults.push(format!("--allow-net: {error}")),
+        }
+    }
     if args.log_files == 0 {
         faults.push("--log-files 0 keeps no log; give at least 1".to_owned());
     }
@@ -169,6 +179,7 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
             call_deadline: call_deadline?,
             memory_bytes: memory_bytes?,
             pids: args.pids,
+            allow_net: allow_net.clone(),
             slots_max: args.slots,
             zero_by_default: args.scale_zero_default,
             image_bytes_max: image_bytes_max?,

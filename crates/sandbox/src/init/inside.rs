@@ -30,6 +30,7 @@ use super::{
 use crate::{
     failed::{Doing as _, Failed},
     ids::Ids,
+    network::plan,
     protocol::SandboxSpec,
     rootfs::files_for,
     sys::{self, Instruction},
@@ -193,10 +194,13 @@ fn place(mount: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
 /// The files that tell a program who and where it is.
 fn names(spec: &SandboxSpec, targets: &Targets) -> Result<(), Failed> {
     let name = &spec.hostname;
-    let hosts = format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost {name}\n");
+    let (gateway, names) = (plan::GATEWAY, plan::GATEWAY_NAMES.join(" "));
+    let hosts = format!(
+        "127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost {name}\n{gateway}\t{names}\n"
+    );
     targets.write_file(Path::new("/etc/hosts"), &hosts)?;
     targets.write_file(Path::new("/etc/hostname"), &format!("{name}\n"))?;
-    targets.write_file(Path::new("/etc/resolv.conf"), "# This sandbox has no network.\n")
+    targets.write_file(Path::new("/etc/resolv.conf"), &spec.resolv_conf)
 }
 
 /// Resource limits, which the function inherits and can only lower: the hard limits of this process, whatever

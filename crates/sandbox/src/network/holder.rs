@@ -47,7 +47,7 @@ pub(super) fn start(dir: &Path, program: BorrowedFd<'_>) -> io::Result<Adopted> 
         // Its only other holder must be the parent, whose end tells this process to go.
         drop(near);
         if matches!(far.recv::<String>(), Ok(Some((word, _))) if word == GO) {
-            let _ = become_holder(program, null.into());
+            let _ = become_holder(program, null.as_fd());
         }
         sys::exit_now(1)
     };
@@ -66,10 +66,10 @@ pub(super) fn start(dir: &Path, program: BorrowedFd<'_>) -> io::Result<Adopted> 
     Ok(Adopted { pid, pidfd })
 }
 
-fn become_holder(program: BorrowedFd<'_>, null: OwnedFd) -> io::Result<()> {
+fn become_holder(program: BorrowedFd<'_>, null: BorrowedFd<'_>) -> io::Result<()> {
     const STANDARD: i32 = 3;
     let program = sys::raise_fd(program)?;
-    let null = sys::raise_fd(null.as_fd())?;
+    let null = sys::raise_fd(null)?;
     for number in 0..STANDARD {
         sys::place_fd(null.as_fd(), number)?;
     }
@@ -80,6 +80,17 @@ fn become_holder(program: BorrowedFd<'_>, null: OwnedFd) -> io::Result<()> {
 pub(super) fn namespace(holder: &Adopted) -> io::Result<OwnedFd> {
     let path = format!("/proc/{}/ns/net", holder.pid);
     Ok(fs::File::open(&path).doing(|| format!("open {path}"))?.into())
+}
+
+/// The user namespace of the router that a directory tells of, if it lives: who has made it must be in there to
+/// go on with it.
+///
+/// # Errors
+/// Those of open(2).
+pub(crate) fn user_namespace(dir: &Path) -> io::Result<Option<OwnedFd>> {
+    let Some(holder) = Adopted::find(dir)? else { return Ok(None) };
+    let path = format!("/proc/{}/ns/user", holder.pid);
+    Ok(Some(fs::File::open(&path).doing(|| format!("open {path}"))?.into()))
 }
 
 /// Ends it, if it lives, and forgets it.

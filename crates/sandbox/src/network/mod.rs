@@ -26,7 +26,11 @@ mod nft;
 pub mod plan;
 mod router;
 mod uplink;
+mod wiring;
 
+pub(crate) use holder::user_namespace;
 pub use holder::{HOLDER, park};
 pub use router::{Attachment, Policy, Router};
 pub use uplink::{Obstacle, Uplink};
+pub use wiring::Standing;
+pub(crate) use wiring::Wiring;

@@ -22,7 +22,10 @@ use super::{
     nft::{self, Connection, Hook, Point, Rule, SetKind, Transaction},
     plan::{GATEWAY, GATEWAY_PORT, Place},
 };
-use crate::{adoption::Adopted, failed::Doing as _};
+use crate::{
+    adoption::{Adopted, has_ended},
+    failed::Doing as _,
+};
 
 /// What functions that may leave may reach.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -208,13 +211,10 @@ impl Router {
             links::address(SLOT_DEVICE_NUMBER, address, 32),
             links::default_route(SLOT_DEVICE_NUMBER, GATEWAY),
         ]);
-        if let Err(error) = set_up {
+        if set_up.is_err() {
             self.detach(place)?;
-            return Err(Err::<(), _>(error)
-                .doing(|| format!("give a slot {address}"))
-                .unwrap_err()
-                .into());
         }
+        set_up.doing(|| format!("give a slot {address}"))?;
         Ok(Attachment { place, address })
     }
 
@@ -294,7 +294,12 @@ impl Router {
     /// Whether its process lives; without it the router is gone.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        !crate::adoption::wait_for_end(&self.holder.pidfd, std::time::Duration::ZERO)
+        !has_ended(&self.holder.pidfd)
+    }
+
+    /// Readable when it has ended.
+    pub(super) fn end_of(&self) -> BorrowedFd<'_> {
+        self.holder.pidfd.as_fd()
     }
 
     /// Its namespace.
@@ -351,31 +356,31 @@ fn rules() -> Transaction<'static> {
     rules.chain("forward", filter(Point::Forward));
     for rule in [
         // From outside come answers alone.
-        Rule::new().from_device(UPLINK).of(Connection::Known).accept(),
-        Rule::new().from_device(UPLINK).drop(),
+        Rule::new().enters_by(UPLINK).of(Connection::Known).accept(),
+        Rule::new().enters_by(UPLINK).drop(),
         // From here on it comes from a function: not to another one, and only if it may leave.
-        Rule::new().not_to_device(UPLINK).reject(),
-        Rule::new().not_from_set(OUT).reject(),
+        Rule::new().leaves_not_by(UPLINK).reject(),
+        Rule::new().source_not_in(OUT).reject(),
         Rule::new().of(Connection::Known).accept(),
         Rule::new().not_of(Connection::New).drop(),
         Rule::new().over(limits::OUTSIDE_CONNECTIONS_PER_REPLICA_MAX, COUNTED).reject(),
-        Rule::new().to_set(RESOLVERS).to_port(UDP, DNS_PORT).accept(),
-        Rule::new().to_set(RESOLVERS).to_port(TCP, DNS_PORT).accept(),
-        Rule::new().to_set(CLOSED).reject(),
+        Rule::new().destination_in(RESOLVERS).port(UDP, DNS_PORT).accept(),
+        Rule::new().destination_in(RESOLVERS).port(TCP, DNS_PORT).accept(),
+        Rule::new().destination_in(CLOSED).reject(),
         Rule::new().accept(),
     ] {
         rules.rule("forward", rule);
     }
     rules.chain("input", filter(Point::Input));
     for rule in [
-        Rule::new().from_device(UPLINK).drop(),
-        Rule::new().to(GATEWAY).to_port(TCP, GATEWAY_PORT).accept(),
+        Rule::new().enters_by(UPLINK).drop(),
+        Rule::new().destination(GATEWAY).port(TCP, GATEWAY_PORT).accept(),
         Rule::new().reject(),
     ] {
         rules.rule("input", rule);
     }
     let leaving = Hook { kind: "nat", point: Point::Postrouting, priority: 100, drops: false };
     rules.chain("postrouting", leaving);
-    rules.rule("postrouting", Rule::new().to_device(UPLINK).masquerade());
+    rules.rule("postrouting", Rule::new().leaves_by(UPLINK).masquerade());
     rules
 }

@@ -253,16 +253,16 @@ fn rules<'t>(table: &'t str, device: &str, pair: UplinkAddresses) -> Transaction
     let filter = |point, priority| Hook { kind: "filter", point, priority, drops: false };
     // Seen before an address of this machine could be translated into one that is not (a published port).
     rules.chain("prerouting", filter(Point::Prerouting, BEFORE_TRANSLATION));
-    rules.rule("prerouting", Rule::new().from_device(device).not_from(pair.router).drop());
-    rules.rule("prerouting", Rule::new().from_device(device).to_this_machine().reject());
+    rules.rule("prerouting", Rule::new().enters_by(device).source_is_not(pair.router).drop());
+    rules.rule("prerouting", Rule::new().enters_by(device).destined_here().reject());
     rules.chain("input", filter(Point::Input, 0));
-    rules.rule("input", Rule::new().from_device(device).drop());
+    rules.rule("input", Rule::new().enters_by(device).drop());
     rules.chain("forward", filter(Point::Forward, 0));
-    rules.rule("forward", Rule::new().to_device(device).of(Connection::Known).accept());
-    rules.rule("forward", Rule::new().to_device(device).drop());
+    rules.rule("forward", Rule::new().leaves_by(device).of(Connection::Known).accept());
+    rules.rule("forward", Rule::new().leaves_by(device).drop());
     let leaving =
         Hook { kind: "nat", point: Point::Postrouting, priority: SOURCE_TRANSLATION, drops: false };
     rules.chain("postrouting", leaving);
-    rules.rule("postrouting", Rule::new().from(pair.router).masquerade());
+    rules.rule("postrouting", Rule::new().source(pair.router).masquerade());
     rules
 }

@@ -74,16 +74,17 @@ impl Host {
         for name in ["scaffold", "run", "layers"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
-        let cgroup_name = format!("test-{}-{number}", std::process::id());
+        let name = format!("test-{}-{number}", std::process::id());
         let config = Config {
             socket: dir.path().join("spawner.sock"),
             init: env!("CARGO_BIN_EXE_pinnace-init").into(),
             scaffold: dir.path().join("scaffold"),
-            cgroup_name: cgroup_name.clone(),
+            router: dir.path().join("router"),
+            name: name.clone(),
         };
         let layers = host_root::prepare(&dir.path().join("layers")).unwrap();
         let (spawner, server) = start_spawner(&config);
-        let cgroups = Cgroups::detect(&cgroup_name);
+        let cgroups = Cgroups::detect(&name);
         let program = Path::new(env!("CARGO_BIN_EXE_pinnace-spawner"));
         let abilities = Abilities::probe(program, dir.path(), &cgroups).unwrap();
         Self {
@@ -158,6 +159,8 @@ impl Host {
         let dir = self.dir.path().join("run").join(format!("replica-{number}"));
         fs::create_dir(&dir).unwrap();
         SandboxSpec {
+            leaves: false,
+            resolv_conf: String::new(),
             slot: self.slot(),
             dir,
             hostname: "inside".into(),

@@ -104,7 +104,18 @@ impl Calls {
         peer: &Peer,
         out: &mut Vec<u8>,
     ) -> Asked<Call, Failure> {
-        let Route::Function { segment, rest } = Route::of(head.target) else { return Asked::Lend };
+        let Route::Function { segment, rest } = Route::of(head.target) else {
+            return if peer.function.is_some() {
+                Asked::Refuse(Failure::NotAtGateway)
+            } else {
+                Asked::Lend
+            };
+        };
+        if let Some(from) = &peer.function {
+            let caller = from.caller.as_ref();
+            let (function, replica) = (caller.map(|c| &c.function), caller.map(|c| &c.replica));
+            tracing::debug!(caller = ?function, ?replica, called = segment, "a function calls");
+        }
         let Some(entry) = self.catalog.find(segment) else {
             return Asked::Refuse(unknown(segment));
         };

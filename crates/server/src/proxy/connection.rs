@@ -1,6 +1,6 @@
 //! A client's connection: one request after the other, each a call of a function or the control plane's.
 
-use std::{future::poll_fn, io, net::SocketAddr, sync::Mutex, task::Poll};
+use std::{future::poll_fn, io, sync::Mutex, task::Poll};
 
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -27,11 +27,10 @@ pub async fn serve(
     control: &dyn Control,
     mut ear: Ear,
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: Peer,
 ) {
     // A connection that fails here was closed by its client already.
     let Ok(stream) = Stream::tcp(stream) else { return };
-    let peer = Peer::new(peer);
     if stream.end_when_stuck(limits::BODY_IDLE_MAX).is_err() {
         return;
     }

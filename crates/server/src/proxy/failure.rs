@@ -19,6 +19,11 @@ pub enum Failure {
     /// The path names no function.
     #[error("Provide function name in the request path")]
     NameMissing,
+    /// A function asks the gateway for something else than a function.
+    #[error(
+        "the gateway serves functions /function/NAME alone; the API is not reached from within"
+    )]
+    NotAtGateway,
     /// No such function is deployed.
     #[error("error finding function {0}: it is not deployed; `pinnace list` shows what is")]
     Unknown(String),
@@ -117,7 +122,7 @@ impl Failure {
                 StatusCode::BAD_REQUEST
             }
             Self::Request(fault) => of_head(*fault),
-            Self::Unknown(_) => StatusCode::NOT_FOUND,
+            Self::Unknown(_) | Self::NotAtGateway => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Full(_) | Self::QueueFull(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Failing { .. } => StatusCode::SERVICE_UNAVAILABLE,

@@ -2,6 +2,7 @@
 //!
 //! [`worker`] accepts; [`connection`] takes one request after the other; [`route`] tells calls of functions
 //! from the rest; [`call`] takes one from its arrival to its end; [`admission`] finds it a seat on a replica; [`stamp`] adds the platform's headers;
+//! [`gateway`] accepts what functions call themselves;
 //! [`failure`] says what went wrong when the function has no say. Nothing here waits for store, scaler,
 //! metrics or logs.
 
@@ -10,6 +11,7 @@ pub mod call;
 pub mod connection;
 pub mod ending;
 pub mod failure;
+pub mod gateway;
 pub mod route;
 pub mod stamp;
 pub mod worker;

@@ -9,6 +9,8 @@ use std::{
 use pinnace_proxy::h1::{RequestHead, ResponseHead, write_header, write_number};
 use uuid::Uuid;
 
+use super::gateway::FromFunction;
+
 const CALL_ID: &[u8] = b"X-Call-Id";
 const START_TIME: &[u8] = b"X-Start-Time";
 const SERVED_BY: &[u8] = b"X-Served-By";
@@ -25,15 +27,20 @@ const VERSION: &str = concat!("pinnace/", env!("CARGO_PKG_VERSION"));
 /// Characters of a call id: a UUID with hyphens.
 const CALL_ID_CHARS: usize = 36;
 
-/// Who a connection comes from, as it stands in headers.
+/// Who a connection comes from.
 #[derive(Debug)]
-pub struct Peer(String);
+pub struct Peer {
+    /// As it stands in headers.
+    address: String,
+    /// Which function, if it came by the gateway.
+    pub function: Option<FromFunction>,
+}
 
 impl Peer {
     /// The other end of a connection.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
-        Self(address.to_string())
+    pub fn new(address: SocketAddr, function: Option<FromFunction>) -> Self {
+        Self { address: address.to_string(), function }
     }
 }
 
@@ -93,7 +100,7 @@ impl Stamp {
             write_header(out, TRACEPARENT, &traceparent());
         }
         if !seen.forwarded_for {
-            write_header(out, FORWARDED_FOR, peer.0.as_bytes());
+            write_header(out, FORWARDED_FOR, peer.address.as_bytes());
         }
         match seen.host {
             Some(host) if !seen.forwarded_host => write_header(out, FORWARDED_HOST, host),
@@ -206,7 +213,7 @@ mod tests {
     fn stamped(headers: &str) -> (Stamp, BTreeMap<String, Vec<String>>) {
         let head = format!("POST / HTTP/1.0\r\n{headers}\r\n");
         let mut out = Vec::new();
-        let peer = Peer::new("127.0.0.1:5000".parse().unwrap());
+        let peer = Peer::new("127.0.0.1:5000".parse().unwrap(), None);
         let stamp =
             h1::with_request_head(head.as_bytes(), |head| Stamp::request(head, &peer, &mut out));
         (stamp.unwrap(), read(&out))

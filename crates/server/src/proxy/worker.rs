@@ -19,7 +19,9 @@ use tokio::{
     time::Instant,
 };
 
-use crate::proxy::{call::Calls, connection, ending::Connections};
+use crate::proxy::{
+    call::Calls, connection, ending::Connections, gateway::FromFunction, stamp::Peer,
+};
 
 /// How many more connections than the emptiest worker one may have before it hands newcomers over.
 const IMBALANCE_MAX: usize = 2;
@@ -53,9 +55,14 @@ pub struct Shared {
 
 /// A connection on its way to another worker, with its place there: so no more are under way than places.
 pub struct HandedOver {
-    stream: StdStream,
-    peer: SocketAddr,
-    place: OwnedSemaphorePermit,
+    /// Where it is spoken to.
+    pub(super) stream: StdStream,
+    /// Its other end.
+    pub(super) peer: SocketAddr,
+    /// Its place.
+    pub(super) place: OwnedSemaphorePermit,
+    /// Which function it comes from, if by the gateway.
+    pub(super) function: Option<FromFunction>,
 }
 
 /// A worker that is about to start.
@@ -104,7 +111,10 @@ impl Worker {
                         Some((other, place)) => {
                             hand_over(&self.outboxes[other], stream, peer, place);
                         }
-                        None => serve(&calls, &self.shared, &connections, stream, peer, place),
+                        None => {
+                            let peer = Peer::new(peer, None);
+                            serve(&calls, &self.shared, &connections, stream, peer, place);
+                        }
                     }
                 }
                 Some(handed) = self.inbox.recv() => {
@@ -159,7 +169,7 @@ fn hand_over(
     place: OwnedSemaphorePermit,
 ) {
     match stream.into_std() {
-        Ok(stream) => drop(outbox.send(HandedOver { stream, peer, place })),
+        Ok(stream) => drop(outbox.send(HandedOver { stream, peer, place, function: None })),
         Err(error) => tracing::debug!(%error, "a connection was lost on the way to its worker"),
     }
 }
@@ -176,9 +186,11 @@ fn take_over(
     connections: &Connections,
     handed: HandedOver,
 ) {
-    let HandedOver { stream, peer, place } = handed;
+    let HandedOver { stream, peer, place, function } = handed;
     match TcpStream::from_std(stream) {
-        Ok(stream) => serve(calls, shared, connections, stream, peer, place),
+        Ok(stream) => {
+            serve(calls, shared, connections, stream, Peer::new(peer, function), place);
+        }
         Err(error) => tracing::debug!(%error, "a connection was lost on the way to its worker"),
     }
 }
@@ -188,7 +200,7 @@ fn serve(
     shared: &Arc<Shared>,
     connections: &Connections,
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: Peer,
     place: OwnedSemaphorePermit,
 ) {
     let (calls, shared) = (calls.clone(), shared.clone());

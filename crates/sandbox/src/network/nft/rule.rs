@@ -69,17 +69,17 @@ impl Rule {
     }
 
     /// Only packets that came in by this device.
-    pub(in crate::network) fn from_device(self, name: &str) -> Self {
+    pub(in crate::network) fn enters_by(self, name: &str) -> Self {
         self.load_meta(META_IN_NAME).compare(EQUAL, &device(name))
     }
 
     /// Only packets that leave by this device.
-    pub(in crate::network) fn to_device(self, name: &str) -> Self {
+    pub(in crate::network) fn leaves_by(self, name: &str) -> Self {
         self.load_meta(META_OUT_NAME).compare(EQUAL, &device(name))
     }
 
     /// Only packets that leave by another device.
-    pub(in crate::network) fn not_to_device(self, name: &str) -> Self {
+    pub(in crate::network) fn leaves_not_by(self, name: &str) -> Self {
         self.load_meta(META_OUT_NAME).compare(NOT_EQUAL, &device(name))
     }
 
@@ -94,38 +94,38 @@ impl Rule {
     }
 
     /// Only packets from this address.
-    pub(in crate::network) fn from(self, address: Ipv4Addr) -> Self {
+    pub(in crate::network) fn source(self, address: Ipv4Addr) -> Self {
         self.load(NETWORK_HEADER, SOURCE_AT, 4).compare(EQUAL, &address.octets())
     }
 
     /// Only packets from another address.
-    pub(in crate::network) fn not_from(self, address: Ipv4Addr) -> Self {
+    pub(in crate::network) fn source_is_not(self, address: Ipv4Addr) -> Self {
         self.load(NETWORK_HEADER, SOURCE_AT, 4).compare(NOT_EQUAL, &address.octets())
     }
 
     /// Only packets to this address.
-    pub(in crate::network) fn to(self, address: Ipv4Addr) -> Self {
+    pub(in crate::network) fn destination(self, address: Ipv4Addr) -> Self {
         self.load(NETWORK_HEADER, DESTINATION_AT, 4).compare(EQUAL, &address.octets())
     }
 
     /// Only packets from an address that is not in this set.
-    pub(in crate::network) fn not_from_set(self, set: &str) -> Self {
+    pub(in crate::network) fn source_not_in(self, set: &str) -> Self {
         self.load(NETWORK_HEADER, SOURCE_AT, 4).look_up(set, LOOKUP_INVERTED)
     }
 
     /// Only packets to an address that is in this set.
-    pub(in crate::network) fn to_set(self, set: &str) -> Self {
+    pub(in crate::network) fn destination_in(self, set: &str) -> Self {
         self.load(NETWORK_HEADER, DESTINATION_AT, 4).look_up(set, 0)
     }
 
     /// Only packets to an address of this machine.
-    pub(in crate::network) fn to_this_machine(self) -> Self {
+    pub(in crate::network) fn destined_here(self) -> Self {
         let fib = [number(1, REGISTER), number(2, FIB_ADDRESS_TYPE), number(3, FIB_OF_DESTINATION)];
         self.step("fib", &fib).compare(EQUAL, &LOCAL.to_ne_bytes())
     }
 
     /// Only packets of a protocol (`IPPROTO_…`) to this port.
-    pub(in crate::network) fn to_port(self, protocol: u8, port: u16) -> Self {
+    pub(in crate::network) fn port(self, protocol: u8, port: u16) -> Self {
         let protocols = self.load_meta(META_PROTOCOL).compare(EQUAL, &[protocol]);
         protocols.load(TRANSPORT_HEADER, PORT_AT, 2).compare(EQUAL, &port.to_be_bytes())
     }

@@ -134,6 +134,7 @@ impl Life {
     }
 
     async fn live(&mut self, pidfd: OwnedFd) -> Exit {
+        self.locate();
         let result = async {
             let pidfd = watched(pidfd)?;
             let link = Link::new(Channel::connect(&self.dir.join("init.sock"))?)?;
@@ -217,6 +218,15 @@ impl Life {
                     return Ok(self.out_of_patience(watch.stopping));
                 }
             }
+        }
+    }
+
+    /// Notes the address by which the gateway knows it, which the spawner has written down.
+    fn locate(&self) {
+        // Missing where there is no network.
+        let Ok(text) = fs::read_to_string(self.dir.join("address")) else { return };
+        if let Ok(address) = text.parse() {
+            self.ground.located(&self.id, &self.function, address);
         }
     }
 

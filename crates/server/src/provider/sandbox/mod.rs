@@ -7,6 +7,7 @@ mod endpoint;
 mod id_ranges;
 mod life;
 mod link;
+mod outside;
 mod plan;
 mod prepared;
 mod record;
@@ -24,7 +25,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use pinnace_core::{Exit, FunctionRef, FunctionSpec, wire::Usage};
+use pinnace_core::{Exit, FunctionRef, FunctionSpec, limits, wire::Usage};
 use pinnace_sandbox::{
     adoption,
     cgroup::Cgroups,
@@ -36,7 +37,6 @@ use pinnace_sandbox::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::spawner::{IdleSpawner, Kept, Losses, Spawner, SpawnerPaths, quit};
 use self::{
     endpoint::UnixConnector,
     life::Life,
@@ -46,6 +46,10 @@ use self::{
     slots::SlotPool,
     waiting::Waiting,
 };
+pub use self::{
+    outside::{Outside, policy, resolvers},
+    spawner::{GATEWAY, IdleSpawner, Kept, Losses, ROUTER, Served, Spawner, SpawnerPaths, quit},
+};
 use crate::{
     catalog::{Deployed, Entry},
     logs::{LogBook, LogQuery, LogStream},
@@ -53,7 +57,10 @@ use crate::{
         Provider, Refusal,
         keeper::{Adopted, Event, Keeper, KeeperSettings, Reports, Runtime},
     },
-    proxy::admission::Activate,
+    proxy::{
+        admission::Activate,
+        gateway::{Caller, Callers},
+    },
     registry::Puller,
 };
 
@@ -63,6 +70,7 @@ pub struct Ground {
     logs: LogBook,
     cgroups: Arc<Cgroups>,
     slots: Arc<SlotPool>,
+    callers: Arc<Callers>,
     lives: Mutex<HashMap<String, LifeHandle>>,
 }
 
@@ -86,6 +94,10 @@ pub struct SandboxParts {
     pub cgroups: Arc<Cgroups>,
     /// What this host can do.
     pub host: Host,
+    /// What functions reach beside the platform.
+    pub outside: Outside,
+    /// Who calls by the gateway.
+    pub callers: Arc<Callers>,
     /// Layers that come from no image.
     pub host_root: HostRoot,
     /// Images.
@@ -114,7 +126,7 @@ struct Sandboxes {
     preparer: Preparer,
     /// Replicas that have no sandbox yet.
     waiting: Waiting,
-    host: Host,
+    missing: Vec<String>,
     replicas: PathBuf,
     /// Bounds that most sandboxes have.
     bounds: Bounds,
@@ -139,16 +151,20 @@ impl SandboxProvider {
     /// A provider without replicas.
     #[must_use]
     pub fn start(parts: SandboxParts, settings: KeeperSettings) -> Self {
-        let SandboxParts { spawner, logs, cgroups, host, host_root, images, puller, .. } = parts;
+        let SandboxParts { spawner, logs, cgroups, host, host_root, .. } = parts;
+        let SandboxParts { images, puller, callers, .. } = parts;
         let slots = SlotPool::new(parts.slots_max, host.id_ranges.is_ok(), cgroups.clone());
         let slots = Arc::new(slots);
-        let ground = Ground { spawner, logs, cgroups, slots, lives: Mutex::default() };
+        let ground = Ground { spawner, logs, cgroups, slots, callers, lives: Mutex::default() };
         let defaults = Defaults { memory_bytes: parts.memory_bytes, pids: parts.pids };
+        let mut missing = host.missing();
+        missing.extend(parts.outside.missing());
+        let way_out = parts.outside.way_out();
         let sandboxes = Arc::new(Sandboxes {
             ground: Arc::new(ground),
-            preparer: Preparer::new(images, puller, host_root, parts.programs, defaults),
+            preparer: Preparer::new(images, puller, host_root, parts.programs, defaults, way_out),
             waiting: Waiting::default(),
-            host,
+            missing,
             replicas: parts.replicas,
             bounds: defaults.bounds(),
         });
@@ -161,6 +177,19 @@ impl SandboxProvider {
     pub fn make_slots(&self, losses: Losses) {
         let Sandboxes { ground, bounds, .. } = &*self.sandboxes;
         tokio::spawn(ground.slots.clone().keep(ground.spawner.clone(), bounds.clone(), losses));
+    }
+
+    /// Replaces replicas whenever their router is another one, to which they are not attached.
+    pub fn renew(&self, mut renewals: mpsc::UnboundedReceiver<()>) {
+        let ground = self.sandboxes.ground.clone();
+        tokio::spawn(async move {
+            while let Some(()) = renewals.recv().await {
+                for life in ground.lives().values() {
+                    // Full: it has been asked to stop already.
+                    let _ = life.stop.try_send(limits::GRACE_DEFAULT);
+                }
+            }
+        });
     }
 
     /// Finds what an earlier server left, and clears away what cannot be taken over.
@@ -255,7 +284,7 @@ impl Provider for SandboxProvider {
     }
 
     fn missing(&self) -> Vec<String> {
-        self.sandboxes.host.missing()
+        self.sandboxes.missing.clone()
     }
 
     fn usage(&self, id: &FunctionRef) -> Usage {
@@ -410,8 +439,15 @@ impl Ground {
         }
     }
 
+    /// A replica's place in the network is known.
+    fn located(&self, id: &str, function: &FunctionRef, address: std::net::Ipv4Addr) {
+        let caller = Caller { function: function.clone(), replica: id.to_owned() };
+        self.callers.register(address, caller);
+    }
+
     fn forget(&self, id: &str) {
         self.lives().remove(id);
+        self.callers.forget(id);
     }
 
     /// What a function's replicas use now; processor time as the mean since it was last asked for.

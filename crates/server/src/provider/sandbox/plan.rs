@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use pinnace_core::{
-    FunctionSpec,
+    FunctionSpec, Network, Resolvers,
     image::{ImageConfig, User},
     limits,
 };
@@ -63,6 +63,8 @@ pub struct Plan {
     pub stop_signal: i32,
     /// How it is reached.
     pub door: Door,
+    /// What it reaches beside the platform.
+    pub network: Network,
     /// Whether our watchdog is bound in.
     brings_watchdog: bool,
 }
@@ -72,7 +74,7 @@ impl Plan {
     ///
     /// # Errors
     /// There is nothing to run.
-    pub fn new(spec: &FunctionSpec, offer: &Offer) -> Result<Self, Refusal> {
+    pub fn new(spec: &FunctionSpec, offer: &Offer, way_out: &WayOut) -> Result<Self, Refusal> {
         let ImageConfig { entrypoint, cmd, .. } = &offer.config;
         let own: Vec<String> = entrypoint.iter().chain(cmd).cloned().collect();
         let brings_watchdog = spec.fprocess().is_some() && !offer.has_watchdog;
@@ -99,6 +101,7 @@ impl Plan {
             user,
             stop_signal: offer.config.stop_signal.unwrap_or(SIGTERM),
             door,
+            network: network(spec, offer, way_out)?,
             brings_watchdog,
         })
     }
@@ -132,6 +135,45 @@ impl Defaults {
             upper_bytes: self.memory_bytes / 4,
             tmp_bytes: self.memory_bytes / 4,
         }
+    }
+}
+
+/// What functions may reach beside the platform on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WayOut {
+    /// Why none can leave, if so.
+    pub missing: Option<String>,
+    /// Where those that leave ask for names.
+    pub resolvers: Resolvers,
+}
+
+impl WayOut {
+    /// The resolv.conf of a function.
+    #[must_use]
+    pub fn resolv_conf(&self, network: Network) -> String {
+        match network {
+            Network::None => {
+                "# No name is resolved: the network of this function is none.\n".to_owned()
+            }
+            Network::Nat | Network::Host => self.resolvers.to_conf(),
+        }
+    }
+}
+
+/// The host's own programs stay within; an image leaves where that can be had.
+fn network(spec: &FunctionSpec, offer: &Offer, way_out: &WayOut) -> Result<Network, Refusal> {
+    match (spec.network, &way_out.missing) {
+        (Some(Network::Nat), Some(why)) => Err(Refusal::Unfit(format!(
+            "function {} cannot have network nat: {why}; network none can be had",
+            spec.id
+        ))),
+        (Some(Network::Host), _) => Err(Refusal::Unfit(format!(
+            "function {} cannot have network host: this version has none and nat",
+            spec.id
+        ))),
+        (Some(network), _) => Ok(network),
+        (None, None) if !offer.is_host => Ok(Network::Nat),
+        (None, _) => Ok(Network::None),
     }
 }
 
@@ -198,6 +240,10 @@ mod tests {
         Offer { config: ImageConfig { entrypoint, ..Default::default() }, ..Default::default() }
     }
 
+    fn out() -> WayOut {
+        WayOut { missing: None, resolvers: Resolvers::parse("nameserver 192.0.2.1") }
+    }
+
     fn has(plan: &Plan, pair: &str) -> bool {
         plan.env.iter().any(|have| have == pair)
     }
@@ -207,8 +253,11 @@ mod tests {
         let mut image = offer(&["/app", "-v"]);
         image.config.env = vec!["A=image".into(), "PATH=/bin".into(), "B=image".into()];
         image.config.exposed_port = Some(3000);
-        let plan =
-            Plan::new(&spec(r#"{"service":"a","image":"i","envVars":{"A":"mine"}}"#), &image);
+        let plan = Plan::new(
+            &spec(r#"{"service":"a","image":"i","envVars":{"A":"mine"}}"#),
+            &image,
+            &out(),
+        );
         let plan = plan.unwrap();
         assert_eq!(plan.command, ["/app", "-v"]);
         assert_eq!(plan.door, Door::Port(3000));
@@ -222,7 +271,8 @@ mod tests {
     fn a_watchdog_of_its_own_is_used() {
         let mut image = offer(&["fwatchdog"]);
         image.has_watchdog = true;
-        let plan = Plan::new(&spec(r#"{"service":"a","image":"i","envProcess":"cat"}"#), &image);
+        let plan =
+            Plan::new(&spec(r#"{"service":"a","image":"i","envProcess":"cat"}"#), &image, &out());
         let plan = plan.unwrap();
         assert_eq!((plan.command[0].as_str(), plan.door), ("fwatchdog", Door::Port(8080)));
         assert!(has(&plan, "fprocess=cat"));
@@ -232,7 +282,8 @@ mod tests {
     #[test]
     fn a_command_without_a_watchdog_gets_ours() {
         let host = Offer { is_host: true, ..Default::default() };
-        let plan = Plan::new(&spec(r#"{"service":"a","image":"host","envProcess":"cat"}"#), &host);
+        let plan =
+            Plan::new(&spec(r#"{"service":"a","image":"host","envProcess":"cat"}"#), &host, &out());
         let plan = plan.unwrap();
         assert_eq!(
             (plan.command.as_slice(), plan.door),
@@ -243,13 +294,13 @@ mod tests {
         assert_eq!(plan.user.uid, NOBODY);
         let streaming =
             spec(r#"{"service":"a","image":"i","envVars":{"fprocess":"cat","mode":"streaming"}}"#);
-        assert!(has(&Plan::new(&streaming, &offer(&["/app"])).unwrap(), "mode=streaming"));
+        assert!(has(&Plan::new(&streaming, &offer(&["/app"]), &out()).unwrap(), "mode=streaming"));
     }
 
     #[test]
     fn a_program_may_ask_for_the_socket_itself() {
         let json = r#"{"service":"a","image":"i","annotations":{"dev.pinnace.listen":"socket"}}"#;
-        let plan = Plan::new(&spec(json), &offer(&["/app"])).unwrap();
+        let plan = Plan::new(&spec(json), &offer(&["/app"]), &out()).unwrap();
         assert_eq!((plan.command.as_slice(), plan.door), (&["/app".to_owned()][..], Door::Socket));
         assert!(plan.binds(Path::new("/p")).is_empty());
         assert!(has(&plan, "LISTEN_FDS=2"));
@@ -258,10 +309,12 @@ mod tests {
 
     #[test]
     fn nothing_to_run_is_said() {
-        let refused = Plan::new(&spec(r#"{"service":"a","image":"i"}"#), &offer(&[])).unwrap_err();
+        let refused =
+            Plan::new(&spec(r#"{"service":"a","image":"i"}"#), &offer(&[]), &out()).unwrap_err();
         assert!(refused.to_string().contains("give one as fprocess"), "{refused}");
         let host = Offer { is_host: true, ..Default::default() };
-        let refused = Plan::new(&spec(r#"{"service":"a","image":"host"}"#), &host).unwrap_err();
+        let refused =
+            Plan::new(&spec(r#"{"service":"a","image":"host"}"#), &host, &out()).unwrap_err();
         assert!(refused.to_string().contains("image host runs the command"), "{refused}");
     }
 
@@ -271,5 +324,34 @@ mod tests {
         let bounds = bounds(&spec(r#"{"service":"a","image":"i"}"#), defaults);
         assert_eq!(bounds.memory_bytes, 512 << 20);
         assert_eq!(bounds.upper_bytes + bounds.tmp_bytes, 256 << 20);
+    }
+
+    #[test]
+    fn images_leave_where_they_can_and_host_programs_do_not() {
+        let json = |network: &str| {
+            let choice = format!(r#","annotations":{{"dev.pinnace.network":"{network}"}}"#);
+            let choice = if network.is_empty() { String::new() } else { choice };
+            spec(&format!(r#"{{"service":"a","image":"i","envProcess":"cat"{choice}}}"#))
+        };
+        let none = WayOut { missing: Some("it is so".into()), ..out() };
+        let image = offer(&["/app"]);
+        let host = Offer { is_host: true, ..Default::default() };
+        for (choice, offer, way_out, expected) in [
+            ("", &image, &out(), Network::Nat),
+            ("", &image, &none, Network::None),
+            ("", &host, &out(), Network::None),
+            ("nat", &host, &out(), Network::Nat),
+            ("none", &image, &out(), Network::None),
+        ] {
+            let plan = Plan::new(&json(choice), offer, way_out).unwrap();
+            assert_eq!(plan.network, expected, "{choice}");
+        }
+        let refused = Plan::new(&json("nat"), &image, &none).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "function a.openfaas-fn cannot have network nat: it is so; network none can be had"
+        );
+        assert_eq!(out().resolv_conf(Network::Nat), "nameserver 192.0.2.1\n");
+        assert!(out().resolv_conf(Network::None).starts_with('#'));
     }
 }

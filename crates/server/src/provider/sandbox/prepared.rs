@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use pinnace_core::{FunctionRef, FunctionSpec, image::Reference, spec::PullPolicy};
+use pinnace_core::{FunctionRef, FunctionSpec, Network, image::Reference, spec::PullPolicy};
 use pinnace_sandbox::{
     host_root::HostRoot,
     images::{Image, ImageStore, Lease, StoreError},
@@ -18,7 +18,7 @@ use pinnace_sandbox::{
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
 use super::{
-    plan::{Defaults, Offer, Plan, bounds},
+    plan::{Defaults, Offer, Plan, WayOut, bounds},
     record::{Door, Record},
 };
 use crate::{
@@ -38,6 +38,7 @@ pub struct Preparer {
     host_root: HostRoot,
     programs: PathBuf,
     defaults: Defaults,
+    way_out: WayOut,
     ready: Mutex<HashMap<FunctionRef, (u64, Preparation)>>,
 }
 
@@ -50,6 +51,7 @@ pub struct Prepared {
     root: Root,
     bounds: Bounds,
     binds: Vec<Bind>,
+    resolv_conf: String,
     /// Keeps the layers from the garbage collector.
     image: Option<Image>,
 }
@@ -63,8 +65,10 @@ impl Preparer {
         host_root: HostRoot,
         programs: PathBuf,
         defaults: Defaults,
+        way_out: WayOut,
     ) -> Self {
-        Self { images, puller, host_root, programs, defaults, ready: Mutex::default() }
+        let ready = Mutex::default();
+        Self { images, puller, host_root, programs, defaults, way_out, ready }
     }
 
     /// Whether a function could be started, as far as that is known without its registry.
@@ -210,7 +214,7 @@ impl Preparer {
                 is_host: false,
             },
         };
-        let plan = Plan::new(spec, &offer)?;
+        let plan = Plan::new(spec, &offer, &self.way_out)?;
         let mut layers = vec![self.host_root.skeleton.clone()];
         match &image {
             None => layers.push(self.host_root.host.clone()),
@@ -221,6 +225,7 @@ impl Preparer {
             root: Root { layers, read_only, host_usr: image.is_none() },
             bounds: bounds(spec, self.defaults),
             binds: plan.binds(&self.programs),
+            resolv_conf: self.way_out.resolv_conf(plan.network),
             plan,
             image,
         })
@@ -303,6 +308,8 @@ impl Prepared {
                 Door::Port(port) => Some(port),
                 Door::Socket => None,
             },
+            leaves: self.plan.network == Network::Nat,
+            resolv_conf: self.resolv_conf.clone(),
         }
     }
 }

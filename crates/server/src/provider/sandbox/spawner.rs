@@ -18,6 +18,7 @@ use pinnace_core::limits;
 use pinnace_sandbox::{
     channel::Channel,
     client::SpawnerLink,
+    network::{Policy, Standing},
     protocol::{Bounds, FromSpawner, SandboxSpec, SlotSpec, ToSpawner, VERSION},
     spawner::Config,
 };
@@ -64,8 +65,8 @@ pub struct SpawnerPaths {
     pub programs: PathBuf,
     /// Directory for sockets and records of what runs.
     pub run: PathBuf,
-    /// Name of our control groups' common parent.
-    pub cgroup: String,
+    /// Name of this Pinnace: of its control groups, devices and rules.
+    pub name: String,
 }
 
 /// A handle on the spawner, whichever process that is now.
@@ -169,23 +170,65 @@ pub struct IdleSpawner {
 }
 
 impl IdleSpawner {
-    /// Gives it these sockets to keep, and begins to serve requests; starts another spawner whenever this
-    /// one dies.
-    ///
-    /// What is lost of what was made ahead is told through the receiver, which ends with the spawner.
+    /// Has it make the network, gives it these sockets to keep, and begins to serve requests; starts another
+    /// spawner whenever this one dies. `kept` holds the gateway's listener of an earlier server as well, under
+    /// the name [`GATEWAY`].
     ///
     /// # Errors
     /// It does not take the sockets.
-    pub async fn serve(self, kept: Kept) -> io::Result<(Spawner, Losses)> {
+    pub async fn serve(self, kept: Kept, policy: Policy) -> io::Result<Served> {
         let Self { paths, link } = self;
-        let kept = Arc::new(kept);
-        let alive = hand_over(link, kept.clone()).await?;
+        let earlier = kept.iter().find(|(name, _)| name == GATEWAY);
+        let earlier = earlier.map(|(_, listener)| listener.try_clone()).transpose()?;
+        let handed = hand_over(link, Arc::new(kept), policy.clone()).await?;
         let (requests, inbox) = mpsc::channel(limits::STORE_QUEUE_MAX);
-        let (losses, lost) = mpsc::unbounded_channel();
-        tokio::spawn(run(paths, alive, kept, inbox, losses));
-        Ok((Spawner { requests }, lost))
+        let (tell_loss, losses) = mpsc::unbounded_channel();
+        let (tell_gateway, gateways) = mpsc::unbounded_channel();
+        let (tell_renewal, renewals) = mpsc::unbounded_channel();
+        if let Some(listener) = handed.gateway.or(earlier) {
+            let _ = tell_gateway.send(listener);
+        }
+        let Handed { alive, kept, standing, .. } = handed;
+        let told = Told {
+            losses: tell_loss,
+            gateways: tell_gateway,
+            renewals: tell_renewal,
+            kept: Mutex::new(kept),
+        };
+        tokio::spawn(run(paths, policy, alive, inbox, told));
+        Ok(Served { spawner: Spawner { requests }, losses, standing, gateways, renewals })
     }
 }
+
+/// A spawner that serves, and what it tells unasked.
+#[derive(Debug)]
+pub struct Served {
+    /// It takes requests.
+    pub spawner: Spawner,
+    /// What is lost of what was made ahead. Ends with the spawner.
+    pub losses: Losses,
+    /// How the network stands.
+    pub standing: Standing,
+    /// The gateway's listener, and each that takes its place.
+    pub gateways: mpsc::UnboundedReceiver<OwnedFd>,
+    /// Told when there is another router: replicas that were attached to the one before have no network.
+    pub renewals: mpsc::UnboundedReceiver<()>,
+}
+
+/// What a spawner's messages change beside their askers.
+struct Told {
+    losses: mpsc::UnboundedSender<Loss>,
+    gateways: mpsc::UnboundedSender<OwnedFd>,
+    renewals: mpsc::UnboundedSender<()>,
+    /// What the spawner keeps, for the next one.
+    kept: Mutex<Arc<Kept>>,
+}
+
+/// Name of the gateway's listener among the kept sockets.
+pub const GATEWAY: &str = "gateway";
+
+/// Directory of the router's process, in the one of what runs.
+pub const ROUTER: &str = "router";
 
 /// A spawner that keeps the sockets and can be asked.
 struct Alive {
@@ -199,7 +242,8 @@ impl SpawnerPaths {
             socket: socket_path(&self.run),
             init: self.programs.join("pinnace-init"),
             scaffold: self.run.join("mnt"),
-            cgroup_name: self.cgroup.clone(),
+            router: self.run.join(ROUTER),
+            name: self.name.clone(),
         };
         // Its words go to a file: it outlives this server, and must not hold its terminal.
         let log =
@@ -208,9 +252,35 @@ impl SpawnerPaths {
     }
 }
 
-async fn hand_over(link: SpawnerLink, kept: Arc<Kept>) -> io::Result<Alive> {
-    let link = blocking(move || link.keep(&kept).map(|()| link)).await?;
-    Ok(Alive { link: Link::new(link.channel)?, process: link.process })
+/// What is there once a spawner has everything.
+struct Handed {
+    alive: Alive,
+    kept: Arc<Kept>,
+    standing: Standing,
+    /// The gateway's listener, if it is a new one.
+    gateway: Option<OwnedFd>,
+}
+
+async fn hand_over(link: SpawnerLink, kept: Arc<Kept>, policy: Policy) -> io::Result<Handed> {
+    let (link, kept, standing, gateway) = blocking(move || {
+        let (standing, gateway) = link.network(policy)?;
+        let kept = match &gateway {
+            Some(listener) => Arc::new(with_gateway(&kept, listener)?),
+            None => kept,
+        };
+        link.keep(&kept)?;
+        Ok((link, kept, standing, gateway))
+    })
+    .await?;
+    let alive = Alive { link: Link::new(link.channel)?, process: link.process };
+    Ok(Handed { alive, kept, standing, gateway })
+}
+
+/// The same sockets with another listener of the gateway.
+fn with_gateway(kept: &Kept, listener: &OwnedFd) -> io::Result<Kept> {
+    let others = kept.iter().filter(|(name, _)| name != GATEWAY);
+    let others = others.map(|(name, socket)| Ok((name.clone(), socket.try_clone()?)));
+    others.chain([listener.try_clone().map(|listener| (GATEWAY.to_owned(), listener))]).collect()
 }
 
 async fn blocking<T: Send + 'static>(
@@ -265,10 +335,10 @@ type Waiting = Mutex<HashMap<u64, Asker>>;
 
 async fn run(
     paths: SpawnerPaths,
+    policy: Policy,
     mut alive: Alive,
-    kept: Arc<Kept>,
     mut inbox: mpsc::Receiver<Request>,
-    losses: mpsc::UnboundedSender<Loss>,
+    told: Told,
 ) {
     loop {
         let waiting = Waiting::default();
@@ -281,7 +351,7 @@ async fn run(
                 }
                 return;
             }
-            error = receive_all(&alive.link, &waiting, &losses) => {
+            error = receive_all(&alive.link, &waiting, &told) => {
                 tracing::error!(%error, "the spawner died; another is started");
             }
         }
@@ -289,13 +359,13 @@ async fn run(
             asker.tell_of_death();
         }
         // Nobody listens where none are made ahead.
-        let _ = losses.send(Loss::Spawner);
-        alive = replace(&paths, alive, &kept).await;
+        let _ = told.losses.send(Loss::Spawner);
+        alive = replace(&paths, &policy, alive, &told).await;
     }
 }
 
 /// Ends what is left of a dead spawner, and tries until another one serves. Requests wait meanwhile.
-async fn replace(paths: &SpawnerPaths, dead: Alive, kept: &Arc<Kept>) -> Alive {
+async fn replace(paths: &SpawnerPaths, policy: &Policy, dead: Alive, told: &Told) -> Alive {
     if let Some(mut process) = dead.process {
         // It may have broken off without dying; one that cannot be waited for is gone.
         let _ = blocking(move || process.kill().and_then(|()| process.wait())).await;
@@ -303,11 +373,17 @@ async fn replace(paths: &SpawnerPaths, dead: Alive, kept: &Arc<Kept>) -> Alive {
     loop {
         let paths = paths.clone();
         let started = match blocking(move || paths.open()).await {
-            Ok(link) => hand_over(link, kept.clone()).await,
+            Ok(link) => hand_over(link, told.kept(), policy.clone()).await,
             Err(error) => Err(error),
         };
         match started {
-            Ok(alive) => return alive,
+            Ok(Handed { alive, kept, gateway, .. }) => {
+                *told.lock() = kept;
+                if let Some(listener) = gateway {
+                    told.new_gateway(listener);
+                }
+                return alive;
+            }
             Err(error) => tracing::error!(%error, "no function can be started: no spawner"),
         }
         tokio::time::sleep(TRY_AGAIN).await;
@@ -369,17 +445,51 @@ async fn await_end(alive: Alive) {
     }
 }
 
-async fn receive_all(
-    link: &Link,
-    waiting: &Waiting,
-    losses: &mpsc::UnboundedSender<Loss>,
-) -> io::Error {
+async fn receive_all(link: &Link, waiting: &Waiting, told: &Told) -> io::Error {
     loop {
         match link.recv().await {
-            Ok(Some((said, fds))) => hear(said, fds, waiting, losses),
+            Ok(Some((FromSpawner::Network { standing }, fds))) => {
+                tracing::warn!(
+                    ?standing,
+                    "the router of the functions' network had ended; there is another"
+                );
+                if let Err(error) = take_gateway(link, fds, told).await {
+                    return error;
+                }
+            }
+            Ok(Some((said, fds))) => hear(said, fds, waiting, &told.losses),
             Ok(None) => return io::Error::other("it closed its socket"),
             Err(error) => return error,
         }
+    }
+}
+
+/// Takes the listener of a router that was made anew, and has the spawner keep it.
+async fn take_gateway(link: &Link, fds: Vec<OwnedFd>, told: &Told) -> io::Result<()> {
+    let Some(listener) = fds.into_iter().next() else { return Ok(()) };
+    let kept = with_gateway(&told.kept(), &listener)?;
+    let names = kept.iter().map(|(name, _)| name.clone()).collect();
+    let sockets: Vec<OwnedFd> =
+        kept.iter().map(|(_, socket)| socket.try_clone()).collect::<io::Result<_>>()?;
+    *told.lock() = Arc::new(kept);
+    told.new_gateway(listener);
+    link.send(&ToSpawner::Keep { names }, &sockets).await
+}
+
+impl Told {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> Arc<Kept> {
+        self.lock().clone()
+    }
+
+    /// There is another router: replicas that run are cut off from the network.
+    fn new_gateway(&self, listener: OwnedFd) {
+        // Nobody listens any more where the server is ending.
+        let _ = self.gateways.send(listener);
+        let _ = self.renewals.send(());
     }
 }
 
@@ -412,7 +522,7 @@ fn hear(
             }
         }
         FromSpawner::Lost { slot } => drop(losses.send(Loss::Slot(slot))),
-        FromSpawner::Kept | FromSpawner::Lent { .. } => {}
+        FromSpawner::Kept | FromSpawner::Lent { .. } | FromSpawner::Network { .. } => {}
     }
 }
 

@@ -1,0 +1,92 @@
+//! What functions reach beside the platform, as the spawner and this host's files have it.
+
+use std::{fs, io::Read as _, path::Path};
+
+use pinnace_core::{Resolvers, network::Block};
+use pinnace_sandbox::network::{Policy, Standing};
+
+use super::plan::WayOut;
+
+/// How the network stands, and where names are asked for.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    /// What the spawner found or made.
+    pub standing: Standing,
+    /// What this host's files say.
+    pub resolvers: Resolvers,
+}
+
+/// Where a host's nameservers stand, and where those stand that a resolver of systemd on the loopback device
+/// asks itself.
+const FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+
+/// Bytes that are read of such a file.
+const BYTES_MAX: u64 = 64 << 10;
+
+/// Reads where this host asks for names: from the first file that has a server which functions reach.
+#[must_use]
+pub fn resolvers() -> Resolvers {
+    let found = FILES.iter().filter_map(|file| read(Path::new(file)));
+    found.into_iter().find(|found| !found.servers.is_empty()).unwrap_or_default()
+}
+
+fn read(file: &Path) -> Option<Resolvers> {
+    let mut bytes = Vec::new();
+    fs::File::open(file).ok()?.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    Some(Resolvers::parse(&String::from_utf8_lossy(&bytes)))
+}
+
+/// What functions that leave may reach.
+#[must_use]
+pub fn policy(allowed: &[Block], resolvers: &Resolvers) -> Policy {
+    Policy {
+        allowed: allowed.iter().map(ToString::to_string).collect(),
+        resolvers: resolvers.servers.clone(),
+    }
+}
+
+impl Outside {
+    /// What cannot be had, a sentence each.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let Standing { no_gateway, no_way_out, obstacles } = &self.standing;
+        let gateway = no_gateway
+            .as_ref()
+            .map(|why| format!("functions do not reach the platform as gateway:8080: {why}"));
+        let way_out =
+            no_way_out.as_ref().map(|why| format!("no function can have network nat: {why}"));
+        let names = (no_way_out.is_none() && self.resolvers.servers.is_empty()).then(|| {
+            format!(
+                "functions with network nat resolve no names: {} and {} name no server but on the loopback \
+                 device, which functions do not reach",
+                FILES[0], FILES[1]
+            )
+        });
+        gateway.into_iter().chain(way_out).chain(names).chain(obstacles.iter().cloned()).collect()
+    }
+
+    /// What a function's plan goes by.
+    #[must_use]
+    pub fn way_out(&self) -> WayOut {
+        WayOut { missing: self.standing.no_way_out.clone(), resolvers: self.resolvers.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_once() {
+        let standing = Standing::default();
+        let resolvers = Resolvers::parse("nameserver 192.0.2.1");
+        let whole = Outside { standing, resolvers };
+        assert!(whole.missing().is_empty());
+        assert_eq!(whole.way_out().missing, None);
+        let silent = Outside { resolvers: Resolvers::default(), ..whole.clone() };
+        assert!(silent.missing()[0].starts_with("functions with network nat resolve no names"));
+        let standing = Standing { no_way_out: Some("it is so".into()), ..Standing::default() };
+        let within = Outside { standing, resolvers: Resolvers::default() };
+        assert_eq!(within.missing(), ["no function can have network nat: it is so"]);
+    }
+}
