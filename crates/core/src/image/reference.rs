@@ -56,6 +56,9 @@ impl Reference {
         if !is_reference(text) {
             return Err(bad("write NAME:TAG, such as registry.example/team/app:1.0"));
         }
+        if is_sha256(text) {
+            return Err(bad("a digest alone does not say in which repository; write NAME@DIGEST"));
+        }
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) if is_sha256(digest) => (name, Some(digest.to_owned())),
             Some(_) => return Err(bad("a digest is `sha256:` and 64 of 0-9 and a-f")),

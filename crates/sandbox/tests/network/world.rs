@@ -78,6 +78,8 @@ impl World {
     pub fn new() -> Self {
         // Names of namespaces are files here: they end with this test's mounts.
         run("mount", "-t tmpfs tmpfs /run");
+        // A new namespace has the setting of the first one.
+        fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         ip("link set lo up");
         ip("netns add internet");
         ip("link add wan type veth peer name eth0 netns internet");
