@@ -19,7 +19,7 @@ const HOG_TIME: Duration = Duration::from_secs(3);
 const CALLS: usize = 100;
 
 /// Least samples that are taken while a hog runs.
-const SAMPLES_MIN: usize = 3;
+const SAMPLES_MIN: usize = 1;
 
 /// How much longer a call may take beside a hog. Two processors that are never idle cost a call that much in
 /// switches and cold caches; a hog that is not contained costs it a hundred times more.

@@ -37,6 +37,10 @@ pub enum Ids {
     One,
 }
 
+/// What an ordinary user's spawner has apart from the host: its mounts, and a network, since it could not
+/// come back to the host's from its router's.
+pub(crate) const APART: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWNET;
+
 /// Why an ordinary user has one id.
 pub type OneId = String;
 
@@ -47,7 +51,7 @@ pub type OneId = String;
 /// The host lets ordinary users make none.
 pub(crate) fn enter(proof: &SingleThreaded) -> io::Result<Result<(), OneId>> {
     let mapper = ranges().map(|ranges| Mapper::start(proof, &ranges));
-    sys::unshare(proof, libc::CLONE_NEWUSER | libc::CLONE_NEWNS).map_err(|error| {
+    sys::unshare(proof, libc::CLONE_NEWUSER | APART).map_err(|error| {
         let text = format!(
             "an ordinary user may make no user namespace here ({error}); run as root, or allow it \
              (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, \

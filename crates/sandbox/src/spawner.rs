@@ -379,7 +379,7 @@ fn rejoin_user_namespace(proof: &SingleThreaded, namespace: &OwnedFd) -> io::Res
     let user = Some(LinkNameSpaceType::User);
     move_into_link_name_space(namespace.as_fd(), user)
         .doing(|| "enter the user namespace of the router")?;
-    sys::unshare(proof, libc::CLONE_NEWNS)?;
+    sys::unshare(proof, ids::APART)?;
     ids::has_range()
 }
 
