@@ -78,7 +78,7 @@ impl Shell {
         umask(Mode::from_raw_mode(0o022));
         sys::loopback_up().doing(|| "take the loopback device up")?;
         let Outfit { numbers: OutfitNumbers { ids, tmp_bytes }, devices, seccomp } = outfit;
-        let filter = launch::filter(seccomp).doing(|| "read the seccomp program")?;
+        let filter = launch::filter(&seccomp).doing(|| "read the seccomp program")?;
         let sockets = watch::sockets(SOCKETS_AHEAD).doing(|| "make sockets")?;
         let temporary = (temporary(tmp_bytes)?, tmp_bytes);
         launch::give_up_privileges().doing(|| "drop privileges")?;

@@ -89,7 +89,7 @@ fn check_user(own: Ids, spec: &SandboxSpec) -> Result<(), String> {
 }
 
 /// Reads the system call filter.
-pub(super) fn filter(file: OwnedFd) -> io::Result<Vec<Instruction>> {
+pub(super) fn filter(file: &OwnedFd) -> io::Result<Vec<Instruction>> {
     let mut bytes = Vec::new();
     // Opened anew: the descriptor's own position is shared with the spawner and other inits.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
