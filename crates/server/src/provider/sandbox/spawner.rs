@@ -507,7 +507,7 @@ fn hear(
                 drop(answer.send(Ok(Started { pid, pidfd })));
             }
             (Some(asker), _) => {
-                asker.refuse("the spawner sent no handle on the sandbox".to_owned())
+                asker.refuse("the spawner sent no handle on the sandbox".to_owned());
             }
             (None, _) => {}
         },
