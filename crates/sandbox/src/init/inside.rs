@@ -1,8 +1,9 @@
 //! Making a sandbox from inside: first what every sandbox has ([`Shell::make`]), then its root and what
 //! is particular to it ([`Shell::furnish`]).
 //!
-//! What is mounted ahead hangs on a tmpfs over the working directory, which nobody else sees, until it is
-//! moved into the root.
+//! What is mounted ahead hangs on a tmpfs, the wall, until it is moved into the function's root. The wall is
+//! already the root of the mount namespace by then, so that nothing of the host is left in it: what is
+//! mounted over the wall is entered by chroot, and who came out of that would find an empty directory.
 
 use std::{
     ffi::CString,
@@ -17,7 +18,7 @@ use rustix::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags, fsconfig_create,
         fsconfig_set_string, fsmount, fsopen, unmount,
     },
-    process::{Resource, Rlimit, chdir, fchdir, getrlimit, pivot_root, setrlimit, umask},
+    process::{Resource, Rlimit, chdir, chroot, fchdir, getrlimit, pivot_root, setrlimit, umask},
 };
 
 use super::{
@@ -104,6 +105,7 @@ impl Shell {
             wall.attach(sys, Path::new("/sys"))?;
             masks.over_sys(sys)?;
         }
+        leave_host(&wall)?;
         let oom_score_adj = launch::oom_score_adj();
         Ok(Self { proc, sys, devices, temporary, filter, ids, oom_score_adj, sockets })
     }
@@ -131,7 +133,7 @@ impl Shell {
             sys::mount_setattr(targets.root(), false, libc::MOUNT_ATTR_RDONLY, None)
                 .doing(|| "make the root filesystem read-only")?;
         }
-        enter(&targets)?;
+        fchdir(targets.root()).and_then(|()| chroot(".")).doing(|| "enter the root filesystem")?;
         limits(spec, self.ids != Ids::Roots || spec.slot.id_base.is_some())?;
         Ok(self)
     }
@@ -165,13 +167,15 @@ fn temporary(bytes: u64) -> Result<[OwnedFd; 2], Failed> {
     ])
 }
 
-/// Leaves the host's filesystem for the new root.
-fn enter(targets: &Targets) -> Result<(), Failed> {
-    fchdir(targets.root()).doing(|| "enter the root filesystem")?;
+/// Leaves the host's filesystem for the wall, on which nothing can be written from now on.
+fn leave_host(wall: &Targets) -> Result<(), Failed> {
+    fchdir(wall.root()).doing(|| "enter the wall")?;
     // With both the same, the old root comes to lie over the new one, from where it is taken off.
-    pivot_root(".", ".").doing(|| "pivot to the root filesystem")?;
+    pivot_root(".", ".").doing(|| "pivot to the wall")?;
     unmount(".", UnmountFlags::DETACH).doing(|| "leave the host's filesystem")?;
-    chdir("/").doing(|| "enter the new root")
+    chdir("/").doing(|| "enter the wall")?;
+    sys::mount_setattr(wall.root(), false, libc::MOUNT_ATTR_RDONLY, None)
+        .doing(|| "make the wall read-only")
 }
 
 fn terminals(devices: &OwnedFd, ids: Ids) -> Result<(), Failed> {
