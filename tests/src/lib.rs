@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod http;
 pub mod images;
 pub mod registry;
+pub mod stand_ins;
 pub mod wait;
 
 pub use census::Census;

@@ -15,6 +15,7 @@
 //! | `/say/TEXT` | writes TEXT to standard output, and `error: TEXT` to standard error |
 //! | `/ticks/N` | answers N lines, one each 20 ms |
 //! | `/wait/MS` | answers after so long |
+//! | `/dial/HOST:PORT` | sends the body there, and answers what comes from there until the end |
 //! | `/exit/N` | ends the process with code N |
 //! | `/abort` | ends it by a signal |
 //! | `/eat/MIB` | takes so much memory |
@@ -40,8 +41,8 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
-    net::{TcpListener, UnixListener},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, unix::AsyncFd},
+    net::{TcpListener, TcpStream, UnixListener},
 };
 
 type Body = BoxBody<Bytes, hyper::Error>;
@@ -180,6 +181,7 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
             tokio::time::sleep(Duration::from_millis(number(rest))).await;
             text("waited\n")
         }
+        "dial" => dial(rest, request).await,
         "exit" => std::process::exit(number(rest) as i32),
         "abort" => std::process::abort(),
         "eat" => text(format!("{}\n", eat(number(rest)))),
@@ -232,6 +234,26 @@ async fn write(path: &str, request: Request<Incoming>) -> Response<Body> {
     match fs::write(path, body.to_bytes()) {
         Ok(()) => text("written\n"),
         Err(error) => refused(StatusCode::FORBIDDEN, format!("{path}: {error}\n")),
+    }
+}
+
+async fn dial(place: &str, request: Request<Incoming>) -> Response<Body> {
+    /// Longer than anything that is refused takes to be.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let Ok(body) = request.into_body().collect().await else {
+        return refused(StatusCode::BAD_REQUEST, "the body ended early\n".to_owned());
+    };
+    let dialled = tokio::time::timeout(PATIENCE, async {
+        let mut stream = TcpStream::connect(place).await?;
+        stream.write_all(&body.to_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    });
+    match dialled.await {
+        Ok(Ok(answer)) => text(answer),
+        Ok(Err(error)) => refused(StatusCode::BAD_GATEWAY, format!("{place}: {error}\n")),
+        Err(_) => refused(StatusCode::GATEWAY_TIMEOUT, format!("{place}: silence\n")),
     }
 }
 

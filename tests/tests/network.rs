@@ -1,0 +1,238 @@
+//! What functions reach, and what of the network is left: the whole platform in namespaces of a test's own.
+
+#![allow(clippy::unwrap_used, reason = "a test says what failed by failing there")]
+
+use std::{fs, time::Duration};
+
+use pinnace_tests::{
+    Answer, Census, Function, Gateway, eventually,
+    images::Image,
+    stand_ins::{HOST, METADATA, PRIVATE, PUBLIC, WEB, alone, internet, run, serve_on_host},
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn hello(name: &str, network: &str) -> Function {
+    let function = Function::new(name, "hello:test");
+    let annotations = serde_json::json!({ "dev.pinnace.network": network });
+    if network.is_empty() { function } else { function.with("annotations", annotations) }
+}
+
+fn platform(flags: &[&str]) -> Gateway {
+    let gateway = Gateway::start_with(flags);
+    gateway.load("hello:test", &Image::hello("hello:test"));
+    gateway
+}
+
+fn dial(gateway: &Gateway, function: &str, place: &str) -> Answer {
+    gateway.call(&format!("{function}/dial/{place}"), b"")
+}
+
+/// Whether the function is told at once that it may not go there.
+fn is_refused(gateway: &Gateway, function: &str, place: &str) -> bool {
+    let answer = dial(gateway, function, place);
+    answer.status == 502 && answer.text().contains("No route to host")
+}
+
+/// What a function gets that asks the gateway, under one of its names.
+fn ask(gateway: &Gateway, function: &str, name: &str, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+    gateway.call(&format!("{function}/dial/{name}:8080"), request.as_bytes()).expect(200).text()
+}
+
+/// The addresses of all replicas, as the gateway knows them.
+fn addresses(gateway: &Gateway) -> Vec<String> {
+    let replicas = fs::read_dir(gateway.state_dir().join("run/replicas")).unwrap().flatten();
+    replicas.filter_map(|replica| fs::read_to_string(replica.path().join("address")).ok()).collect()
+}
+
+/// Everything on the host's network that could be left.
+fn host() -> [String; 4] {
+    let forwarding = fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
+    [run("ip -br link"), run("ip route"), run("nft list ruleset"), forwarding]
+}
+
+#[test]
+fn functions_call_each_other_by_the_gateway() {
+    if !alone("functions_call_each_other_by_the_gateway") {
+        return;
+    }
+    internet();
+    let gateway = platform(&[]);
+    gateway.deploy(&hello("leaves", ""));
+    gateway.deploy(&hello("stays", "none"));
+    for (caller, called) in [("leaves", "stays"), ("stays", "leaves")] {
+        for name in ["gateway", "gateway.openfaas", "gateway.openfaas.svc.cluster.local"] {
+            let answer = ask(&gateway, caller, name, &format!("/function/{called}/request?a=b"));
+            assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+            assert!(answer.contains("GET /request?a=b\n"), "{answer}");
+        }
+        for path in ["/system/functions", "/healthz", "/", "/ui/", "/system/info"] {
+            let answer = ask(&gateway, caller, "gateway", path);
+            assert!(answer.starts_with("HTTP/1.1 404 Not Found"), "{answer}");
+        }
+    }
+    let answer = ask(&gateway, "stays", "gateway", "/function/nobody");
+    assert!(answer.starts_with("HTTP/1.1 404 Not Found"), "{answer}");
+    // The function that is called sees where the call comes from.
+    let seen = ask(&gateway, "stays", "gateway", "/function/leaves/request");
+    assert!(addresses(&gateway).iter().any(|address| seen.contains(address.as_str())), "{seen}");
+}
+
+#[test]
+fn functions_reach_what_is_open_and_nothing_else() {
+    if !alone("functions_reach_what_is_open_and_nothing_else") {
+        return;
+    }
+    internet();
+    const PORT: u16 = 9999;
+    serve_on_host(PORT);
+    let gateway = platform(&["--allow-net", "10.78.0.0/24"]);
+    gateway.deploy(&hello("leaves", ""));
+    gateway.deploy(&hello("stays", "none"));
+    assert_eq!(dial(&gateway, "leaves", &format!("{PUBLIC}:{WEB}")).expect(200).text(), HOST);
+    assert_eq!(dial(&gateway, "leaves", &format!("10.78.0.1:{WEB}")).expect(200).text(), HOST);
+    assert_eq!(dial(&gateway, "leaves", &format!("any.example:{WEB}")).expect(200).text(), HOST);
+    let closed = PRIVATE.iter().filter(|address| **address != "10.78.0.1").chain([&METADATA]);
+    for address in closed {
+        assert!(is_refused(&gateway, "leaves", &format!("{address}:{WEB}")), "{address}");
+    }
+    for port in [PORT, gateway.address().port()] {
+        assert!(is_refused(&gateway, "leaves", &format!("{HOST}:{port}")));
+        assert_ne!(dial(&gateway, "leaves", &format!("127.0.0.1:{port}")).status, 200);
+    }
+    for address in addresses(&gateway) {
+        // Each listens on port 8080 of all its addresses; the other's is closed, its own is not.
+        let own = dial(&gateway, "leaves", &format!("{address}:8081")).text();
+        let is_own = own.contains("Connection refused");
+        assert!(is_own || is_refused(&gateway, "leaves", &format!("{address}:8080")), "{address}");
+    }
+    assert!(is_refused(&gateway, "stays", &format!("{PUBLIC}:{WEB}")));
+    assert!(is_refused(&gateway, "stays", &format!("10.78.0.1:{WEB}")));
+    assert_ne!(dial(&gateway, "stays", &format!("any.example:{WEB}")).status, 200);
+}
+
+#[test]
+fn the_network_outlives_server_and_spawner() {
+    if !alone("the_network_outlives_server_and_spawner") {
+        return;
+    }
+    internet();
+    let mut gateway = platform(&[]);
+    gateway.deploy(&hello("leaves", ""));
+    gateway.deploy(&hello("stays", "none"));
+    let before = addresses(&gateway);
+    gateway.kill();
+    kill_named("pinnace-spawner");
+    gateway.up();
+    assert_eq!(addresses(&gateway), before, "the replicas are the same");
+    assert_eq!(dial(&gateway, "leaves", &format!("{PUBLIC}:{WEB}")).expect(200).text(), HOST);
+    assert!(is_refused(&gateway, "stays", &format!("{PUBLIC}:{WEB}")));
+    let answer = ask(&gateway, "leaves", "gateway", "/function/stays/");
+    assert!(answer.ends_with("hello\n"), "{answer}");
+    // With the spawner alone.
+    kill_named("pinnace-spawner");
+    gateway.scale("leaves", 2);
+    gateway.until("leaves", "both serve", |status| status["availableReplicas"].as_u64() == Some(2));
+    let answer = ask(&gateway, "stays", "gateway", "/function/leaves/");
+    assert!(answer.ends_with("hello\n"), "{answer}");
+}
+
+#[test]
+fn without_their_router_replicas_are_replaced() {
+    if !alone("without_their_router_replicas_are_replaced") {
+        return;
+    }
+    internet();
+    let gateway = platform(&[]);
+    gateway.deploy(&hello("leaves", ""));
+    let before = fs::read_dir(gateway.state_dir().join("run/replicas")).unwrap().count();
+    assert_eq!(before, 1);
+    kill_named("pinnace-router");
+    eventually("a replica with a network serves", PATIENCE, || {
+        let answer = dial(&gateway, "leaves", &format!("{PUBLIC}:{WEB}"));
+        (answer.status == 200 && answer.text() == HOST).then_some(())
+    });
+    let answer = ask(&gateway, "leaves", "gateway", "/function/leaves/");
+    assert!(answer.ends_with("hello\n"), "{answer}");
+}
+
+#[test]
+fn nothing_of_the_network_is_left() {
+    if !alone("nothing_of_the_network_is_left") {
+        return;
+    }
+    internet();
+    let before = host();
+    let mut gateway = platform(&[]);
+    let census = Census::default();
+    gateway.deploy(&hello("leaves", ""));
+    assert_ne!(host(), before);
+    gateway.stop();
+    eventually("the host is as before", PATIENCE, || (host() == before).then_some(()));
+
+    // Everything is killed, and then there is `up` and `down`.
+    gateway.up();
+    gateway.until("leaves", "it serves", |status| status["availableReplicas"].as_u64() == Some(1));
+    gateway.kill();
+    for name in ["pinnace-spawner", "pinnace-router", "pinnace-init"] {
+        kill_named(name);
+    }
+    assert_ne!(host(), before, "the rules outlive a crash");
+    gateway.up();
+    gateway.until("leaves", "it serves", |status| status["availableReplicas"].as_u64() == Some(1));
+    assert_eq!(dial(&gateway, "leaves", &format!("{PUBLIC}:{WEB}")).expect(200).text(), HOST);
+    gateway.kill();
+    assert!(gateway.down().status.success());
+    eventually("the host is as before", PATIENCE, || (host() == before).then_some(()));
+    Census::settle(&census, &gateway.state_dir());
+}
+
+#[test]
+fn an_ordinary_user_has_the_gateway_and_no_way_out() {
+    if !alone("an_ordinary_user_has_the_gateway_and_no_way_out") {
+        return;
+    }
+    internet();
+    let before = host();
+    let mut gateway = Gateway::start_as(65_534, &[]);
+    gateway.load("hello:test", &Image::hello("hello:test"));
+    gateway.deploy(&hello("leaves", ""));
+    gateway.deploy(&hello("stays", "none"));
+    let calls = |gateway: &Gateway| {
+        let answer = ask(gateway, "leaves", "gateway", "/function/stays/");
+        assert!(answer.ends_with("hello\n"), "{answer}");
+    };
+    calls(&gateway);
+    assert_ne!(dial(&gateway, "leaves", &format!("{PUBLIC}:{WEB}")).status, 200);
+    let refused = gateway.try_deploy(&hello("never", "nat"));
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(refused.text().contains("run Pinnace as root"), "{}", refused.text());
+    gateway.kill();
+    kill_named("pinnace-spawner");
+    gateway.up();
+    calls(&gateway);
+    gateway.scale("leaves", 2);
+    gateway.until("leaves", "both serve", |status| status["availableReplicas"].as_u64() == Some(2));
+    assert_eq!(host(), before);
+}
+
+/// Ends all processes of this pid namespace, which is the test's own, that have this name.
+fn kill_named(name: &str) {
+    let mut killed = 0;
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let path = process.path();
+        let Ok(called) = fs::read_to_string(path.join("comm")) else { continue };
+        let number = path.file_name().and_then(|number| number.to_str()?.parse().ok());
+        // The kernel keeps 15 characters.
+        if let Some(number) = number
+            && called.trim() == &name[..name.len().min(15)]
+        {
+            let pid = rustix::process::Pid::from_raw(number).unwrap();
+            killed += u32::from(
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok(),
+            );
+        }
+    }
+    assert!(killed > 0, "no process is named {name}");
+}
