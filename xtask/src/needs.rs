@@ -59,7 +59,15 @@ pub const BENCHMARKS: &[Need] = &[
     need("cc", "gcc libc6-dev", "builds SQLite and zstd, and links"),
     need("nginx", "nginx", "is the reference of warm-throughput"),
     need("wrk", "wrk", "makes the load"),
-    need("runc", "runc", "is the reference of cold-static"),
+    need("runc", "runc", "is the reference of cold-static and burst"),
+    need("dockerd", "docker.io", "is the reference of cold-static"),
+    need("unshare", "util-linux", "keeps dockerd away from the host"),
+    Need {
+        program: "/bin/busybox",
+        package: "busybox-static",
+        reason: "is the command of fork",
+        is_static: true,
+    },
 ];
 
 impl Need {

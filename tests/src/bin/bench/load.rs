@@ -1,6 +1,6 @@
 //! Load by `wrk`, and what it says of it.
 
-use std::process::Command;
+use std::{fmt::Write as _, io::Write as _, process::Command};
 
 use anyhow::{Context, Result, bail};
 
@@ -22,9 +22,32 @@ pub struct Load {
 /// # Errors
 /// wrk cannot be run, or a call failed.
 pub fn load(url: &str, connections: u32, seconds: u32) -> Result<Load> {
+    run(&mut Command::new("wrk"), url, connections, seconds)
+}
+
+/// The same with this body in each request, which is a POST.
+///
+/// # Errors
+/// wrk cannot be run, or a call failed.
+pub fn post(url: &str, body: &[u8], connections: u32, seconds: u32) -> Result<Load> {
+    let mut file = tempfile::Builder::new().prefix("bench-wrk-").suffix(".lua").tempfile()?;
+    file.write_all(script(body).as_bytes())?;
+    run(Command::new("wrk").arg("--script").arg(file.path()), url, connections, seconds)
+}
+
+/// A program for wrk. Each byte is written by its number, so that none needs another spelling.
+fn script(body: &[u8]) -> String {
+    let mut script = String::from("wrk.method = \"POST\"\nwrk.body = \"");
+    for byte in body {
+        write!(script, "\\{byte:03}").expect("a string takes it");
+    }
+    script + "\"\n"
+}
+
+fn run(wrk: &mut Command, url: &str, connections: u32, seconds: u32) -> Result<Load> {
     let threads = connections.min(2);
     let arguments = [format!("-t{threads}"), format!("-c{connections}"), format!("-d{seconds}s")];
-    let output = Command::new("wrk").arg("--latency").args(arguments).arg(url).output();
+    let output = wrk.arg("--latency").args(arguments).arg(url).output();
     let output = output.context("cannot run wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
@@ -84,6 +107,11 @@ Transfer/sec:      3.05MB
     fn a_report_is_read() {
         let load = Load { requests: 75_000, per_second: 24987.53, p50_us: 635.91, p99_us: 2870.0 };
         assert_eq!(parse(GOOD).unwrap(), load);
+    }
+
+    #[test]
+    fn a_body_is_spelt_so_that_nothing_ends_it() {
+        assert_eq!(script(b"a\"\n"), "wrk.method = \"POST\"\nwrk.body = \"\\097\\034\\010\"\n");
     }
 
     #[test]

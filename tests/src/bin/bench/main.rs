@@ -3,8 +3,10 @@
 
 #![forbid(unsafe_code)]
 
+mod burst;
 mod cold;
 mod figures;
+mod fork;
 mod latency;
 mod load;
 mod reference;
@@ -37,14 +39,32 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "cold-static",
-        about: "a call that starts a static binary from zero, beside runc run",
+        about: "a call that starts a static binary from zero, beside runc run and docker run",
         measure: cold::from_zero,
+    },
+    Benchmark {
+        name: "cold-no-slot",
+        about: "the same with no sandbox made ahead, beside a bare clone with one migration",
+        measure: cold::without_slots,
+    },
+    Benchmark {
+        name: "burst",
+        about: "100 functions at zero called at once, beside 100 runc run side by side",
+        measure: burst::from_zero,
+    },
+    Benchmark {
+        name: "fork",
+        about: "a process per request, beside of-watchdog (its path: PINNACE_OF_WATCHDOG) and a bare spawn loop",
+        measure: fork::per_request,
     },
 ];
 
 /// How much is measured.
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask bench", about = "Measures the promised numbers")]
+#[command(
+    after_help = "PINNACE_OF_WATCHDOG names the program of of-watchdog that fork compares with."
+)]
 struct Plan {
     /// Only this benchmark; may be given several times
     #[arg(long, value_name = "NAME")]
@@ -67,6 +87,11 @@ struct Plan {
 }
 
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some((group, program)) = reference::asked(&arguments) {
+        eprintln!("bench: {:#}", reference::migrate(group, program));
+        return ExitCode::FAILURE;
+    }
     let plan = Plan::parse();
     match run(&plan) {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,4 +1,9 @@
-//! What ours is compared with: the function called directly, nginx before it, and runc.
+//! What ours is compared with: the function called directly, nginx before it, other watchdogs, and other ways
+//! to start a program.
+
+mod docker;
+mod migrated;
+mod spawning;
 
 use std::{
     fs,
@@ -6,16 +11,23 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-use pinnace_tests::{eventually, gateway::free_address};
+use pinnace_tests::gateway::free_address;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+pub use docker::Docker;
+pub use migrated::{Migrated, asked, migrate};
+pub use spawning::spawned_per_second;
+
 /// How long a reference may take to start.
 const START_MAX: Duration = Duration::from_secs(20);
+/// Between two looks whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A process of ours that is ended with this value.
 pub struct Running {
@@ -26,20 +38,29 @@ pub struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // SIGTERM: nginx's master ends its workers then.
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.child.wait();
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // SIGTERM: nginx's master ends its workers then.
+            let pid = rustix::process::Pid::from_child(&self.child);
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            let _ = self.child.wait();
+        }
     }
 }
 
 impl Running {
-    fn wait(child: Child, address: SocketAddr, what: &str) -> Self {
-        let running = Self { child, address };
-        eventually(&format!("{what} listens on {address}"), START_MAX, || {
-            TcpStream::connect(address).ok()
-        });
-        running
+    fn wait(child: Child, address: SocketAddr, what: &str) -> Result<Self> {
+        let mut running = Self { child, address };
+        let end = Instant::now() + START_MAX;
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = running.child.try_wait()? {
+                bail!("{what} ended before it listened on {address}: {status}");
+            }
+            if Instant::now() > end {
+                bail!("{what} does not listen on {address} after {} s", START_MAX.as_secs());
+            }
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+        Ok(running)
     }
 
     /// Its URL.
@@ -58,7 +79,7 @@ pub fn direct(hello: &Path) -> Result<Running> {
     BufReader::new(child.stdout.take().context("its output is a pipe")?).read_line(&mut line)?;
     let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
     let port: u16 = port.with_context(|| format!("hello said {line:?}"))?;
-    Ok(Running::wait(child, SocketAddr::from(([127, 0, 0, 1], port)), "hello"))
+    Running::wait(child, SocketAddr::from(([127, 0, 0, 1], port)), "hello")
 }
 
 /// Starts our watchdog on TCP before the function, without any platform.
@@ -76,7 +97,28 @@ pub fn watchdog(watchdog: &Path, hello: &Path) -> Result<Running> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    Ok(Running::wait(child, address, "the watchdog"))
+    Running::wait(child, address, "the watchdog")
+}
+
+/// Starts a watchdog, ours or the original, that starts this command for each call.
+///
+/// # Errors
+/// It cannot be started; the original ends at once if somebody listens on its port for metrics, 8081.
+pub fn forking(watchdog: &Path, command: &str, mode: &str) -> Result<Running> {
+    let address = free_address();
+    let child = Command::new(watchdog)
+        .env("fprocess", command)
+        .env("mode", mode)
+        .env("port", address.port().to_string())
+        .env("suppress_lock", "true")
+        // How long it goes on after SIGTERM.
+        .env("healthcheck_interval", "1ms")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot run {}", watchdog.display()))?;
+    Running::wait(child, address, &watchdog.display().to_string())
 }
 
 /// nginx with two workers and kept-alive connections to a function.
@@ -99,7 +141,7 @@ impl Nginx {
         let mut command = Command::new(find("nginx")?);
         command.arg("-p").arg(folder.path()).arg("-c").arg(&configuration);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        Ok(Self { running: Running::wait(child, address, "nginx"), _folder: folder })
+        Ok(Self { running: Running::wait(child, address, "nginx")?, _folder: folder })
     }
 }
 
@@ -140,7 +182,7 @@ http {{
 /// A bundle that `runc run` runs: the function, told to end at once.
 pub struct Runc {
     folder: TempDir,
-    runs: u32,
+    runs: AtomicU32,
 }
 
 impl Runc {
@@ -164,16 +206,16 @@ impl Runc {
         config["process"]["args"] = json!(["/hello"]);
         config["process"]["env"] = json!(["HELLO_AT_START=exit 0"]);
         fs::write(&path, config.to_string())?;
-        Ok(Self { folder, runs: 0 })
+        Ok(Self { folder, runs: AtomicU32::new(0) })
     }
 
     /// Runs it once and answers how long that took, in microseconds.
     ///
     /// # Errors
     /// runc failed.
-    pub fn run(&mut self) -> Result<f64> {
-        self.runs += 1;
-        let id = format!("bench-{}-{}", std::process::id(), self.runs);
+    pub fn run(&self) -> Result<f64> {
+        let run = self.runs.fetch_add(1, Ordering::Relaxed);
+        let id = format!("bench-{}-{run}", std::process::id());
         let mut command = Command::new(find("runc")?);
         command.arg("run").arg("--bundle").arg(self.folder.path()).arg(id);
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -185,6 +227,11 @@ impl Runc {
         }
         Ok(took)
     }
+}
+
+/// What is there to compare with; says why if it is not.
+pub fn if_there<T>(what: &str, made: Result<T>) -> Option<T> {
+    made.inspect_err(|why| eprintln!("  {what} is left out: {why:#}")).ok()
 }
 
 /// Finds a program as the shell does, and where daemons live.

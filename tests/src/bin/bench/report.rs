@@ -50,6 +50,8 @@ pub enum Promise {
     AddedAtMost(f64),
     /// Ours, at most.
     AtMost(f64),
+    /// Nothing: the figure is shown for comparison.
+    Nothing,
 }
 
 impl Promise {
@@ -59,6 +61,7 @@ impl Promise {
             Self::RatioAtMost(bound) | Self::AddedAtMost(bound) | Self::AtMost(bound) => {
                 outcome <= bound
             }
+            Self::Nothing => true,
         }
     }
 
@@ -68,6 +71,7 @@ impl Promise {
             Self::RatioAtMost(bound) => format!("<= {bound} times"),
             Self::AddedAtMost(bound) => format!("<= {bound} added"),
             Self::AtMost(bound) => format!("<= {bound}"),
+            Self::Nothing => "nothing".to_owned(),
         }
     }
 }
@@ -136,8 +140,16 @@ fn cells(name: &str, row: &Row) -> [String; 8] {
         reference,
         shown(row.outcome),
         row.promise.words(),
-        if row.is_kept() { "kept".to_owned() } else { "NOT KEPT".to_owned() },
+        judged(row).to_owned(),
     ]
+}
+
+fn judged(row: &Row) -> &'static str {
+    match row.promise {
+        Promise::Nothing => "",
+        _ if row.is_kept() => "kept",
+        _ => "NOT KEPT",
+    }
 }
 
 fn shown(figure: f64) -> String {
@@ -179,5 +191,8 @@ mod tests {
         assert!(table.contains("<= 45 added  kept\n"), "{table}");
         assert!(table.contains("99.00  50.00 (direct)  49.00"), "{table}");
         assert!(table.ends_with("NOT KEPT\n"), "{table}");
+        let mut report = Report::begin().unwrap();
+        report.add("fork", vec![row(1.0, Promise::Nothing)]);
+        assert!(report.is_kept() && report.table().ends_with("nothing\n"), "{}", report.table());
     }
 }

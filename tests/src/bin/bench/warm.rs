@@ -170,7 +170,10 @@ pub fn deploy(gateway: &Gateway, hello: &Path, name: &str, way: Way) -> Result<(
 }
 
 /// The watchdog that the platform unpacked.
-fn unpacked_watchdog(gateway: &Gateway) -> Result<std::path::PathBuf> {
+///
+/// # Errors
+/// It cannot be found.
+pub fn unpacked_watchdog(gateway: &Gateway) -> Result<std::path::PathBuf> {
     let folder = gateway.state_dir().join("bin");
     let entries = fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))?;
     let programs = entries.flatten().map(|entry| entry.path().join("pinnace-watchdog"));
