@@ -63,7 +63,9 @@ pub fn soak(kills: u32, spawner_kills: u32, calls: u64) -> Result<()> {
 pub fn bench(provision: bool, arguments: &[String]) -> Result<()> {
     needs::meet(needs::BENCHMARKS, provision)?;
     run(&mut cargo(&["build", "--release", "--package", "pinnace"]))?;
-    run(&mut cargo(&["build", "--release", "--package", "pinnace-tests", "--bins"]))?;
+    // A benchmark that panics must end what it has started, so it unwinds.
+    let unwinds = ["--config", "profile.release.panic=\"unwind\""];
+    run(cargo(&["build", "--release", "--package", "pinnace-tests", "--bins"]).args(unwinds))?;
     let folder = target_folder()?.join("release");
     let mut bench = std::process::Command::new(folder.join("bench"));
     run(bench.args(arguments).env("PINNACE_BIN", folder.join("pinnace")))

@@ -3,7 +3,7 @@
 use std::{sync::Barrier, time::Instant};
 
 use anyhow::{Result, bail};
-use pinnace_tests::{Function, Gateway, images::Image};
+use pinnace_tests::{Function, Gateway};
 
 use crate::{
     Plan,
@@ -12,6 +12,7 @@ use crate::{
     latency::Caller,
     reference::{Runc, if_there},
     report::{Promise, Row},
+    warm::image,
 };
 
 /// How many functions there are.
@@ -29,7 +30,10 @@ pub fn from_zero(plan: &Plan) -> Result<Vec<Row>> {
     let hello = hello()?;
     let gateway = Gateway::start();
     let names: Vec<_> = (0..FUNCTIONS).map(|number| format!("burst-{number}")).collect();
-    deploy(&gateway, &names);
+    gateway.load(IMAGE, &image(IMAGE, &hello)?);
+    for name in &names {
+        gateway.deploy(&Function::new(name, IMAGE).label("com.openfaas.scale.zero", "true"));
+    }
     let runc = if_there("runc run", Runc::bundle(&hello));
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..plan.rounds {
@@ -52,13 +56,6 @@ pub fn from_zero(plan: &Plan) -> Result<Vec<Row>> {
         promise: Promise::AtMost(PROMISED_MS),
         outcome,
     }])
-}
-
-fn deploy(gateway: &Gateway, names: &[String]) {
-    gateway.load(IMAGE, &Image::hello(IMAGE));
-    for name in names {
-        gateway.deploy(&Function::new(name, IMAGE).label("com.openfaas.scale.zero", "true"));
-    }
 }
 
 /// Scales all to zero, then calls them; answers how long it took, in milliseconds.

@@ -152,9 +152,7 @@ pub enum Way {
 /// Deploys the function.
 pub fn deploy(gateway: &Gateway, hello: &Path, name: &str, way: Way) -> Result<()> {
     let reference = format!("bench/{name}:1");
-    let config = json!({ "Entrypoint": ["/hello"], "ExposedPorts": { "8080/tcp": {} } });
-    let layer = Layer::default().file("hello", 0o755, &fs::read(hello)?);
-    gateway.load(&reference, &Image::new(&reference, config, Packing::Plain).layer(layer));
+    gateway.load(&reference, &image(&reference, hello)?);
     let mut function = Function::new(name, &reference);
     function = match way {
         Way::Port => function,
@@ -167,6 +165,16 @@ pub fn deploy(gateway: &Gateway, hello: &Path, name: &str, way: Way) -> Result<(
     };
     gateway.deploy(&function);
     Ok(())
+}
+
+/// An image that holds the function alone.
+///
+/// # Errors
+/// It cannot be read.
+pub fn image(reference: &str, hello: &Path) -> Result<Image> {
+    let config = json!({ "Entrypoint": ["/hello"], "ExposedPorts": { "8080/tcp": {} } });
+    let layer = Layer::default().file("hello", 0o755, &fs::read(hello)?);
+    Ok(Image::new(reference, config, Packing::Plain).layer(layer))
 }
 
 /// The watchdog that the platform unpacked.
