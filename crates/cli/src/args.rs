@@ -4,7 +4,8 @@
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    completion, deploy, describe, down, image, invoke, list, login, logs, remove, scale, version,
+    completion, deploy, describe, doctor, down, image, invoke, list, login, logs, remove, scale,
+    version,
 };
 
 /// Runs functions: any container image or plain binary, called over HTTP, started when it is needed and
@@ -24,8 +25,8 @@ pub enum Command {
     Up(Box<crate::up::UpArgs>),
     /// End what a server left running on this host
     Down(down::DownArgs),
-    /// Say what this host can and cannot enforce
-    Doctor(down::DoctorArgs),
+    /// Say what this host can do, what is missing and what is left behind
+    Doctor(doctor::DoctorArgs),
     /// Deploy a function, or those of a stack file
     Deploy(Box<deploy::DeployArgs>),
     /// Call a function

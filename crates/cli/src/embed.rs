@@ -10,11 +10,18 @@ mod examples;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
 };
 
 use flate2::read::GzDecoder;
+use rustix::{
+    fs::{MemfdFlags, memfd_create},
+    io::Errno,
+};
 use sha2::{Digest, Sha256};
 
 pub use examples::{Archive, examples};
@@ -73,6 +80,35 @@ pub fn unpack(state_dir: &Path) -> Result<Programs, UnpackError> {
         }
     }
     Ok(Programs { dir })
+}
+
+/// A program in memory, for where nothing may be written.
+#[derive(Debug)]
+pub struct InMemory(File);
+
+impl InMemory {
+    /// The spawner's program.
+    ///
+    /// # Errors
+    /// The kernel gives no memory for programs (`vm.memfd_noexec`).
+    pub fn spawner() -> io::Result<Self> {
+        const NAME: &str = "pinnace-spawner";
+        let program = program(NAME).ok_or(io::ErrorKind::NotFound)?;
+        let make = |flags| memfd_create(NAME, MemfdFlags::CLOEXEC | flags);
+        let memory = match make(MemfdFlags::EXEC) {
+            // Kernels before 6.3 do not know the flag, and need none.
+            Err(Errno::INVAL) => make(MemfdFlags::empty())?,
+            other => other?,
+        };
+        let mut file = File::from(memory);
+        file.write_all(&program.bytes()?)?;
+        Ok(Self(file))
+    }
+
+    /// A path by which this process can start it.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
 }
 
 fn of_the_server() -> impl Iterator<Item = &'static Program> {

@@ -17,9 +17,9 @@ use std::{
 use rustix::{
     fs::CWD,
     mount::{FsOpenFlags, OpenTreeFlags, fsopen, open_tree},
-    process::{WaitId, WaitIdOptions},
+    process::{WaitId, WaitIdOptions, geteuid},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     adoption,
@@ -28,6 +28,8 @@ use crate::{
     ids,
     sys::{self, Cloned, SingleThreaded},
 };
+
+pub mod network;
 
 /// First word of the command line that asks for a probe.
 pub(crate) const PROBE: &str = "--probe";
@@ -58,6 +60,8 @@ pub struct Host {
     pub overlay: Result<(), String>,
     /// Whether system calls can be filtered.
     pub seccomp: bool,
+    /// Version of Landlock's interface; 0 if there is none.
+    pub landlock_abi: u32,
 }
 
 impl Host {
@@ -66,13 +70,7 @@ impl Host {
     /// # Errors
     /// If the program cannot be run or says something else.
     pub fn probe(program: &Path, directory: &Path, cgroups: &Cgroups) -> io::Result<Self> {
-        let said = Command::new(program)
-            .arg(PROBE)
-            .arg(directory)
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()?;
-        let mut host: Self = serde_json::from_slice(&said.stdout)?;
+        let mut host: Self = ask(Command::new(program).arg(PROBE).arg(directory))?;
         host.cgroup_version = cgroups.version();
         host.cgroups_missing = cgroups.why_none().map(str::to_owned);
         host.controllers = cgroups.controllers();
@@ -137,18 +135,28 @@ impl Host {
     }
 }
 
+/// Runs a probing process and reads what it found.
+fn ask<T: DeserializeOwned>(command: &mut Command) -> io::Result<T> {
+    let said = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    Ok(serde_json::from_slice(&said.stdout)?)
+}
+
+/// Leaves the host's mounts, as a spawner does: whether there are more ids than one, if that is asked of an
+/// ordinary user.
+fn enter(proof: &SingleThreaded) -> io::Result<Result<(), String>> {
+    if geteuid().is_root() {
+        return sys::unshare(proof, libc::CLONE_NEWNS).map(Ok);
+    }
+    ids::enter(proof)
+}
+
 /// Tries everything and prints what it found: the whole of a probing process.
 pub(crate) fn print_probe(directory: Option<&OsString>) -> io::Result<()> {
     let directory = directory.ok_or_else(|| io::Error::other("--probe needs a directory"))?;
     let proof = SingleThreaded::prove()?;
-    let uid = rustix::process::geteuid();
+    let uid = geteuid();
     let root = uid.is_root();
-    let entered = if root {
-        sys::unshare(&proof, libc::CLONE_NEWNS).map(|()| Ok(()))
-    } else {
-        ids::enter(&proof)
-    };
-    let (user_namespaces, subordinate_ids) = match entered {
+    let (user_namespaces, subordinate_ids) = match enter(&proof) {
         Ok(mapped) => (Ok(()), mapped),
         Err(error) => (Err(error.to_string()), Err("there is no user namespace".to_owned())),
     };
@@ -173,6 +181,7 @@ pub(crate) fn print_probe(directory: Option<&OsString>) -> io::Result<()> {
         subordinate_ids,
         overlay,
         seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
+        landlock_abi: sys::landlock_abi(),
     };
     println!("{}", serde_json::to_string(&host)?);
     Ok(())
@@ -226,6 +235,7 @@ mod tests {
             subordinate_ids: Ok(()),
             overlay: Ok(()),
             seccomp: true,
+            landlock_abi: 6,
         }
     }
 

@@ -114,6 +114,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> io::Result<()> {
     if args.first().is_some_and(|word| word == host::PROBE) {
         return host::print_probe(args.get(1));
     }
+    if args.first().is_some_and(|word| word == host::network::PROBE_NETWORK) {
+        return host::network::print_probe();
+    }
     let usage = "usage: pinnace-spawner SOCKET INIT_PROGRAM EMPTY_DIRECTORY ROUTER_DIRECTORY NAME";
     let config = Config::from_args(args.into_iter()).ok_or_else(|| io::Error::other(usage))?;
     sys::close_strays(FIRST_STRAY_FD)?;

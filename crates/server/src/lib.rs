@@ -11,6 +11,7 @@ pub mod catalog;
 mod clock;
 pub mod deployments;
 mod descriptors;
+mod doctor;
 mod down;
 pub mod listeners;
 pub mod logs;
@@ -27,22 +28,10 @@ pub mod stats;
 pub mod store;
 mod watched;
 
-use std::{io, path::Path};
-
-use pinnace_sandbox::{cgroup::Cgroups, host::Host};
-
 /// The git revision that this was built from, or `unknown`.
 pub const REVISION: &str = env!("PINNACE_REVISION");
 
+pub use doctor::{Check, Diagnosis, Group, Verdict, doctor};
 pub use down::{Down, down};
 pub use serve::run;
 pub use settings::Settings;
-
-/// What this host can and cannot do for functions. `programs` is the directory of our programs.
-///
-/// # Errors
-/// It cannot be found out.
-pub fn doctor(programs: &Path, state_dir: &Path) -> io::Result<Host> {
-    let cgroups = Cgroups::detect(&state_dir::StateDir::name(state_dir));
-    Host::probe(&programs.join("pinnace-spawner"), state_dir, &cgroups)
-}

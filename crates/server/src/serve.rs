@@ -170,6 +170,9 @@ impl Started {
         let callers = Arc::new(Callers::default());
 
         cgroups.prepare().context("control groups cannot be made")?;
+        if let Err(error) = cgroups.note_owner(state.path()) {
+            tracing::debug!(%error, "control groups do not say whose they are");
+        }
         let mut missing = host.missing();
         missing.extend(outside.missing());
         let parts = SandboxParts {

@@ -1,4 +1,4 @@
-//! `pinnace down` and `pinnace doctor`: what concerns this host and needs no gateway.
+//! `pinnace down`: ends what a server left on this host.
 
 use std::{io, path::PathBuf};
 
@@ -15,22 +15,17 @@ pub struct DownArgs {
     state: StateArgs,
 }
 
-/// Flags of `pinnace doctor`.
+/// Which state directory.
 #[derive(Args, Debug)]
-pub struct DoctorArgs {
-    #[command(flatten)]
-    state: StateArgs,
-}
-
-#[derive(Args, Debug)]
-struct StateArgs {
+pub struct StateArgs {
     /// State directory of the server [default: /var/lib/pinnace as root, else pinnace in the XDG data directory]
     #[arg(long, value_name = "DIR", env = "PINNACE_STATE_DIR")]
     state_dir: Option<PathBuf>,
 }
 
 impl StateArgs {
-    fn get(&self) -> anyhow::Result<PathBuf> {
+    /// The directory, as an absolute path.
+    pub fn get(&self) -> anyhow::Result<PathBuf> {
         let named = self.state_dir.clone().filter(|dir| !dir.as_os_str().is_empty());
         let dir = named.or_else(state_dir::default).ok_or_else(|| {
             usage("there is no home directory; say where the state is with --state-dir")
@@ -42,12 +37,4 @@ impl StateArgs {
 /// Ends everything that a server left.
 pub fn run(args: &DownArgs) -> anyhow::Result<()> {
     host::down(&args.state.get()?, &mut io::stdout())
-}
-
-/// Looks at this host.
-pub fn doctor(args: &DoctorArgs) -> anyhow::Result<()> {
-    if host::doctor(&args.state.get()?, &mut io::stdout())? {
-        return Ok(());
-    }
-    anyhow::bail!("this host lacks what Pinnace needs; the lines above say what would mend it")
 }

@@ -3,6 +3,7 @@
 pub mod completion;
 pub mod deploy;
 pub mod describe;
+pub mod doctor;
 pub mod down;
 pub mod image;
 pub mod invoke;
@@ -22,7 +23,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(args) => crate::up::run(&args),
         Command::Down(args) => down::run(&args),
-        Command::Doctor(args) => down::doctor(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Invoke(args) => invoke::run(&args),
         Command::List(args) => list::run(&args),

@@ -14,11 +14,15 @@ use std::{
 };
 
 use pinnace_core::limits;
-use rustix::process::{Pid, Signal};
+use rustix::{
+    fs::XattrFlags,
+    process::{Pid, Signal},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{failed::Doing as _, patience, protocol::Bounds};
 
+pub mod survey;
 mod v1;
 mod v2;
 
@@ -138,6 +142,19 @@ impl Cgroups {
         };
         let mut attempts = (0..ATTEMPTS).map(|_| attempt());
         attempts.find(|made| !vanished(made)).unwrap_or_else(attempt)
+    }
+
+    /// Notes on the groups above those of the slots whose they are: the state directory, which a hash of it
+    /// does not tell. For who finds them when nothing else is left.
+    ///
+    /// # Errors
+    /// Those of setxattr(2): some kernels keep no such notes here.
+    pub fn note_owner(&self, state_dir: &Path) -> io::Result<()> {
+        let path = state_dir.as_os_str().as_encoded_bytes();
+        for base in self.bases() {
+            rustix::fs::setxattr(base, survey::OWNER, path, XattrFlags::empty())?;
+        }
+        Ok(())
     }
 
     /// Makes the group of a slot and sets its bounds. What the host cannot limit is left out.

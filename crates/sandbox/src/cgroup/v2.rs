@@ -38,6 +38,10 @@ impl Subtree {
         (writable(&root) && writable(&root.join("cgroup.procs"))).then_some(Self { root })
     }
 
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(super) fn base(&self, name: &str) -> PathBuf {
         self.root.join("pinnace").join(name)
     }
