@@ -718,13 +718,3 @@ pub fn send_signal(process: Pid, signal: c_int) -> io::Result<()> {
     // SAFETY: takes numbers; a `Pid` is positive, so one process is meant.
     result(unsafe { libc::kill(process.as_raw_nonzero().get(), signal) }.into()).map(drop)
 }
-
-/// Version of Landlock's interface, 0 where the kernel has none or was started without.
-#[must_use]
-pub fn landlock_abi() -> u32 {
-    const VERSION: u32 = 1;
-    let nothing = ptr::null::<c_void>();
-    // SAFETY: asked for the version, the kernel reads no memory.
-    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0, VERSION) };
-    u32::try_from(abi).unwrap_or(0)
-}
