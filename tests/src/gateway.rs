@@ -163,7 +163,21 @@ impl Gateway {
         gateway
     }
 
-    fn prepared(flags: &[&str]) -> Self {
+    /// Starts one by a program that becomes it, such as `prlimit --nofile=1000`.
+    ///
+    /// # Panics
+    /// It does not answer in time; the message shows its log.
+    #[must_use]
+    pub fn start_by(program: &[&str], flags: &[&str]) -> Self {
+        let mut gateway = Self::prepared(flags);
+        gateway.program.splice(0..0, program.iter().map(|word| (*word).to_owned()));
+        gateway.up();
+        gateway
+    }
+
+    /// Prepares one whose state directory a test wants to make itself; [`Self::up`] starts it.
+    #[must_use]
+    pub fn prepared(flags: &[&str]) -> Self {
         let state = tempfile::Builder::new().prefix("pinnace-test-").tempdir();
         let state = state.expect("the temporary directory is writable");
         Self {

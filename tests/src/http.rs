@@ -64,11 +64,34 @@ pub fn send(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Result<Answer, ureq::Error> {
+    run(method, url, headers, body, CALL_TIME_MAX)
+}
+
+/// Sends a body as it is read, in chunks, and reads the whole answer.
+///
+/// # Errors
+/// No connection, or it broke.
+pub fn upload(
+    url: &str,
+    headers: &[(&str, &str)],
+    mut body: impl Read,
+    time_max: Duration,
+) -> Result<Answer, ureq::Error> {
+    run("POST", url, headers, ureq::SendBody::from_reader(&mut body), time_max)
+}
+
+fn run(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: impl ureq::AsSendBody,
+    time_max: Duration,
+) -> Result<Answer, ureq::Error> {
     let agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .allow_non_standard_methods(true)
         .max_redirects(0)
-        .timeout_global(Some(CALL_TIME_MAX))
+        .timeout_global(Some(time_max))
         .build()
         .new_agent();
     let mut request = ureq::http::Request::builder().method(method).uri(url);

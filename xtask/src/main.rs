@@ -57,6 +57,9 @@ enum Command {
         /// Calls while their function is redeployed and scaled
         #[arg(long, default_value_t = 1_000_000)]
         calls: u64,
+        /// Mebibytes of an image
+        #[arg(long, default_value_t = 10_240)]
+        image_mib: u64,
     },
     /// What continuous integration runs: check, then test on a machine that may lack everything
     Ci,
@@ -80,7 +83,9 @@ fn main() -> ExitCode {
         Command::Test { provision } => test::test(provision),
         Command::Tidy => tidy::tidy(),
         Command::Bench { provision, arguments } => test::bench(provision, &arguments),
-        Command::Soak { kills, spawner_kills, calls } => test::soak(kills, spawner_kills, calls),
+        Command::Soak { kills, spawner_kills, calls, image_mib } => {
+            test::soak(kills, spawner_kills, calls, image_mib)
+        }
         Command::Vm { filters } => test::vm(&filters),
         Command::Ci => check::check().and_then(|()| test::test(true)),
     };

@@ -2,7 +2,7 @@
 //!
 //! It serves on TCP port `PORT` (8080), or, with `LISTEN_FDS`, on the listening unix socket that it was
 //! given as descriptor 3, and then writes a byte to descriptor 4. `HELLO_AT_START` makes it
-//! misbehave before it serves: `exit 3`, `abort`, `eat`, `idle`.
+//! misbehave before it serves: `exit 3`, `abort`, `eat`, `idle`; or serve badly: `raw`.
 //!
 //! | path | does |
 //! |---|---|
@@ -19,6 +19,11 @@
 //! | `/exit/N` | ends the process with code N |
 //! | `/abort` | ends it by a signal |
 //! | `/eat/MIB` | takes so much memory |
+//! | `/zeros/MIB` | answers so many mebibytes |
+//! | `/size/PATH` | answers how many bytes a file has |
+//!
+//! With `raw`: `/garbage` answers no HTTP, `/half-head` and `/half-body` close in the middle, `/wide-head`
+//! answers with a head of 2 MiB, `/hang` never answers, all else is answered `raw`.
 
 use std::{
     convert::Infallible,
@@ -44,6 +49,11 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, unix::AsyncFd},
     net::{TcpListener, TcpStream, UnixListener},
 };
+
+/// Bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 2 << 20;
+
+static MEBIBYTE: &[u8] = &[0; 1 << 20];
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
@@ -160,7 +170,10 @@ where
 {
     let service = service_fn(|request| async { Ok::<_, Infallible>(answer(request).await) });
     // A caller that leaves is no fault of this server.
-    drop(http1::Builder::new().serve_connection(stream, service).await);
+    let mut server = http1::Builder::new();
+    // Heads may be as large as the platform lets them be.
+    server.max_buf_size(HEAD_BYTES_MAX);
+    drop(server.serve_connection(stream, service).await);
 }
 
 async fn answer(request: Request<Incoming>) -> Response<Body> {
@@ -184,6 +197,11 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
         "dial" => dial(rest, request).await,
         "exit" => std::process::exit(number(rest) as i32),
         "abort" => std::process::abort(),
+        "zeros" => zeros(number(rest)),
+        "size" => match fs::metadata(format!("/{rest}")) {
+            Ok(file) => text(format!("{}\n", file.len())),
+            Err(error) => refused(StatusCode::NOT_FOUND, format!("/{rest}: {error}\n")),
+        },
         "eat" => text(format!("{}\n", eat(number(rest)))),
         _ => refused(StatusCode::NOT_FOUND, format!("no such path: {path}\n")),
     }
@@ -276,6 +294,13 @@ fn ticks(count: u64) -> Response<Body> {
     Response::new(BodyExt::boxed(StreamBody::new(lines)))
 }
 
+fn zeros(mebibytes: u64) -> Response<Body> {
+    let pieces = futures_util::stream::iter(0..mebibytes);
+    let pieces =
+        futures_util::StreamExt::map(pieces, |_| Ok(Frame::data(Bytes::from_static(MEBIBYTE))));
+    Response::new(BodyExt::boxed(StreamBody::new(pieces)))
+}
+
 /// Takes memory, page by page, and answers its bytes.
 fn eat(mebibytes: u64) -> usize {
     let mut eaten: Vec<Vec<u8>> = Vec::new();
@@ -291,6 +316,37 @@ async fn misbehave(what: &str) {
         ("exit", code) => std::process::exit(number(code) as i32),
         ("abort", _) => std::process::abort(),
         ("eat", _) => drop(eat(1 << 20)),
+        ("raw", _) => serve_raw(),
         _ => std::future::pending::<()>().await,
     }
+}
+
+/// Answers as no server should.
+fn serve_raw() {
+    let port = env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(8080);
+    let Ok(listener) = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) else { return };
+    for stream in listener.incoming().flatten() {
+        std::thread::spawn(move || answer_raw(stream));
+    }
+}
+
+fn answer_raw(mut stream: std::net::TcpStream) -> Option<()> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let answer = match head.split(' ').nth(1)? {
+        "/garbage" => "\x16\x03\x01 this is no HTTP\r\n\r\n".to_owned(),
+        "/half-head" => "HTTP/1.1 200 OK\r\nContent-Le".to_owned(),
+        "/half-body" => "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf".to_owned(),
+        "/wide-head" => format!("HTTP/1.1 200 OK\r\nX-Wide: {}\r\n\r\n", "x".repeat(2 << 20)),
+        "/hang" => loop {
+            std::thread::park();
+        },
+        _ => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nraw\n".to_owned(),
+    };
+    stream.write_all(answer.as_bytes()).ok()
 }

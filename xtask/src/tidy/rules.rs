@@ -9,8 +9,17 @@ use super::{
 type Rule = fn(&Repository) -> Vec<String>;
 
 /// All of them.
-pub const ALL: &[Rule] =
-    &[dependencies, file_sizes, unsafe_code, limits, module_names, unfinished, licences, lints];
+pub const ALL: &[Rule] = &[
+    dependencies,
+    file_sizes,
+    unsafe_code,
+    limits,
+    wall_clock,
+    module_names,
+    unfinished,
+    licences,
+    lints,
+];
 
 /// Which packages of the workspace a package may use. A package that is not here may use none.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -35,6 +44,23 @@ const UNSAFE: &str = "crates/sandbox/src/sys.rs";
 
 /// The file that holds the limits.
 const LIMITS: &str = "crates/core/src/limits.rs";
+
+/// Files that read the wall clock, and what for. People may set it, so nothing waits or decides by it.
+const SHOW_TIME: &[(&str, &str)] = &[
+    ("crates/cli/src/command/logs.rs", "`logs --since 10m`, asked in the time that stands in logs"),
+    ("crates/sandbox/src/images/load.rs", "when an image was loaded, as `image ls` shows it"),
+    ("crates/server/src/deployments.rs", "when a function was deployed, as `list` shows it"),
+    ("crates/server/src/doctor/abilities.rs", "whether the clock is set at all"),
+    ("crates/server/src/logs/book.rs", "the time that stands before a line of a log"),
+    ("crates/server/src/logs/line.rs", "the same for what the platform says there"),
+    ("crates/server/src/provider/keeper/function.rs", "when a replica ended, in its status"),
+    ("crates/server/src/proxy/stamp.rs", "the headers X-Start-Time and Date"),
+    ("crates/watchdog/src/journal.rs", "the time that stands before a line of a log"),
+    ("crates/watchdog/src/lines.rs", "the same"),
+];
+
+/// Calls that read it.
+const READS_TIME: [&str; 4] = ["SystemTime::now", "now_utc", "now_local", "UtcDateTime::now"];
 
 /// Modules that would hold anything, and so say nothing.
 const EMPTY_NAMES: &[&str] =
@@ -115,6 +141,24 @@ fn limits(repository: &Repository) -> Vec<String> {
                 let path = &file.path;
                 faults.push(format!("{path}:{number}: {name} is a limit: put it into {LIMITS}"));
             }
+        }
+    }
+    faults
+}
+
+/// Time is shown by the wall clock and measured by the monotonic one.
+fn wall_clock(repository: &Repository) -> Vec<String> {
+    let shipped = |file: &&File| file.path.starts_with("crates/") && file.path.contains("/src/");
+    let mut faults = Vec::new();
+    for (file, source) in repository.rust().filter(|(file, _)| shipped(file)) {
+        let may_read = SHOW_TIME.iter().any(|(path, _)| *path == file.path);
+        let reads = |line: &str| READS_TIME.iter().any(|call| line.contains(call));
+        for (number, _) in source.lines().filter(|(_, line)| !may_read && reads(line)) {
+            faults.push(format!(
+                "{}:{number}: the wall clock jumps: measure and decide by Instant; what only shows the \
+                 time stands in SHOW_TIME with what for",
+                file.path
+            ));
         }
     }
     faults
@@ -244,6 +288,17 @@ mod tests {
         assert_eq!(faults.len(), 1);
         assert!(faults[0].contains("A_BYTES_MAX"), "{faults:?}");
         assert!(limits(&with(LIMITS, code)).is_empty());
+    }
+
+    #[test]
+    fn time_is_measured_by_the_clock_that_never_jumps() {
+        let code =
+            "use std::time::SystemTime;\n// now_utc\nlet a = SystemTime::now();\nInstant::now();";
+        let faults = wall_clock(&with("crates/server/src/a.rs", code));
+        assert_eq!(faults.len(), 1);
+        assert!(faults[0].starts_with("crates/server/src/a.rs:3:"), "{faults:?}");
+        assert!(wall_clock(&with(SHOW_TIME[0].0, code)).is_empty());
+        assert!(wall_clock(&with("tests/src/a.rs", code)).is_empty());
     }
 
     #[test]

@@ -42,9 +42,13 @@ impl LogFiles {
             self.next_file()?;
         }
         let Some(current) = &mut self.current else { return Ok(()) };
-        current.file.write_all(lines.as_bytes())?;
-        current.bytes += lines.len() as u64;
-        Ok(())
+        let written = current.file.write_all(lines.as_bytes());
+        match &written {
+            Ok(()) => current.bytes += lines.len() as u64,
+            // A full disk may have taken a part. If it stays all the same, the next line is spoiled, no more.
+            Err(_) => drop(current.file.set_len(current.bytes)),
+        }
+        written
     }
 
     /// What is there now.

@@ -20,8 +20,8 @@ use crate::proxy::{
     worker::Control,
 };
 
-/// Serves a connection until either side closes it. When the server is ending the call under way is
-/// finished, and no further one taken.
+/// Serves a connection until either side closes it. When it is told to end the call under way is finished,
+/// and no further one taken.
 pub async fn serve(
     calls: &Calls,
     control: &dyn Control,
@@ -37,7 +37,9 @@ pub async fn serve(
     let mut caller = Inbound::new(stream);
     // Kept from call to call for its memory.
     let mut request = Outgoing::default();
+    let mut idle_since = Instant::now();
     loop {
+        ear.idle(idle_since);
         let asked = poll_fn(|cx| {
             let is_ending = ear.hears(cx);
             let asked =
@@ -46,6 +48,7 @@ pub async fn serve(
             if asked.is_pending() && is_ending { Poll::Ready(Ok(None)) } else { asked }
         })
         .await;
+        ear.busy();
         let may_stay = !ear.has_heard();
         let mut ended = None;
         let outcome = match asked {
@@ -65,7 +68,8 @@ pub async fn serve(
         if outcome.is_err() || !may_stay || !caller.can_stay() {
             break;
         }
-        caller.finish(ended.unwrap_or_else(Instant::now));
+        idle_since = ended.unwrap_or_else(Instant::now);
+        caller.finish(idle_since);
     }
     caller.close().await;
 }

@@ -4,6 +4,7 @@
 //! handful onto one thread. A worker that has two more than the emptiest hands the newcomer over.
 
 use std::{
+    cell::Cell,
     io,
     net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
     sync::Arc,
@@ -29,6 +30,12 @@ const IMBALANCE_MAX: usize = 2;
 /// Wait before the next accept after the kernel refused one (no descriptors, no memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
+/// Which part of a worker's connections makes room at once when all places are taken.
+const ROOM_PART: usize = 64;
+
+/// How often the log says at most that all places are taken.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
 /// How often idle connections to replicas are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -45,7 +52,8 @@ pub trait Control: Send + Sync {
 pub struct Shared {
     /// The control plane.
     pub control: Arc<dyn Control>,
-    /// Each worker's places for client connections; when all are taken further ones wait in the kernel.
+    /// Each worker's places for client connections; when all are taken by calls further ones wait in the
+    /// kernel.
     pub places: Box<[Arc<Semaphore>]>,
     /// How many places each worker has.
     pub connections_max: usize,
@@ -101,11 +109,16 @@ impl Worker {
         let places = self.shared.places[number].clone();
         let calls = Arc::new(self.calls);
         let connections = Arc::new(Connections::default());
+        let crowd = Crowd {
+            connections: connections.clone(),
+            connections_max: self.shared.connections_max,
+            told: Cell::new(None),
+        };
         let mut ending = self.shared.ending.clone();
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
-                accepted = accept(&listener, &places) => {
+                accepted = accept(&listener, &places, &crowd) => {
                     let (stream, peer, place) = accepted;
                     match emptier(&self.shared.places, number) {
                         Some((other, place)) => {
@@ -136,11 +149,42 @@ impl Worker {
     }
 }
 
+/// What is done when all places are taken.
+struct Crowd {
+    connections: Arc<Connections>,
+    connections_max: usize,
+    /// When the log was last told.
+    told: Cell<Option<Instant>>,
+}
+
+impl Crowd {
+    /// Closes connections without a request, so that newcomers are answered.
+    fn make_room(&self) {
+        let closed = self.connections.end_idle((self.connections_max / ROOM_PART).max(1));
+        let now = Instant::now();
+        let lately = self.told.get().is_some_and(|told| now - told < TOLD_EVERY);
+        if lately {
+            return;
+        }
+        self.told.set(Some(now));
+        tracing::warn!(
+            connections_max = self.connections_max,
+            closed,
+            "as many clients are connected to this worker as the descriptor limit lets it take; those \
+             without a request for the longest time are closed, others wait (raise the limit of open files)"
+        );
+    }
+}
+
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
+    crowd: &Crowd,
 ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
     loop {
+        if places.available_permits() == 0 {
+            crowd.make_room();
+        }
         let Ok(place) = places.clone().acquire_owned().await else { continue };
         match listener.accept().await {
             Ok((stream, peer)) => return (stream, peer, place),
