@@ -55,6 +55,10 @@ const SHOW_TIME: &[(&str, &str)] = &[
     ("crates/server/src/logs/line.rs", "the same for what the platform says there"),
     ("crates/server/src/provider/keeper/function.rs", "when a replica ended, in its status"),
     ("crates/server/src/proxy/stamp.rs", "the headers X-Start-Time and Date"),
+    (
+        "crates/server/src/registry/repository.rs",
+        "the date until which a registry asks to be left alone",
+    ),
     ("crates/watchdog/src/journal.rs", "the time that stands before a line of a log"),
     ("crates/watchdog/src/lines.rs", "the same"),
 ];
