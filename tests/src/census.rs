@@ -116,6 +116,9 @@ fn count_processes(census: &mut Census) {
             census.networks.insert(network.to_string_lossy().into_owned());
         }
         let Ok(name) = fs::read_to_string(path.join("comm")) else { continue };
+        if is_left_to_pid_1(&path) {
+            continue;
+        }
         let elsewhere = fs::read_link(path.join("ns/pid"))
             .ok()
             .is_some_and(|pids| own_pids.as_ref().is_some_and(|own| *own != pids));
@@ -128,6 +131,14 @@ fn count_processes(census: &mut Census) {
             census.processes.insert(format!("{pid} {}", name.trim()));
         }
     }
+}
+
+/// Whether a process has ended and pid 1, whose child it has become, has not noticed: in a namespace whose pid
+/// 1 reaps nothing it stays so. One that has another parent counts: who made it must notice.
+fn is_left_to_pid_1(process: &Path) -> bool {
+    let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    after_name.starts_with("Z 1 ")
 }
 
 fn mounts() -> BTreeSet<String> {

@@ -180,7 +180,12 @@ fn settled() -> (Gateway, Census) {
     // Once through everything, so that what is counted is what stays.
     gateway.call("image", b"").expect(200);
     gateway.call("host", b"").expect(200);
-    let census = Census::take(&gateway.state_dir());
+    // Three replicas and four slots.
+    let census = eventually("all slots are made", Duration::from_secs(20), || {
+        let census = Census::take(&gateway.state_dir());
+        let inits = census.processes.iter().filter(|process| process.ends_with(" pinnace-init"));
+        (inits.count() >= 7).then_some(census)
+    });
     (gateway, census)
 }
 

@@ -29,7 +29,13 @@ pub struct LoginArgs {
     #[arg(short, long, value_name = "NAME", default_value = ADMIN)]
     username: String,
     /// Password; others on this host can read it here, so prefer --password-stdin
-    #[arg(short, long, value_name = "TEXT", conflicts_with = "password_stdin")]
+    #[arg(
+        short,
+        long,
+        value_name = "TEXT",
+        conflicts_with = "password_stdin",
+        allow_hyphen_values = true
+    )]
     password: Option<String>,
     /// Read the password from standard input
     #[arg(short = 's', long)]
