@@ -32,6 +32,8 @@ pub const TESTS: &[Need] = &[
     need("/usr/bin/python3", "python3", "runs the csv-statistics example, which sees /usr alone"),
     need("/usr/bin/newuidmap", "uidmap", "maps the ids of an ordinary user's sandboxes"),
     need("docker-registry", "docker-registry", "is the registry that images are pulled from"),
+    need("ip", "iproute2", "makes the networks that stand in for the internet"),
+    need("nft", "nftables", "reads back the rules for packets"),
     need("/usr/bin/setpriv", "util-linux", "starts Pinnace as an ordinary user"),
     Need {
         program: "/bin/busybox",

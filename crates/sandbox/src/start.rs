@@ -46,7 +46,7 @@ pub(crate) enum StartError {
     Mount(#[from] Failed),
     #[error("cannot give it its network: {0}")]
     Network(io::Error),
-    #[error("its network is nat, and no function can leave this host: `pinnace doctor` says why")]
+    #[error("its network is nat, and no function can leave this host: `GET /system/info` says why")]
     NoWayOut,
     #[error("cannot give its init orders: {0}")]
     Orders(io::Error),

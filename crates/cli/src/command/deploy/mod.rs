@@ -68,6 +68,10 @@ pub struct DeployArgs {
     /// When to pull the image: at each deploy, if the server does not have it [default], or not at all
     #[arg(long, value_name = "WHEN", value_parser = ["always", "missing", "never"], help_heading = "Function")]
     pull: Option<String>,
+    /// What it reaches beside the platform: nothing (none, the default of image host), or the outside by the
+    /// host's address (nat, the default of other images where the host can do it)
+    #[arg(long, value_name = "NETWORK", help_heading = "Function")]
+    network: Option<String>,
     /// Secret to mount
     #[arg(long, value_name = "NAME", help_heading = "Function")]
     secret: Vec<String>,
@@ -110,9 +114,6 @@ pub struct DeployArgs {
     /// Taken for the sake of scripts that other clients need it for
     #[arg(long, hide = true)]
     lang: Option<String>,
-    /// Taken for the sake of old scripts
-    #[arg(long, hide = true)]
-    network: Option<String>,
     /// Taken for the sake of scripts
     #[arg(long, hide = true)]
     handler: Option<String>,

@@ -1,7 +1,8 @@
 //! What is to be deployed: flags alone, or a stack file with flags over it.
 
 use pinnace_core::{
-    spec::ANNOTATION_PULL,
+    Network,
+    spec::{ANNOTATION_NETWORK, ANNOTATION_PULL},
     wire::{FunctionDeployment, Map, Resources},
 };
 
@@ -27,6 +28,7 @@ pub struct Wanted {
 /// # Errors
 /// There is nothing to deploy, or the file has faults.
 pub fn collect(args: &DeployArgs) -> anyhow::Result<Wanted> {
+    check_network(args)?;
     let name = args.named.as_deref().or(args.positional.as_deref());
     if let Some(image) = &args.image {
         if args.stack.yaml.is_some() {
@@ -57,6 +59,17 @@ pub fn collect(args: &DeployArgs) -> anyhow::Result<Wanted> {
     Ok(Wanted { gateway: stack.gateway, from_stack: true, functions })
 }
 
+/// Other clients name a network of Docker Swarm here, which is none of ours.
+fn check_network(args: &DeployArgs) -> anyhow::Result<()> {
+    let Some(name) = &args.network else { return Ok(()) };
+    match name.parse::<Network>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(usage(format!(
+            "--network {error}, not {name:?}: networks of Docker Swarm are unknown here"
+        ))),
+    }
+}
+
 fn chosen(all: Vec<StackFunction>, name: Option<&str>) -> anyhow::Result<Vec<StackFunction>> {
     let Some(name) = name else { return Ok(all) };
     let names: Vec<String> = all.iter().map(|f| f.deployment.service.clone()).collect();
@@ -83,6 +96,8 @@ fn overlaid(mut function: FunctionDeployment, args: &DeployArgs) -> FunctionDepl
     merge(&mut function.annotations, &args.annotation);
     let pull = args.pull.as_ref().map(|policy| (ANNOTATION_PULL.to_owned(), policy.clone()));
     merge(&mut function.annotations, pull.as_slice());
+    let network = args.network.as_ref().map(|name| (ANNOTATION_NETWORK.to_owned(), name.clone()));
+    merge(&mut function.annotations, network.as_slice());
     prepend(&mut function.secrets, &args.secret);
     prepend(&mut function.constraints, &args.constraint);
     limit(&mut function.limits, args.memory_limit.as_ref(), args.cpu_limit.as_ref());
