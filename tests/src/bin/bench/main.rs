@@ -5,6 +5,7 @@
 
 mod burst;
 mod cold;
+mod crowd;
 mod figures;
 mod fork;
 mod latency;
@@ -56,6 +57,16 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "fork",
         about: "a process per request, beside of-watchdog (its path: PINNACE_OF_WATCHDOG) and a bare spawn loop",
         measure: fork::per_request,
+    },
+    Benchmark {
+        name: "idle",
+        about: "what a server with 1,000 functions at zero uses",
+        measure: crowd::idle,
+    },
+    Benchmark {
+        name: "catalog",
+        about: "10,000 functions at zero: memory, start, list, and calls beside one function alone",
+        measure: crowd::catalog,
     },
 ];
 
