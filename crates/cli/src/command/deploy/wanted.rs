@@ -9,6 +9,7 @@ use pinnace_core::{
 use super::DeployArgs;
 use crate::{
     failure::usage,
+    output::warn,
     stack::{Stack, StackFunction},
 };
 
@@ -28,7 +29,10 @@ pub struct Wanted {
 /// # Errors
 /// There is nothing to deploy, or the file has faults.
 pub fn collect(args: &DeployArgs) -> anyhow::Result<Wanted> {
-    check_network(args)?;
+    if let Some(name) = args.network.as_ref().filter(|_| network(args).is_none()) {
+        // Other clients name a network of Docker Swarm here, in scripts that go on unchanged.
+        warn(&format!("--network {name} is ignored: it must be none, nat or host"));
+    }
     let name = args.named.as_deref().or(args.positional.as_deref());
     if let Some(image) = &args.image {
         if args.stack.yaml.is_some() {
@@ -59,15 +63,9 @@ pub fn collect(args: &DeployArgs) -> anyhow::Result<Wanted> {
     Ok(Wanted { gateway: stack.gateway, from_stack: true, functions })
 }
 
-/// Other clients name a network of Docker Swarm here, which is none of ours.
-fn check_network(args: &DeployArgs) -> anyhow::Result<()> {
-    let Some(name) = &args.network else { return Ok(()) };
-    match name.parse::<Network>() {
-        Ok(_) => Ok(()),
-        Err(error) => Err(usage(format!(
-            "--network {error}, not {name:?}: networks of Docker Swarm are unknown here"
-        ))),
-    }
+/// The network that a flag names, if it is one of ours.
+fn network(args: &DeployArgs) -> Option<Network> {
+    args.network.as_ref()?.parse().ok()
 }
 
 fn chosen(all: Vec<StackFunction>, name: Option<&str>) -> anyhow::Result<Vec<StackFunction>> {
@@ -96,7 +94,7 @@ fn overlaid(mut function: FunctionDeployment, args: &DeployArgs) -> FunctionDepl
     merge(&mut function.annotations, &args.annotation);
     let pull = args.pull.as_ref().map(|policy| (ANNOTATION_PULL.to_owned(), policy.clone()));
     merge(&mut function.annotations, pull.as_slice());
-    let network = args.network.as_ref().map(|name| (ANNOTATION_NETWORK.to_owned(), name.clone()));
+    let network = network(args).map(|network| (ANNOTATION_NETWORK.to_owned(), network.to_string()));
     merge(&mut function.annotations, network.as_slice());
     prepend(&mut function.secrets, &args.secret);
     prepend(&mut function.constraints, &args.constraint);
