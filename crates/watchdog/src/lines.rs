@@ -116,14 +116,15 @@ pub async fn pump(
 ) {
     journal.say(format_args!("Started logging: {} from function.", source.name()));
     let mut lines = Lines::new(settings, source);
-    let (mut chunk, mut out) = (vec![0; CHUNK_BYTES], Vec::new());
+    let (mut chunk, mut out) = (Vec::with_capacity(CHUNK_BYTES), Vec::new());
     loop {
         // A stream that fails has ended: its process is gone.
-        let read = from.read(&mut chunk).await.unwrap_or(0);
+        let read = from.read_buf(&mut chunk).await.unwrap_or(0);
         match read {
             0 => lines.finish(SystemTime::now(), &mut out),
-            read => lines.feed(&chunk[..read], SystemTime::now(), &mut out),
+            _ => lines.feed(&chunk, SystemTime::now(), &mut out),
         }
+        chunk.clear();
         if !out.is_empty() {
             journal.pass(source, &out).await;
             out.clear();

@@ -8,13 +8,13 @@
 use std::{
     fs::OpenOptions,
     io::{self, Write},
+    net::TcpStream,
     os::unix::net::UnixStream as StdUnixStream,
     time::Duration,
 };
 
 use listenfd::ListenFd;
-use pinnace_proxy::Stream;
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, UnixListener};
 
 use crate::front::Peer;
 
@@ -30,11 +30,11 @@ pub enum Listener {
     Port(TcpListener),
 }
 
-/// A connection that came in.
+/// A connection that came in, which belongs to no runtime yet.
 #[derive(Debug)]
 pub enum Connection {
     /// Over a unix socket: the gateway's.
-    Unix(Stream),
+    Unix(StdUnixStream),
     /// Over TCP.
     Tcp(TcpStream, Peer),
 }
@@ -124,9 +124,7 @@ impl Listener {
     /// The next connection. One by TCP whose peer takes nothing for `stuck_max` is ended by the kernel.
     pub async fn accept(&self, stuck_max: Duration) -> io::Result<Connection> {
         match self {
-            Self::Handed(listener) => {
-                Ok(Connection::Unix(Stream::unix(listener.accept().await?.0)?))
-            }
+            Self::Handed(listener) => Ok(Connection::Unix(listener.accept().await?.0.into_std()?)),
             Self::Port(listener) => {
                 let (stream, remote) = listener.accept().await?;
                 stream.set_nodelay(true)?;
@@ -134,7 +132,7 @@ impl Listener {
                 rustix::net::sockopt::set_tcp_user_timeout(&stream, stuck_max)?;
                 let remote = canonical(remote);
                 let local = canonical(stream.local_addr()?);
-                Ok(Connection::Tcp(stream, Peer { local, remote }))
+                Ok(Connection::Tcp(stream.into_std()?, Peer { local, remote }))
             }
         }
     }

@@ -5,14 +5,16 @@
 //! The way of a call: `serve` takes the connection, `front` judges the request, then `http_mode`, `fork`
 //! or `files` answers it.
 //!
-//! One thread serves all calls. A call is two copies between sockets and no work of its own, so a second
-//! thread would add wake-ups and memory but no speed, and the cores are the function's.
+//! One thread serves all calls, but for the modes that start a process for each (`crew`). A call is two copies
+//! between sockets and no work of its own, so a second thread would add wake-ups and memory but no speed, and
+//! the cores are the function's.
 
 #![forbid(unsafe_code)]
 
 mod access;
 mod answer;
 mod cgi;
+mod crew;
 mod files;
 mod fork;
 mod front;

@@ -5,12 +5,15 @@
 
 use std::{
     ffi::OsString,
-    io,
+    io::{self, Write},
     os::unix::process::CommandExt,
     process::{ExitStatus, Stdio},
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    pipe::PIPE_BUF,
+    process::{Pid, Signal, kill_process_group},
+};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use crate::{cgi::Variable, spelling};
@@ -34,12 +37,36 @@ pub struct Process {
 /// The ends of its pipes.
 #[derive(Debug)]
 pub struct Pipes {
-    /// Its standard input.
-    pub stdin: ChildStdin,
+    /// Its standard input, if that is [`Input::Open`].
+    pub stdin: Option<ChildStdin>,
     /// Its standard output.
     pub stdout: ChildStdout,
     /// Its standard error.
     pub stderr: ChildStderr,
+}
+
+/// What a process finds in its standard input.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// What will be written.
+    Open,
+    /// So many bytes as an empty pipe always takes, then the end. They are there before the process is: it
+    /// need not wait for them, and nobody for it.
+    Ready(&'a [u8]),
+}
+
+impl<'a> Input<'a> {
+    /// Of bytes that are all there; they are still to be written if they are many.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        if bytes.len() <= PIPE_BUF { Self::Ready(bytes) } else { Self::Open }
+    }
+
+    fn pipe(self) -> io::Result<Stdio> {
+        let Self::Ready(bytes) = self else { return Ok(Stdio::piped()) };
+        let (reader, mut writer) = io::pipe()?;
+        writer.write_all(bytes)?;
+        Ok(Stdio::from(reader))
+    }
 }
 
 impl Program {
@@ -53,11 +80,16 @@ impl Program {
     ///
     /// # Errors
     /// A sentence as Go would write it.
-    pub fn start(&self, variables: Vec<Variable>) -> Result<(Process, Pipes), String> {
+    pub fn start(
+        &self,
+        variables: Vec<Variable>,
+        input: Input<'_>,
+    ) -> Result<(Process, Pipes), String> {
         let (name, arguments) = self.words.split_first().ok_or("no command is set")?;
         let file = self.file.clone().or_else(|| resolve(name));
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let file = file.ok_or_else(|| spelling::start_failure(name, &missing()))?;
+        let stdin = input.pipe().map_err(|error| spelling::start_failure(name, &error))?;
         let mut command = std::process::Command::new(file);
         command
             .arg0(name)
@@ -65,14 +97,14 @@ impl Program {
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .envs(variables)
-            .stdin(Stdio::piped())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
         let started = Command::from(command).spawn();
         let mut child = started.map_err(|error| spelling::start_failure(name, &error))?;
-        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+        let stdin = child.stdin.take();
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err("the process has no pipes".to_owned());
         };
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));

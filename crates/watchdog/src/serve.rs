@@ -6,14 +6,17 @@ use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pinnace_core::limits;
+use pinnace_proxy::Stream;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
     signal::unix::{Signal, SignalKind, signal},
     sync::{Semaphore, watch},
     time::{interval, timeout},
 };
 
 use crate::{
+    crew::Crew,
     files::Files,
     fork::Forker,
     front::{Front, Peer, Work},
@@ -54,6 +57,7 @@ struct Server {
     forwarder: Option<Arc<Forwarder>>,
     function: Option<Function>,
     listener: Listener,
+    crew: Crew,
     /// Connections look at it: a change means that their next answer is their last.
     last_answer: watch::Sender<()>,
     places: Arc<Semaphore>,
@@ -101,6 +105,7 @@ impl Server {
         }
         Ok(Self {
             http: http_server(&settings, &listener),
+            crew: crew(&settings.mode),
             front,
             forwarder,
             function,
@@ -163,10 +168,14 @@ impl Server {
         }
     }
 
-    async fn connect(&self, accepted: io::Result<(Connection, Place)>) {
+    async fn connect(&mut self, accepted: io::Result<(Connection, Place)>) {
         match accepted {
-            Ok((Connection::Unix(stream), place)) => self.spawn(stream, None, place),
-            Ok((Connection::Tcp(stream, peer), place)) => self.spawn(stream, Some(peer), place),
+            Ok((Connection::Unix(stream), place)) => {
+                self.spawn(|| Stream::unix(UnixStream::from_std(stream)?), None, place);
+            }
+            Ok((Connection::Tcp(stream, peer), place)) => {
+                self.spawn(|| TcpStream::from_std(stream), Some(peer), place);
+            }
             Err(error) => {
                 self.journal.say(format_args!("A connection cannot be accepted: {error}"));
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -174,8 +183,13 @@ impl Server {
         }
     }
 
-    fn spawn<S>(&self, stream: S, peer: Option<Peer>, place: Place)
-    where
+    /// Serves a connection on the thread that has the fewest; `stream` makes it that thread's.
+    fn spawn<S>(
+        &mut self,
+        stream: impl FnOnce() -> io::Result<S> + Send + 'static,
+        peer: Option<Peer>,
+        place: Place,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let front = Arc::clone(&self.front);
@@ -183,9 +197,19 @@ impl Server {
             let front = Arc::clone(&front);
             async move { front.answer(request, peer).await }
         });
-        let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let http = self.http.clone();
+        let journal = self.journal.clone();
         let mut last_answer = self.last_answer.subscribe();
-        tokio::spawn(async move {
+        let (thread, held) = self.crew.choose();
+        thread.spawn(async move {
+            let stream = match stream() {
+                Ok(stream) => stream,
+                Err(error) => {
+                    journal.say(format_args!("A connection cannot be served: {error}"));
+                    return;
+                }
+            };
+            let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
             let mut connection = std::pin::pin!(connection);
             // How a connection ends is told to nobody: its calls were logged.
             tokio::select! {
@@ -196,7 +220,7 @@ impl Server {
                     let _ = connection.await;
                 }
             }
-            drop(place);
+            drop((place, held));
         });
     }
 
@@ -300,6 +324,13 @@ fn prepare(settings: &Settings, program: Program, journal: &Journal) -> Result<P
             (Work::Files(Arc::new(files)), None, None)
         }
     })
+}
+
+fn crew(mode: &Mode) -> Crew {
+    match mode {
+        Mode::Streaming | Mode::Serializing => Crew::per_processor(),
+        Mode::Http(_) | Mode::Static(_) => Crew::alone(),
+    }
 }
 
 fn http_server(settings: &Settings, listener: &Listener) -> http1::Builder {

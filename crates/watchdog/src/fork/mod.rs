@@ -24,7 +24,7 @@ use crate::{
     gate::Pass,
     journal::{Journal, Source},
     lines,
-    process::{Pipes, Process, Program},
+    process::{Input, Pipes, Process, Program},
     settings::{LogSettings, Settings},
     spelling,
 };
@@ -87,9 +87,10 @@ impl Forker {
         Access::new(&self.journal, line, call.started, false)
     }
 
-    fn start(&self, head: &Head) -> Result<(Process, Pipes), String> {
+    fn start(&self, head: &Head, input: Input<'_>) -> Result<(Process, Pipes), String> {
         let variables = cgi::variables(&head.method, &head.uri, &head.headers);
-        self.program.start(variables).inspect_err(|why| self.journal.say(format_args!("{why}")))
+        let started = self.program.start(variables, input);
+        started.inspect_err(|why| self.journal.say(format_args!("{why}")))
     }
 
     fn log_errors(&self, stderr: impl AsyncRead + Unpin + Send + 'static) {

@@ -19,7 +19,7 @@ use super::{Forked, Forker, until};
 use crate::{
     answer::{self, Answer},
     front::{Call, Peer},
-    process::Process,
+    process::{Input, Process},
     status,
 };
 
@@ -67,7 +67,7 @@ impl Forker {
         input: Bytes,
         forked: Forked,
     ) -> Response<Answer> {
-        let (process, pipes) = match self.start(head) {
+        let (process, pipes) = match self.start(head, Input::of(&input)) {
             Ok(started) => started,
             Err(why) => {
                 forked.access.forked(StatusCode::INTERNAL_SERVER_ERROR, why.len() as u64);
@@ -88,7 +88,7 @@ impl Forker {
 async fn look_after(
     forker: Arc<Forker>,
     mut process: Process,
-    (stdin, input): (ChildStdin, Bytes),
+    (stdin, input): (Option<ChildStdin>, Bytes),
     stdout: ChildStdout,
     forked: Forked,
 ) -> Result<Vec<u8>, String> {
@@ -124,8 +124,10 @@ async fn look_after(
 }
 
 /// A process need not read its input: what it leaves is dropped.
-async fn write(mut stdin: ChildStdin, input: Bytes) {
-    let _ = stdin.write_all(&input).await;
+async fn write(stdin: Option<ChildStdin>, input: Bytes) {
+    if let Some(mut stdin) = stdin {
+        let _ = stdin.write_all(&input).await;
+    }
 }
 
 async fn read(stdout: ChildStdout) -> io::Result<Vec<u8>> {

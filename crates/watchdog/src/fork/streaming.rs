@@ -20,7 +20,7 @@ use super::{Forked, Forker, input, logged_status, until};
 use crate::{
     answer::{self, Answer, Broken},
     front::Call,
-    process::Process,
+    process::{Input, Process},
     status,
 };
 
@@ -36,7 +36,8 @@ impl Forker {
     ) -> Response<Answer> {
         let access = self.access(&request, &call);
         let (head, body) = request.into_parts();
-        let (process, pipes) = match self.start(&head) {
+        let input = if body.is_end_stream() { Input::Ready(b"") } else { Input::Open };
+        let (process, pipes) = match self.start(&head, input) {
             Ok(started) => started,
             Err(why) => {
                 access.forked(StatusCode::INTERNAL_SERVER_ERROR, 0);
@@ -44,9 +45,8 @@ impl Forker {
             }
         };
         self.log_errors(pipes.stderr);
-        match body.is_end_stream() {
-            true => drop(pipes.stdin),
-            false => drop(tokio::spawn(input::feed(body, pipes.stdin, self.read_timeout))),
+        if let Some(stdin) = pipes.stdin {
+            tokio::spawn(input::feed(body, stdin, self.read_timeout));
         }
         // One part waits here while the next is read: enough to keep both ends busy.
         let (sender, mut parts) = channel(1);

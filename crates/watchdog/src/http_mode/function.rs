@@ -8,7 +8,7 @@ use tokio::process::ChildStdin;
 use crate::{
     journal::{Journal, Source},
     lines,
-    process::{Process, Program},
+    process::{Input, Process, Program},
     settings::LogSettings,
     spelling,
 };
@@ -18,7 +18,7 @@ use crate::{
 pub struct Function {
     process: Process,
     /// It stays open and empty: programs that end at the end of their input must not.
-    _stdin: ChildStdin,
+    _stdin: Option<ChildStdin>,
 }
 
 impl Function {
@@ -30,7 +30,7 @@ impl Function {
         let (name, arguments) =
             program.words().split_first().map_or(("", &[][..]), |(n, a)| (n, a));
         journal.say(format_args!("Forking: {name}, arguments: [{}]", arguments.join(" ")));
-        match program.start(Vec::new()) {
+        match program.start(Vec::new(), Input::Open) {
             Ok((process, pipes)) => {
                 tokio::spawn(lines::pump(pipes.stderr, Source::Err, logs, journal.clone()));
                 tokio::spawn(lines::pump(pipes.stdout, Source::Out, logs, journal.clone()));
