@@ -12,6 +12,8 @@ use crate::{
 
 /// Bytes read in one go.
 const CHUNK_BYTES: usize = 8 << 10;
+/// The same before anything was written: most processes say nothing.
+const FIRST_CHUNK_BYTES: usize = 512;
 
 /// Cuts text into log lines. Pure: what comes in one end goes out the other.
 #[derive(Debug)]
@@ -116,7 +118,7 @@ pub async fn pump(
 ) {
     journal.say(format_args!("Started logging: {} from function.", source.name()));
     let mut lines = Lines::new(settings, source);
-    let (mut chunk, mut out) = (Vec::with_capacity(CHUNK_BYTES), Vec::new());
+    let (mut chunk, mut out) = (Vec::with_capacity(FIRST_CHUNK_BYTES), Vec::new());
     loop {
         // A stream that fails has ended: its process is gone.
         let read = from.read_buf(&mut chunk).await.unwrap_or(0);
@@ -124,7 +126,6 @@ pub async fn pump(
             0 => lines.finish(SystemTime::now(), &mut out),
             _ => lines.feed(&chunk, SystemTime::now(), &mut out),
         }
-        chunk.clear();
         if !out.is_empty() {
             journal.pass(source, &out).await;
             out.clear();
@@ -133,6 +134,8 @@ pub async fn pump(
         if read == 0 {
             return;
         }
+        chunk.clear();
+        chunk.reserve(CHUNK_BYTES);
     }
 }
 

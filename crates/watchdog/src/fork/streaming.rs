@@ -35,8 +35,12 @@ impl Forker {
         call: Call,
     ) -> Response<Answer> {
         let access = self.access(&request, &call);
-        let (head, body) = request.into_parts();
-        let input = if body.is_end_stream() { Input::Ready(b"") } else { Input::Open };
+        let (head, mut body) = request.into_parts();
+        let arrived = input::arrived(&mut body).await;
+        let input = match body.is_end_stream() {
+            true => Input::of(&arrived),
+            false => Input::Open,
+        };
         let (process, pipes) = match self.start(&head, input) {
             Ok(started) => started,
             Err(why) => {
@@ -46,7 +50,7 @@ impl Forker {
         };
         self.log_errors(pipes.stderr);
         if let Some(stdin) = pipes.stdin {
-            tokio::spawn(input::feed(body, stdin, self.read_timeout));
+            tokio::spawn(input::feed(arrived, body, stdin, self.read_timeout));
         }
         // One part waits here while the next is read: enough to keep both ends busy.
         let (sender, mut parts) = channel(1);
