@@ -57,6 +57,41 @@ fn a_large_body_goes_through_whole() {
 }
 
 #[test]
+fn a_body_goes_through_whole_whatever_its_length() {
+    // Up to the size of a pipe's least room a body is there before the process is.
+    for mode in ["streaming", "serializing"] {
+        let watchdog = Watchdog::start(Route::Unix, &[("mode", mode), ("fprocess", "cat")]);
+        for length in [1, 4095, 4096, 4097, 70_000] {
+            let body = "x".repeat(length);
+            assert_eq!(watchdog.post("/", &body).body, body, "{mode} {length}");
+        }
+    }
+}
+
+#[test]
+fn many_connections_are_served_at_once_whichever_thread_has_them() {
+    for mode in ["streaming", "serializing"] {
+        let mut watchdog = Watchdog::start(Route::Unix, &[("mode", mode), ("fprocess", "cat")]);
+        let mut clients: Vec<_> = (0..12).map(|_| watchdog.client()).collect();
+        for round in 0..3 {
+            for (number, client) in clients.iter_mut().enumerate() {
+                let body = format!("{round} {number}");
+                let length = body.len();
+                client.send(&format!(
+                    "POST / HTTP/1.1\r\nHost: w\r\nContent-Length: {length}\r\n\r\n{body}"
+                ));
+            }
+            for (number, client) in clients.iter_mut().enumerate() {
+                assert_eq!(client.reply(false).body, format!("{round} {number}"), "{mode}");
+            }
+        }
+        // Each thread hears of the end.
+        watchdog.signal("TERM");
+        assert!(watchdog.wait_exit().success(), "{}", watchdog.log());
+    }
+}
+
+#[test]
 fn a_process_learns_about_its_request_but_not_about_the_socket() {
     for route in ROUTES {
         let env = [("fprocess", "env"), ("mode", "serializing"), ("MY_OWN", "a b=c")];
