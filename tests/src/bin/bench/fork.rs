@@ -51,7 +51,11 @@ pub fn per_request(plan: &Plan) -> Result<Vec<Row>> {
         let started = |watchdog: &Path| forking(watchdog, &format!("{BUSYBOX} cat"), mode);
         let sides = Sides {
             ours: started(&ours)?,
-            original: original.as_deref().map(started).transpose()?,
+            original: original
+                .as_deref()
+                .map(started)
+                .transpose()
+                .context("start the original, which needs port 8081 too, for metrics")?,
             platform: format!("{}/function/{mode}", gateway.url()),
         };
         for connections in CONNECTIONS {
