@@ -99,7 +99,7 @@ impl Shell {
         wall.attach(&devices, Path::new("/dev"))?;
         wall.attach(&proc, Path::new("/proc"))?;
         terminals(&devices, ids)?;
-        let masks = Masks::new(&devices)?;
+        let masks = Masks::new(&devices, &wall)?;
         masks.over_proc(&proc)?;
         if let Some(sys) = &sys {
             wall.attach(sys, Path::new("/sys"))?;

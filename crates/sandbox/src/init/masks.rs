@@ -16,7 +16,10 @@ use rustix::{
     mount::{MountAttrFlags, OpenTreeFlags, open_tree},
 };
 
-use super::{inside::filesystem, targets};
+use super::{
+    inside::filesystem,
+    targets::{self, Targets},
+};
 use crate::{
     failed::{Doing as _, Failed},
     sys,
@@ -64,8 +67,9 @@ pub(super) struct Masks {
 }
 
 impl Masks {
-    /// Takes the null device of a sandbox's own devices.
-    pub(super) fn new(devices: &OwnedFd) -> Result<Self, Failed> {
+    /// Takes the null device of a sandbox's own devices, and makes an empty directory on the wall: kernels before
+    /// 6.15 copy no mount that is attached nowhere.
+    pub(super) fn new(devices: &OwnedFd, wall: &Targets) -> Result<Self, Failed> {
         let null = targets::resolve(devices.as_fd(), Path::new("null"), OFlags::PATH)
             .doing(|| "find /dev/null")?;
         let found = fstat(&null).doing(|| "look at /dev/null")?;
@@ -75,6 +79,7 @@ impl Masks {
         }
         let empty = filesystem("tmpfs", &[("size", "1"), ("nr_inodes", "1")], BARE)
             .doing(|| "make an empty directory to hide others")?;
+        wall.attach(&empty, Path::new("/empty"))?;
         Ok(Self { null, empty })
     }
 
