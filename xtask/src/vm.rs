@@ -27,6 +27,15 @@ const MEMORY_MIB: u32 = 3072;
 const MODULES: &[&str] =
     &["overlay", "veth", "nf_tables", "nft_masq", "nft_ct", "nft_chain_nat", "nft_fib_inet"];
 
+/// What tests run that busybox has not, or not like this: functions in Python, ordinary users and their ids.
+const PROGRAMS: [&str; 5] = [
+    "/usr/bin/python3",
+    "/usr/bin/setpriv",
+    "/usr/bin/unshare",
+    "/usr/bin/newuidmap",
+    "/usr/bin/newgidmap",
+];
+
 /// Moves onto a tmpfs first: pivot_root(2) refuses to leave an initramfs.
 const INIT: &str = "#!/bin/sh
 export PATH=/bin:/sbin
@@ -37,7 +46,7 @@ exec switch_root /tmp /start
 ";
 
 const START: &str = "#!/bin/sh
-export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root RUST_BACKTRACE=0
+export PATH=/usr/bin:/bin:/sbin HOME=/root RUST_BACKTRACE=0
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
@@ -46,6 +55,7 @@ mount -t devpts pts /dev/pts
 mount -t tmpfs shm /dev/shm
 mount -t tmpfs -o mode=1777 tmp /tmp
 mount -t tmpfs run /run
+chmod 1777 /var/tmp
 mount -t cgroup2 cgroup /sys/fs/cgroup
 ip link set lo up
 for module in /modules/*; do insmod $module; done
@@ -70,7 +80,7 @@ pub fn test(filters: &[String]) -> Result<()> {
         image.add(&programs.join(program), &programs.join(program))?;
     }
     image.add(&tests, Path::new("/sandboxes"))?;
-    image.add_python()?;
+    image.add_programs()?;
     image.modules(&kernel, &modules)?;
     image.command(&format!("/sandboxes --test-threads 2 {}", filters.join(" ")))?;
     let archive = image.pack()?;
@@ -174,8 +184,12 @@ impl Image {
                 symlink("busybox", image.folder.join("bin").join(applet))?;
             }
         }
-        image.write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n", 0o644)?;
-        image.write("etc/group", "root:x:0:\n", 0o644)?;
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
+        image.write("etc/passwd", passwd, 0o644)?;
+        image.write("etc/group", "root:x:0:\nnogroup:x:65534:\n", 0o644)?;
+        for file in ["etc/subuid", "etc/subgid"] {
+            image.write(file, "", 0o644)?;
+        }
         image.write("init", INIT, 0o755)?;
         image.write("start", START, 0o755)?;
         Ok(image)
@@ -188,13 +202,13 @@ impl Image {
         Ok(())
     }
 
-    /// Adds the language that some functions of the tests are written in, with what it loads.
-    fn add_python(&self) -> Result<()> {
+    /// Adds the programs that busybox does not stand in for, with what they load.
+    fn add_programs(&self) -> Result<()> {
         let python = Path::new("/usr/bin/python3");
         let ask = "import os, json; print(os.path.dirname(json.__path__[0]))";
         let library = output(Command::new(python).args(["-c", ask]))?;
         let library = Path::new(library.trim());
-        let mut programs = vec![python.to_owned()];
+        let mut programs: Vec<PathBuf> = PROGRAMS.iter().map(PathBuf::from).collect();
         for entry in WalkDir::new(library).into_iter().filter_entry(|e| e.file_name() != "test") {
             let path = entry?.into_path();
             if path.is_file() {
@@ -202,7 +216,9 @@ impl Image {
                 programs.extend(path.extension().is_some_and(|e| e == "so").then_some(path));
             }
         }
-        self.add(python, python)?;
+        for program in PROGRAMS.map(Path::new) {
+            self.add(program, program)?;
+        }
         for line in output(Command::new("ldd").args(programs))?.lines() {
             let path =
                 line.split_whitespace().find(|word| word.starts_with('/') && !word.ends_with(':'));

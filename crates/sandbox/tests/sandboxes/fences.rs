@@ -5,6 +5,8 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 use pinnace_core::Exit;
 use pinnace_sandbox::protocol::Bind;
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::host::{Host, is_root};
 
 /// Runs a shell script that must succeed, and gives what it says.
@@ -224,12 +226,14 @@ for name in ('NOFILE', 'CORE', 'MEMLOCK', 'MSGQUEUE', 'SIGPENDING', 'NICE', 'RTP
     let own_namespace = spec.slot.id_base.is_some() || !is_root();
     let (out, err, exit) = host.run(&spec);
     assert_eq!(exit, Exit::Code { code: 0 }, "{err}");
+    // A small machine's kernel allows for fewer signals from the start.
+    let signals = getrlimit(Resource::Sigpending).maximum.unwrap_or(u64::MAX).min(16_384);
     let expected = [
         ("NOFILE", 256),
         ("CORE", 0),
         ("MEMLOCK", 8 << 20),
         ("MSGQUEUE", 819_200),
-        ("SIGPENDING", 16_384),
+        ("SIGPENDING", signals),
         ("NICE", 0),
         ("RTPRIO", 0),
         ("NPROC", 41),

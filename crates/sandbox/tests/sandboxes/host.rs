@@ -22,7 +22,7 @@ use pinnace_sandbox::{
 };
 
 /// Longest time that anything here may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where Debian's package busybox-static puts its program.
 const BUSYBOX: &str = "/bin/busybox";

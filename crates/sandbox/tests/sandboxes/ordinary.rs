@@ -77,7 +77,7 @@ fn an_ordinary_user_may_have_ids_of_his_own() {
     let binary = std::env::current_exe().unwrap();
     let script = format!(
         "chmod 644 {ids} && mount --bind {ids} /etc/subuid && mount --bind {ids} /etc/subgid && \
-         cd / && exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups {} --exact \
+         cd / && exec /usr/bin/setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups {} --exact \
          ordinary::an_ordinary_user_may_have_ids_of_his_own",
         binary.display()
     );
