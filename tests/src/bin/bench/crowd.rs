@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use pinnace_tests::{Function, Gateway, images::Image};
+use pinnace_tests::{Function, Gateway};
 use rusqlite::Connection;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     hello,
     latency::Caller,
     report::{Promise, Row},
-    warm::{Way, deploy},
+    warm::{Way, deploy, image},
 };
 
 /// Functions of a host that is used a lot, and of one that is used for everything.
@@ -34,7 +34,7 @@ const CALLS: usize = 2_000;
 /// Something cannot be started, or is refused.
 pub fn idle(_: &Plan) -> Result<Vec<Row>> {
     let gateway = Gateway::start();
-    gateway.load("crowd:1", &Image::hello("crowd:1"));
+    gateway.load("crowd:1", &image("crowd:1", &hello()?)?);
     for number in 0..MANY {
         let name = format!("crowd-{number}");
         let answer = gateway.try_deploy(&Function::new(&name, "crowd:1"));
@@ -137,7 +137,7 @@ fn beside(plan: &Plan, case: &str, crowd: &Gateway, one: &Gateway) -> Result<Row
 fn crowded(hello: &std::path::Path, count: u32) -> Result<(Gateway, f64)> {
     let mut gateway = Gateway::start();
     deploy(&gateway, hello, "called", Way::Port)?;
-    gateway.load("crowd:1", &Image::hello("crowd:1"));
+    gateway.load("crowd:1", &image("crowd:1", hello)?);
     gateway.deploy(&Function::new("crowd-0", "crowd:1"));
     gateway.scale("crowd-0", 0);
     gateway.stop();
