@@ -1,13 +1,15 @@
 //! `/system/functions` and `/system/function/NAME` (contract sections 4.1 to 4.5).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use axum::{
     Json,
     body::Body,
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
 };
+use futures_util::{Stream, stream};
 use pinnace_core::{
     FunctionRef,
     name::DEFAULT_NAMESPACE,
@@ -29,22 +31,44 @@ pub struct InNamespace {
     pub usage: String,
 }
 
+/// Bytes of JSON after which a piece of the list is sent off.
+const LIST_PIECE_BYTES: usize = 64 << 10;
+
 /// GET `/system/functions`.
-pub async fn list(
-    State(api): State<Arc<Api>>,
-    Query(query): Query<InNamespace>,
-) -> Json<Vec<FunctionStatus>> {
+pub async fn list(State(api): State<Arc<Api>>, Query(query): Query<InNamespace>) -> Response {
     let namespace = namespace_or_default(&query.namespace);
-    let mut functions: Vec<FunctionStatus> = api
-        .deployments
-        .catalog
-        .all()
-        .iter()
-        .filter(|entry| entry.id.namespace() == namespace)
-        .map(|entry| status(entry))
-        .collect();
-    functions.sort_by(|a, b| a.name.cmp(&b.name));
-    Json(functions)
+    let mut functions = api.deployments.catalog.all();
+    functions.retain(|entry| entry.id.namespace() == namespace);
+    functions.sort_unstable_by(|a, b| a.id.name().cmp(b.id.name()));
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], Body::from_stream(listed(functions))).into_response()
+}
+
+/// The list in pieces, each made when the one before is on its way: as many functions as may be deployed
+/// would fill some hundred megabytes.
+fn listed(functions: Vec<Arc<Entry>>) -> impl Stream<Item = io::Result<Vec<u8>>> {
+    let mut functions = functions.into_iter();
+    let mut before = Some(b'[');
+    stream::iter(std::iter::from_fn(move || {
+        let mut separator = before?;
+        let mut piece = Vec::with_capacity(LIST_PIECE_BYTES + LIST_PIECE_BYTES / 8);
+        for entry in functions.by_ref() {
+            piece.push(separator);
+            separator = b',';
+            if let Err(error) = serde_json::to_writer(&mut piece, &status(&entry)) {
+                before = None;
+                return Some(Err(error.into()));
+            }
+            if piece.len() >= LIST_PIECE_BYTES {
+                before = Some(separator);
+                return Some(Ok(piece));
+            }
+        }
+        // Of an empty list the bracket is still to come.
+        piece.extend_from_slice(if separator == b'[' { b"[]" } else { b"]" });
+        before = None;
+        Some(Ok(piece))
+    }))
 }
 
 /// GET `/system/function/NAME`.
@@ -153,5 +177,37 @@ fn status(entry: &Entry) -> FunctionStatus {
         usage: None,
         rollout: Some(entry.rollout()),
         conditions: standing.conditions.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+    use pinnace_core::FunctionSpec;
+
+    use super::*;
+    use crate::catalog::Deployed;
+
+    fn entry(number: usize) -> Arc<Entry> {
+        let deployment = FunctionDeployment {
+            service: format!("f-{number}"),
+            image: "a:1".to_owned(),
+            ..FunctionDeployment::default()
+        };
+        let spec = FunctionSpec::check(deployment).unwrap();
+        let deployed = Deployed { spec, revision: 1, created_at: String::new() };
+        Arc::new(Entry::new(Arc::new(deployed), 0, String::new(), 1))
+    }
+
+    #[tokio::test]
+    async fn a_list_of_any_length_is_json_and_comes_in_small_pieces() {
+        for count in [0, 1, 2, 1000] {
+            let pieces: Vec<_> = listed((0..count).map(entry).collect()).collect().await;
+            let pieces: Vec<Vec<u8>> = pieces.into_iter().map(Result::unwrap).collect();
+            assert!(pieces.iter().all(|piece| piece.len() < 2 * LIST_PIECE_BYTES));
+            let read: Vec<FunctionStatus> = serde_json::from_slice(&pieces.concat()).unwrap();
+            assert_eq!(read.len(), count);
+            assert!(read.iter().enumerate().all(|(at, one)| one.name == format!("f-{at}")));
+        }
     }
 }

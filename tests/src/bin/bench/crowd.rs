@@ -1,6 +1,8 @@
 //! Many functions that are deployed and at zero: what they cost the server, and what they cost others.
 
 use std::{
+    collections::BTreeMap,
+    ffi::OsString,
     fs,
     time::{Duration, Instant},
 };
@@ -52,8 +54,9 @@ pub fn idle(_: &Plan) -> Result<Vec<Row>> {
     pause(QUIET);
     let (before, begin) = (processor_ns(gateway.pid())?, Instant::now());
     pause(QUIET);
-    let used = (processor_ns(gateway.pid())? - before) as f64 / 1e3;
-    let cpu = used / begin.elapsed().as_secs_f64();
+    let after = processor_ns(gateway.pid())?;
+    let used = after.iter().map(|(thread, ns)| ns - before.get(thread).unwrap_or(&0));
+    let cpu = used.sum::<u64>() as f64 / 1e3 / begin.elapsed().as_secs_f64();
     let resident = resident_bytes(gateway.pid())? as f64 / 1e6;
     let case = format!("{MANY} functions at zero");
     Ok(vec![
@@ -179,12 +182,15 @@ fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(kibibytes.parse::<u64>()? * 1024)
 }
 
-/// Processor time that all threads of a process have used.
-fn processor_ns(pid: u32) -> Result<u64> {
-    let mut sum = 0;
+/// Processor time that the threads of a process have used, by thread. Those that end take theirs with them:
+/// they wait for work that does not come.
+fn processor_ns(pid: u32) -> Result<BTreeMap<OsString, u64>> {
+    let mut used = BTreeMap::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let stat = fs::read_to_string(thread?.path().join("schedstat"))?;
-        sum += stat.split(' ').next().unwrap_or_default().parse::<u64>()?;
+        let thread = thread?;
+        let stat = fs::read_to_string(thread.path().join("schedstat"))?;
+        let ns = stat.split(' ').next().unwrap_or_default().parse()?;
+        used.insert(thread.file_name(), ns);
     }
-    Ok(sum)
+    Ok(used)
 }
