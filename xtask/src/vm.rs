@@ -39,10 +39,10 @@ const PROGRAMS: [&str; 5] = [
 /// Moves onto a tmpfs first: pivot_root(2) refuses to leave an initramfs.
 const INIT: &str = "#!/bin/sh
 export PATH=/bin:/sbin
-mount -t tmpfs -o size=90% root /tmp
-for file in /*; do [ $file = /tmp ] || cp -a $file /tmp/; done
-mkdir /tmp/tmp
-exec switch_root /tmp /start
+mkdir /new
+mount -t tmpfs -o size=90% root /new
+for file in /*; do [ $file = /new ] || cp -a $file /new/; done
+exec switch_root /new /start
 ";
 
 const START: &str = "#!/bin/sh
@@ -53,9 +53,8 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts pts /dev/pts
 mount -t tmpfs shm /dev/shm
-mount -t tmpfs -o mode=1777 tmp /tmp
 mount -t tmpfs run /run
-chmod 1777 /var/tmp
+chmod 1777 /tmp /var/tmp
 mount -t cgroup2 cgroup /sys/fs/cgroup
 ip link set lo up
 for module in /modules/*; do insmod $module; done
