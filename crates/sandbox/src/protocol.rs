@@ -5,16 +5,17 @@
 //! inits outlive a server that is replaced by a newer version: fields may be added with a default,
 //! meanings may not change without a new [`VERSION`].
 //!
-//! A replica's directory, made by the server before the start and removed by it after the end:
+//! A slot's directory is made by the server before the slot and removed by it after the slot's end. All its
+//! files are there before there is a function: making one takes longer on most disks than all else of a start.
 //!
-//! | file | written by | holds |
+//! | file | made by | holds |
 //! |---|---|---|
-//! | `replica.json` | server, before the start | whose replica this is |
+//! | `replica.json` | server | whose replica this is; nothing before the start |
 //! | `fn.sock` | server | the listener of a function with our watchdog |
-//! | `pid` | spawner, before the init has its orders | `PID START_TIME` of the init as the host counts |
-//! | `address` | spawner, before the init has its orders | the address at which the gateway knows it |
+//! | `pid` | spawner | `PID START_TIME` of the init as the host counts |
+//! | `address` | spawner, where there is a network | the address at which the gateway knows it |
 //! | `init.sock` | spawner | where a server reaches the init |
-//! | `exit.json` | init, when the function has ended | a `pinnace_core::Exit` |
+//! | `exit.json` | spawner | a `pinnace_core::Exit`, written by the init when the function has ended |
 
 use std::{path::PathBuf, time::Duration};
 
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::network::{Policy, Standing};
 
 /// Version of these messages; part of the spawner's socket name.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// An empty sandbox, which the server names: made ahead, or with the start that needs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,17 @@ pub struct SlotSpec {
     /// First host id of the range of 65,536 that its user namespace maps to its 0. `None` where the host
     /// cannot (no user namespace as root; own id alone as an ordinary user).
     pub id_base: Option<u32>,
+    /// Its directory on the host, mode 0700.
+    pub dir: PathBuf,
+}
+
+/// What most sandboxes have, so that it is made ahead: another choice costs its start a little.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expected {
+    /// Their bounds.
+    pub bounds: Bounds,
+    /// See [`SandboxSpec::leaves`].
+    pub leaves: bool,
 }
 
 /// What a sandbox is to be.
@@ -41,8 +53,6 @@ pub struct SlotSpec {
 pub struct SandboxSpec {
     /// The slot to take. It is made now if the spawner has none of this name.
     pub slot: SlotSpec,
-    /// The replica's directory on the host, mode 0700.
-    pub dir: PathBuf,
     /// Host name inside.
     pub hostname: String,
     /// The root filesystem.
@@ -128,10 +138,10 @@ pub enum ToSpawner {
         request: u64,
         /// What to make.
         slot: SlotSpec,
-        /// The bounds that most sandboxes have: others cost their start a little.
-        bounds: Bounds,
+        /// What its function is likely to want.
+        expected: Expected,
     },
-    /// Give a slot that was made ahead up. Its cgroup is the server's to remove.
+    /// Give a slot that was made ahead up. Its cgroup is the server's to remove, like its directory.
     Retire {
         /// Its name.
         slot: String,
@@ -169,7 +179,7 @@ pub enum FromSpawner {
         /// Which request this answers.
         request: u64,
     },
-    /// A slot that was made ahead has ended by itself. Its cgroup is the server's to remove.
+    /// A slot that was made ahead has ended by itself. Nothing of it is left but its directory.
     Lost {
         /// Its name.
         slot: String,

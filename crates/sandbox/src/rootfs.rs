@@ -10,22 +10,23 @@ use std::{
     io::{self, Write as _},
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, chown, symlink},
+        unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, symlink},
     },
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{CWD, makedev},
+    fs::{AtFlags, CWD, Gid, Mode, Uid, chownat, makedev, mkdirat},
     mount::{
-        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
-        mount_bind, mount_change, move_mount, open_tree, unmount,
+        MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+        UnmountFlags, mount, mount_bind, mount_change, move_mount, open_tree, unmount,
     },
     process::{chdir, fchdir},
 };
 
 use crate::{
     failed::{Doing as _, Failed},
+    filesystem::filesystem,
     protocol::Root,
     sys,
 };
@@ -49,6 +50,21 @@ pub struct Assembly<'s> {
     /// It, as a detached mount.
     pub root: OwnedFd,
     _scaffolding: Scaffolding<'s>,
+}
+
+/// What a function writes to its root filesystem into, mounted nowhere yet.
+#[derive(Debug)]
+pub struct Upper {
+    mount: OwnedFd,
+    bytes: u64,
+}
+
+impl Upper {
+    /// Whether it is what [`Scaffold::upper`] makes of this number.
+    #[must_use]
+    pub fn is_of(&self, bytes: u64) -> bool {
+        self.bytes == bytes.max(UPPER_BYTES_MIN)
+    }
 }
 
 /// What stands while a root is put together. Taken down when the start that needs the root is under way,
@@ -130,46 +146,59 @@ impl Scaffold {
         fchdir(&self.empty).doing(|| "go to the scaffold's empty directory")
     }
 
-    /// A detached root filesystem: the layers, lowest first, under a new tmpfs of `upper_bytes`.
+    /// Makes what a function writes to its root filesystem into, of at least so many bytes. `owner` is the
+    /// host's id of its root, where that is not this process.
     ///
-    /// With `ids` (a user namespace) the layers' owners are mapped into it, and `owner` is the host's id
-    /// of its root.
+    /// # Errors
+    /// The kernel's.
+    pub fn upper(&self, bytes: u64, owner: Option<u32>) -> Result<Upper, Failed> {
+        let bytes = bytes.max(UPPER_BYTES_MIN);
+        let (size, files) = (bytes.to_string(), files_for(bytes).to_string());
+        let options = [("size", size.as_str()), ("nr_inodes", &files), ("mode", "0755")];
+        let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let doing = || "make a tmpfs for what is written to a root filesystem";
+        let mount = filesystem("tmpfs", &options, flags).doing(doing)?;
+        for directory in ["upper", "work", "merged"] {
+            mkdirat(&mount, directory, Mode::from_raw_mode(0o755)).doing(doing)?;
+        }
+        if let Some(owner) = owner {
+            let (user, group) = (Uid::from_raw(owner), Gid::from_raw(owner));
+            chownat(&mount, "upper", Some(user), Some(group), AtFlags::empty()).doing(doing)?;
+        }
+        Ok(Upper { mount, bytes })
+    }
+
+    /// A detached root filesystem: the layers, lowest first, under `upper`, which is used up by it.
+    ///
+    /// With `ids` (a user namespace) the layers' owners are mapped into it.
     ///
     /// # Errors
     /// With the layer it is about.
     pub fn root(
         &self,
         root: &Root,
-        upper_bytes: u64,
-        ids: Option<(BorrowedFd<'_>, u32)>,
+        upper: &Upper,
+        ids: Option<BorrowedFd<'_>>,
     ) -> Result<Assembly<'_>, Failed> {
-        let size = if root.read_only { UPPER_BYTES_MIN } else { upper_bytes.max(UPPER_BYTES_MIN) };
-        let options = format!("size={size},nr_inodes={},mode=0755", files_for(size));
-        mount("tmpfs", &self.work, "tmpfs", NOSUID_NODEV, Some(cstring(options).as_c_str()))
-            .doing(|| "make a tmpfs for what is written to a root filesystem")?;
+        let from = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(&upper.mount, "", CWD, &self.work, from)
+            .doing(|| "attach a tmpfs for what is written to a root filesystem")?;
         let scaffolding = Scaffolding(self);
         let root = self.overlay(root, ids)?;
         self.go_home()?;
         Ok(Assembly { root, _scaffolding: scaffolding })
     }
 
-    fn overlay(&self, root: &Root, ids: Option<(BorrowedFd<'_>, u32)>) -> Result<OwnedFd, Failed> {
+    fn overlay(&self, root: &Root, ids: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Failed> {
         chdir(&self.work).doing(|| "enter the scaffold")?;
-        let doing = || "prepare the overlay";
-        for directory in ["upper", "work", "merged"] {
-            fs::create_dir(directory).doing(doing)?;
-        }
-        if let Some((_, owner)) = ids {
-            chown("upper", Some(owner), Some(owner)).doing(doing)?;
-        }
         for (number, layer) in root.layers.iter().enumerate() {
             let mount = bare_copy(layer)?;
-            if let Some((namespace, _)) = ids {
+            if let Some(namespace) = ids {
                 sys::mount_setattr(mount.as_fd(), false, 0, Some(namespace))
                     .doing(|| format!("map the owners of {}", layer.display()))?;
             }
             let place = number.to_string();
-            fs::create_dir(&place).doing(doing)?;
+            fs::create_dir(&place).doing(|| "prepare the overlay")?;
             move_mount(&mount, "", CWD, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
                 .doing(|| format!("attach {}", layer.display()))?;
         }

@@ -6,7 +6,7 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use pinnace_core::Exit;
@@ -16,12 +16,14 @@ use crate::{
     adoption,
     cgroup::{Cgroups, Group},
     channel::Channel,
-    failed::Doing as _,
+    directory::{self, Files},
+    failed::{Doing as _, Failed},
     ids::{self, Ids},
     init::orders::{GO, Gift, ORDERS_FD, Orders, Outfit, OutfitNumbers, Parked},
     network::{Attachment, Wiring},
     patience,
-    protocol::{Bounds, SandboxSpec, SlotSpec},
+    protocol::{Bounds, Expected, Root, SandboxSpec, SlotSpec},
+    rootfs::{Assembly, Scaffold, Upper},
     sys::{self, Cloned, SingleThreaded},
 };
 
@@ -34,8 +36,6 @@ pub struct Slot {
     pub pid: i32,
     /// Its init.
     pub pidfd: OwnedFd,
-    /// When its init started; see [`adoption::start_time`].
-    pub start_time: u64,
     /// Its user namespace, if it has one of its own with a range of ids.
     pub namespace: Option<OwnedFd>,
     /// Where the kernel counts its processes that were ended for want of memory.
@@ -44,6 +44,9 @@ pub struct Slot {
     bounds: Bounds,
     /// Its place in the network, if there is one.
     pub at: Option<Attachment>,
+    files: Files,
+    /// What its function writes to, unless another size of it is wanted.
+    upper: Upper,
     channel: Channel,
 }
 
@@ -58,6 +61,8 @@ pub struct Workshop<'s> {
     pub init: BorrowedFd<'s>,
     /// /dev/null, open.
     pub null: BorrowedFd<'s>,
+    /// Where mounts are made.
+    pub scaffold: &'s Scaffold,
     /// Detached mount tree for /dev.
     pub devices: OwnedFd,
     /// File with the seccomp program.
@@ -85,14 +90,20 @@ impl Slot {
         shop: &Workshop<'_>,
         wiring: &mut Wiring,
         spec: &SlotSpec,
-        bounds: &Bounds,
+        expected: &Expected,
     ) -> io::Result<Self> {
-        let group = shop.cgroups.create(&spec.name, bounds)?;
-        let made = Self::populate(shop, wiring, spec, bounds, group);
+        let files = Files::make(&spec.dir)?;
+        let made = shop.cgroups.create(&spec.name, &expected.bounds).and_then(|group| {
+            let made = Self::populate(shop, wiring, spec, expected, files, group);
+            if made.is_err() {
+                // A process that was made by then ends by itself, since its channel closes; what cannot be
+                // removed now is found by the server's next sweep.
+                let _ = shop.cgroups.remove(&spec.name);
+            }
+            made
+        });
         if made.is_err() {
-            // A process that was made by then ends by itself, since its channel closes; what cannot be
-            // removed now is found by the server's next sweep.
-            let _ = shop.cgroups.remove(&spec.name);
+            directory::clear(&spec.dir);
         }
         made
     }
@@ -101,7 +112,8 @@ impl Slot {
         shop: &Workshop<'_>,
         wiring: &mut Wiring,
         spec: &SlotSpec,
-        bounds: &Bounds,
+        Expected { bounds, leaves }: &Expected,
+        files: Files,
         group: Group,
     ) -> io::Result<Self> {
         let (channel, far) = Channel::pair()?;
@@ -128,20 +140,27 @@ impl Slot {
         };
         let network = fs::File::open(format!("/proc/{pid}/ns/net"))?;
         let start_time = adoption::start_time(pid)?;
+        directory::write_pid(&spec.dir, pid, start_time)?;
         channel.send(&GO, &[])?;
         let numbers = OutfitNumbers { ids: shop.ids, tmp_bytes: bounds.tmp_bytes };
         Outfit::send(&numbers, shop.devices.as_fd(), shop.seccomp, &channel)?;
         // While the init prepares itself.
-        let at = wiring.attach(network.as_fd()).doing(|| "attach it to the network")?;
+        let at = wiring.attach(network.as_fd(), *leaves).doing(|| "attach it to the network")?;
+        if let Some(at) = at {
+            directory::write_address(&spec.dir, at.address)?;
+        }
+        let owner = namespace.as_ref().and(spec.id_base);
+        let upper = shop.scaffold.upper(bounds.upper_bytes, owner).map_err(io::Error::other)?;
         Ok(Self {
             spec: spec.clone(),
             pid,
             pidfd,
-            start_time,
             namespace,
             oom_events: group.oom_events,
             bounds: bounds.clone(),
             at,
+            files,
+            upper,
             channel,
         })
     }
@@ -157,6 +176,24 @@ impl Slot {
         }
     }
 
+    /// Makes the root filesystem of its function, with so much room for what that writes.
+    ///
+    /// # Errors
+    /// With the layer it is about.
+    pub(crate) fn assemble<'s>(
+        &self,
+        scaffold: &'s Scaffold,
+        root: &Root,
+        upper_bytes: u64,
+    ) -> Result<Assembly<'s>, Failed> {
+        let ids = self.namespace.as_ref().map(AsFd::as_fd);
+        let bytes = if root.read_only { 0 } else { upper_bytes };
+        if self.upper.is_of(bytes) {
+            return scaffold.root(root, &self.upper, ids);
+        }
+        scaffold.root(root, &scaffold.upper(bytes, ids.and(self.spec.id_base))?, ids)
+    }
+
     /// Gives the slot's init its orders, with these descriptors beside its own, within these bounds.
     ///
     /// # Errors
@@ -169,11 +206,13 @@ impl Slot {
     ) -> io::Result<()> {
         cgroups.change(&self.spec.name, &self.bounds, &spec.bounds)?;
         let mut all = gifts.to_vec();
+        all.push((Gift::Control, self.files.control.as_fd()));
+        all.push((Gift::ExitFile, self.files.exit_file.as_fd()));
         all.extend(self.oom_events.iter().map(|events| (Gift::OomEvents, events.as_fd())));
         Orders::send(spec, &all, &self.channel)
     }
 
-    /// Leaves nothing of it.
+    /// Leaves nothing of it but its directory.
     pub fn abandon(self, cgroups: &Cgroups) {
         // The signal can only miss a process that is gone, and then the wait is over at once.
         let _ = adoption::kill(&self.pidfd);
@@ -182,10 +221,11 @@ impl Slot {
         let _ = patience::until(ABANDON_TIME_MAX, || {
             cgroups.try_remove(&self.spec.name).is_ok_and(|gone| gone).then_some(())
         });
+        directory::clear(&self.spec.dir);
     }
 }
 
-impl std::os::fd::AsFd for Slot {
+impl AsFd for Slot {
     /// Readable when its init has said something, or has ended.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()

@@ -6,7 +6,7 @@ use crate::{
     adoption,
     cgroup::Cgroups,
     network::Wiring,
-    protocol::{Bounds, FromSpawner, SlotSpec},
+    protocol::{Expected, FromSpawner, SlotSpec},
     slot::{Slot, Workshop},
 };
 
@@ -34,12 +34,12 @@ impl Slots {
         wiring: &mut Wiring,
         request: u64,
         spec: &SlotSpec,
-        bounds: &Bounds,
+        expected: &Expected,
     ) -> Result<(), String> {
         if self.ahead.len() >= limits::SLOTS_MAX {
             return Err(format!("{} slots are made ahead, the most that may", limits::SLOTS_MAX));
         }
-        let slot = Slot::make(shop, wiring, spec, bounds)
+        let slot = Slot::make(shop, wiring, spec, expected)
             .map_err(|error| format!("cannot make slot {}: {error}", spec.name))?;
         self.ahead.push(Ahead { slot, asked: Some(request) });
         Ok(())
@@ -62,12 +62,9 @@ impl Slots {
     }
 
     /// Lets go of all, and says what the server is to know.
-    pub fn lose(&mut self, reason: &str) -> Vec<FromSpawner> {
-        let lost = self.ahead.drain(..).map(|Ahead { slot, asked }| match asked {
-            Some(request) => FromSpawner::Refused { request, reason: reason.to_owned() },
-            None => FromSpawner::Lost { slot: slot.spec.name },
-        });
-        lost.collect()
+    pub fn lose(&mut self, reason: &str, cgroups: &Cgroups) -> Vec<FromSpawner> {
+        let lost = self.ahead.drain(..);
+        lost.map(|Ahead { slot, asked }| give_up(slot, asked, reason, cgroups)).collect()
     }
 
     /// Lets go of all.
@@ -94,18 +91,24 @@ impl Slots {
                 }
                 (Some(Err(reason)), asked) => {
                     let slot = self.ahead.swap_remove(at).slot;
-                    let name = slot.spec.name.clone();
-                    news.push(match asked {
-                        Some(request) => {
-                            slot.abandon(cgroups);
-                            let reason = format!("slot {name} is of no use: {reason}");
-                            FromSpawner::Refused { request, reason }
-                        }
-                        None => FromSpawner::Lost { slot: name },
-                    });
+                    news.push(give_up(slot, asked, &reason, cgroups));
                 }
             }
         }
         news
+    }
+}
+
+/// Leaves nothing of a slot: the server may ask for a start in it before it hears of that, and gets a new one
+/// of the same name.
+fn give_up(slot: Slot, asked: Option<u64>, reason: &str, cgroups: &Cgroups) -> FromSpawner {
+    let name = slot.spec.name.clone();
+    slot.abandon(cgroups);
+    match asked {
+        Some(request) => {
+            let reason = format!("slot {name} is of no use: {reason}");
+            FromSpawner::Refused { request, reason }
+        }
+        None => FromSpawner::Lost { slot: name },
     }
 }

@@ -28,7 +28,7 @@ use crate::{
     host,
     ids::{self, Ids},
     network::{self, Standing, Wiring},
-    protocol::{Bounds, FromSpawner, SandboxSpec, SlotSpec, ToSpawner},
+    protocol::{Expected, FromSpawner, SandboxSpec, SlotSpec, ToSpawner},
     rootfs::Scaffold,
     seccomp,
     slot::Workshop,
@@ -221,8 +221,8 @@ impl Spawner {
     ) -> io::Result<()> {
         match message {
             ToSpawner::Start { request, spec } => self.start(server, request, &spec, &fds),
-            ToSpawner::Prepare { request, slot, bounds } => {
-                self.prepare(server, request, &slot, &bounds)
+            ToSpawner::Prepare { request, slot, expected } => {
+                self.prepare(server, request, &slot, &expected)
             }
             ToSpawner::Retire { slot } => {
                 self.slots.retire(&slot);
@@ -252,10 +252,10 @@ impl Spawner {
         server: &Channel,
         request: u64,
         slot: &SlotSpec,
-        bounds: &Bounds,
+        expected: &Expected,
     ) -> io::Result<()> {
         let prepared = match self.tools.workshop() {
-            Ok(shop) => self.slots.prepare(&shop, &mut self.wiring, request, slot, bounds),
+            Ok(shop) => self.slots.prepare(&shop, &mut self.wiring, request, slot, expected),
             Err(error) => Err(error.to_string()),
         };
         match prepared {
@@ -268,7 +268,8 @@ impl Spawner {
     /// Replaces a router that has ended. What was attached to it has no network any more.
     fn renew_router(&mut self) {
         let Some((standing, listener)) = self.wiring.renew() else { return };
-        let lost = self.slots.lose("the router of the sandboxes' network has ended");
+        let lost =
+            self.slots.lose("the router of the sandboxes' network has ended", &self.tools.cgroups);
         self.tell(lost);
         if let Some(server) = &self.server
             && tell_of_network(server, standing, listener.as_ref()).is_err()
@@ -347,6 +348,7 @@ impl Tools {
             cgroups: &self.cgroups,
             init: self.init.as_fd(),
             null: self.null.as_fd(),
+            scaffold: &self.scaffold,
             devices: self.scaffold.devices()?,
             seccomp: self.seccomp.as_fd(),
             ids: self.ids,

@@ -2,24 +2,19 @@
 //! has made.
 
 use std::{
-    fs,
-    io::{self, Write as _},
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::OpenOptionsExt as _,
-    },
-    path::{Path, PathBuf},
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
 };
 
 use pinnace_core::limits;
 
 use crate::{
-    channel::Channel,
-    failed::{Doing as _, Failed},
+    failed::Failed,
     host_root,
     init::orders::Gift,
     network::Wiring,
-    protocol::SandboxSpec,
+    protocol::{Expected, SandboxSpec},
     slot::Slot,
     slots::Slots,
     spawner::Tools,
@@ -36,12 +31,8 @@ pub(crate) enum StartError {
     Layers { count: usize },
     #[error("a function that listens needs one listener, and {count} came")]
     Listener { count: usize },
-    #[error("its replica directory {0} is in use already")]
-    InUse(PathBuf),
     #[error("cannot make its sandbox: {0}")]
     Make(io::Error),
-    #[error("cannot make its files in the replica directory: {0}")]
-    Files(io::Error),
     #[error("cannot make its root filesystem: {0}")]
     Mount(#[from] Failed),
     #[error("cannot give it its network: {0}")]
@@ -54,9 +45,6 @@ pub(crate) enum StartError {
 
 /// An image's layers and the one with the mount points.
 const LAYERS_MAX: usize = limits::LAYERS_MAX + 1;
-
-/// Files that a start makes in the replica's directory.
-pub(crate) const MADE: [&str; 4] = ["pid", "address", "exit.json", "init.sock"];
 
 /// Starts a sandbox, in a slot made ahead if there is one. The init's process id and descriptor, or a
 /// sentence.
@@ -76,35 +64,18 @@ fn try_start(
     fds: &[OwnedFd],
 ) -> Result<(i32, OwnedFd), StartError> {
     check(spec, fds.len())?;
-    let exit_file = claim(&spec.dir)?;
-    let begun = take_slot(tools, wiring, slots, spec).and_then(|slot| {
-        match begin(tools, wiring, spec, &slot, &exit_file, fds) {
-            Ok(()) => Ok((slot.pid, slot.pidfd)),
-            Err(error) => {
-                if let Some(at) = slot.at {
-                    // Its device goes with its namespace anyway.
-                    let _ = wiring.detach(at.place);
-                }
-                slot.abandon(&tools.cgroups);
-                Err(error)
+    let slot = take_slot(tools, wiring, slots, spec)?;
+    match begin(tools, wiring, spec, &slot, fds) {
+        Ok(()) => Ok((slot.pid, slot.pidfd)),
+        Err(error) => {
+            if let Some(at) = slot.at {
+                // Its device goes with its namespace anyway.
+                let _ = wiring.detach(at.place);
             }
-        }
-    });
-    if begun.is_err() {
-        for name in MADE {
-            // Missing where the start did not get so far.
-            let _ = fs::remove_file(spec.dir.join(name));
+            slot.abandon(&tools.cgroups);
+            Err(error)
         }
     }
-    begun
-}
-
-/// Makes exit.json, which shows that the replica's directory is used.
-fn claim(dir: &Path) -> Result<OwnedFd, StartError> {
-    new_file(&dir.join("exit.json")).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => StartError::InUse(dir.to_owned()),
-        _ => StartError::Files(error),
-    })
 }
 
 fn take_slot(
@@ -113,11 +84,15 @@ fn take_slot(
     slots: &mut Slots,
     spec: &SandboxSpec,
 ) -> Result<Slot, StartError> {
-    match slots.take(&spec.slot.name, &tools.cgroups) {
-        Some(slot) => Ok(slot),
-        None => Slot::make(&tools.workshop()?, wiring, &spec.slot, &spec.bounds)
-            .map_err(StartError::Make),
+    if let Some(slot) = slots.take(&spec.slot.name, &tools.cgroups) {
+        return Ok(slot);
     }
+    let expected = Expected { bounds: spec.bounds.clone(), leaves: spec.leaves };
+    tools
+        .workshop()
+        .map_err(io::Error::other)
+        .and_then(|shop| Slot::make(&shop, wiring, &spec.slot, &expected))
+        .map_err(StartError::Make)
 }
 
 fn begin(
@@ -125,46 +100,19 @@ fn begin(
     wiring: &mut Wiring,
     spec: &SandboxSpec,
     slot: &Slot,
-    exit_file: &OwnedFd,
     fds: &[OwnedFd],
 ) -> Result<(), StartError> {
-    let control = Channel::listen(&spec.dir.join("init.sock")).map_err(StartError::Files)?;
-    write_pid(&spec.dir, slot).map_err(StartError::Files)?;
-    connect(wiring, spec, slot)?;
-    let ids = slot.namespace.as_ref().map(AsFd::as_fd).zip(slot.spec.id_base);
-    let assembly = tools.scaffold.root(&spec.root, spec.bounds.upper_bytes, ids)?;
+    match slot.at {
+        Some(at) => wiring.let_leave(at.place, spec.leaves).map_err(StartError::Network)?,
+        None if spec.leaves => return Err(StartError::NoWayOut),
+        None => {}
+    }
+    let assembly = slot.assemble(&tools.scaffold, &spec.root, spec.bounds.upper_bytes)?;
     let mounts = mounts(tools, spec)?;
-    let mut gifts: Vec<(Gift, BorrowedFd<'_>)> = vec![
-        (Gift::Root, assembly.root.as_fd()),
-        (Gift::Control, control.as_fd()),
-        (Gift::ExitFile, exit_file.as_fd()),
-    ];
+    let mut gifts: Vec<(Gift, BorrowedFd<'_>)> = vec![(Gift::Root, assembly.root.as_fd())];
     gifts.extend(fds.iter().map(|listener| (Gift::Listener, listener.as_fd())));
     gifts.extend(mounts.iter().map(|(to, mount)| (Gift::Mount(to.clone()), mount.as_fd())));
     slot.start(&tools.cgroups, spec.clone(), &gifts).map_err(StartError::Orders)
-}
-
-/// Gives the slot the network that its function is to have.
-fn connect(wiring: &mut Wiring, spec: &SandboxSpec, slot: &Slot) -> Result<(), StartError> {
-    let Some(at) = slot.at else {
-        return if spec.leaves { Err(StartError::NoWayOut) } else { Ok(()) };
-    };
-    wiring.let_leave(at.place, spec.leaves).map_err(StartError::Network)?;
-    let address = at.address.to_string();
-    new_file(&spec.dir.join("address"))
-        .and_then(|file| fs::File::from(file).write_all(address.as_bytes()))
-        .map_err(StartError::Files)
-}
-
-/// What a later server finds the init by.
-fn write_pid(dir: &Path, slot: &Slot) -> io::Result<()> {
-    let text = format!("{} {}\n", slot.pid, slot.start_time);
-    fs::File::from(new_file(&dir.join("pid"))?).write_all(text.as_bytes())
-}
-
-fn new_file(path: &Path) -> io::Result<OwnedFd> {
-    let made = fs::File::options().write(true).create_new(true).mode(0o600).open(path);
-    Ok(made.map(OwnedFd::from).doing(|| format!("make {}", path.display()))?)
 }
 
 /// What is bound in: the host's programs for image `host`, then what the server asks for.

@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::{
     provider::sandbox::{ROUTER, quit},
-    state_dir::StateDir,
+    state_dir::{SLOTS, StateDir},
     watched::watched,
 };
 
@@ -61,13 +61,13 @@ pub(crate) async fn clear(state_dir: &Path) -> io::Result<()> {
     quit(&run).await?;
     let name = StateDir::name(state_dir);
     let cgroups = Cgroups::detect(&name);
-    let replicas = run.join("replicas");
+    let slots = run.join(SLOTS);
     tokio::task::spawn_blocking(move || {
-        if replicas.exists() {
-            let swept = sweep::sweep(&replicas, &cgroups, &Default::default())?;
-            if let Some((id, error)) = swept.left.into_iter().next() {
+        if slots.exists() {
+            let swept = sweep::sweep(&slots, &cgroups, &Default::default())?;
+            if let Some((slot, error)) = swept.left.into_iter().next() {
                 return Err(io::Error::other(format!(
-                    "replica {id} cannot be cleared away: {error}"
+                    "sandbox {slot} cannot be cleared away: {error}"
                 )));
             }
         }

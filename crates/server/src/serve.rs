@@ -186,7 +186,7 @@ impl Started {
             host_root: host_root::prepare(&state.path().join("root"))?,
             images: images.clone(),
             puller: puller.clone(),
-            replicas: state.replicas(),
+            slots: state.slots(),
             programs: settings.programs.clone(),
             memory_bytes: settings.memory_bytes,
             pids: settings.pids,

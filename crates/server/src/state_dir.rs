@@ -23,6 +23,11 @@ use rustix::{
     process::{Flock, FlockType, fcntl_getlk},
 };
 
+use crate::provider::sandbox::replicas_in;
+
+/// Name of the directory of the slots' directories, in the one of what runs.
+pub(crate) const SLOTS: &str = "slots";
+
 /// A state directory that this process uses alone.
 #[derive(Debug)]
 pub struct StateDir {
@@ -77,7 +82,7 @@ impl StateDir {
             return Err(StateDirError::InUse { path, pid });
         }
         let state = Self { path, _lock: lock };
-        for dir in [state.run(), state.replicas(), state.run().join("mnt")] {
+        for dir in [state.run(), state.slots(), state.run().join("mnt")] {
             private(&dir).map_err(io(&dir))?;
         }
         Ok(state)
@@ -124,16 +129,16 @@ impl StateDir {
         self.path.join("run")
     }
 
-    /// The replicas' directories.
+    /// The slots' directories.
     #[must_use]
-    pub fn replicas(&self) -> PathBuf {
-        self.run().join("replicas")
+    pub fn slots(&self) -> PathBuf {
+        self.run().join(SLOTS)
     }
 
-    /// Whether replicas have directories there.
+    /// Whether a slot there has a replica.
     #[must_use]
     pub fn has_replicas(&self) -> bool {
-        fs::read_dir(self.replicas()).is_ok_and(|mut replicas| replicas.next().is_some())
+        replicas_in(&self.slots()) > 0
     }
 
     /// The password, made now if there is none yet. True if it was.

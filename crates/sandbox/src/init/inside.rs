@@ -14,10 +14,7 @@ use std::{
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
-    mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags, fsconfig_create,
-        fsconfig_set_string, fsmount, fsopen, unmount,
-    },
+    mount::{MountAttrFlags, UnmountFlags, unmount},
     process::{Resource, Rlimit, chdir, chroot, fchdir, getrlimit, pivot_root, setrlimit, umask},
 };
 
@@ -30,6 +27,7 @@ use super::{
 };
 use crate::{
     failed::{Doing as _, Failed},
+    filesystem::filesystem,
     ids::Ids,
     network::plan,
     protocol::SandboxSpec,
@@ -233,22 +231,4 @@ fn limits(spec: &SandboxSpec, has_own_ids: bool) -> Result<(), Failed> {
 fn limit(resource: Resource, most: u64) -> rustix::io::Result<()> {
     let most = Some(most.min(getrlimit(resource).maximum.unwrap_or(u64::MAX)));
     setrlimit(resource, Rlimit { current: most, maximum: most })
-}
-
-/// A new filesystem, mounted nowhere yet. Options with an empty value are flags.
-pub(super) fn filesystem(
-    kind: &str,
-    options: &[(&str, &str)],
-    flags: MountAttrFlags,
-) -> rustix::io::Result<OwnedFd> {
-    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, value) in options {
-        if value.is_empty() {
-            rustix::mount::fsconfig_set_flag(&context, *key)?;
-        } else {
-            fsconfig_set_string(&context, *key, *value)?;
-        }
-    }
-    fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
 }

@@ -16,12 +16,10 @@ use rustix::{
     mount::{MountAttrFlags, OpenTreeFlags, open_tree},
 };
 
-use super::{
-    inside::filesystem,
-    targets::{self, Targets},
-};
+use super::targets::{self, Targets};
 use crate::{
     failed::{Doing as _, Failed},
+    filesystem::filesystem,
     sys,
 };
 

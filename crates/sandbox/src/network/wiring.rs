@@ -114,9 +114,16 @@ impl Wiring {
         Some(self.set_up(self.policy.clone()))
     }
 
-    /// Attaches a slot; nothing where there is no network.
-    pub(crate) fn attach(&mut self, slot: BorrowedFd<'_>) -> io::Result<Option<Attachment>> {
-        self.router.as_mut().map(|router| router.attach(slot)).transpose()
+    /// Attaches a slot, which may leave if so; nothing where there is no network.
+    pub(crate) fn attach(
+        &mut self,
+        slot: BorrowedFd<'_>,
+        leaves: bool,
+    ) -> io::Result<Option<Attachment>> {
+        let Some(router) = &mut self.router else { return Ok(None) };
+        let at = router.attach(slot)?;
+        router.let_leave(at.place, leaves)?;
+        Ok(Some(at))
     }
 
     /// Takes a slot's place back.

@@ -17,7 +17,9 @@ use pinnace_sandbox::{
     channel::Channel,
     host::Host as Abilities,
     host_root::{self, HostRoot},
-    protocol::{Bounds, FromInit, FromSpawner, Root, SandboxSpec, SlotSpec, ToInit, ToSpawner},
+    protocol::{
+        Bounds, Expected, FromInit, FromSpawner, Root, SandboxSpec, SlotSpec, ToInit, ToSpawner,
+    },
     spawner::Config,
 };
 
@@ -142,27 +144,27 @@ impl Host {
     pub fn slot(&self) -> SlotSpec {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let id_base = self.has_ranges.then_some(ID_BASE + number * 65_536);
-        SlotSpec { name: format!("slot-{number}"), id_base }
+        let name = format!("slot-{number}");
+        let dir = self.dir.path().join("run").join(&name);
+        fs::create_dir(&dir).unwrap();
+        SlotSpec { name, id_base, dir }
     }
 
     /// Has a slot made ahead, and waits until it is or cannot be.
     pub fn prepare(&mut self, slot: &SlotSpec) -> FromSpawner {
         self.requests += 1;
         let (request, slot) = (self.requests, slot.clone());
-        self.server.send(&ToSpawner::Prepare { request, slot, bounds: bounds() }, &[]).unwrap();
+        let expected = Expected { bounds: bounds(), leaves: false };
+        self.server.send(&ToSpawner::Prepare { request, slot, expected }, &[]).unwrap();
         self.server.recv::<FromSpawner>().unwrap().unwrap().0
     }
 
     /// A specification to change at will.
     pub fn spec(&self, root: Root, command: &[&str]) -> SandboxSpec {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = self.dir.path().join("run").join(format!("replica-{number}"));
-        fs::create_dir(&dir).unwrap();
         SandboxSpec {
             leaves: false,
             resolv_conf: String::new(),
             slot: self.slot(),
-            dir,
             hostname: "inside".into(),
             root,
             binds: Vec::new(),
@@ -228,7 +230,7 @@ impl Host {
     pub fn clean_up(&self, replica: &Replica) {
         replica.wait_for_end();
         self.cgroups.remove(&replica.spec.slot.name).unwrap();
-        fs::remove_dir_all(&replica.spec.dir).unwrap();
+        fs::remove_dir_all(&replica.spec.slot.dir).unwrap();
     }
 }
 
@@ -253,7 +255,7 @@ impl Drop for Host {
 
 impl Replica {
     pub fn attach(&mut self) -> io::Result<()> {
-        let channel = Channel::connect(&self.spec.dir.join("init.sock"))?;
+        let channel = Channel::connect(&self.spec.slot.dir.join("init.sock"))?;
         channel.set_recv_time_max(PATIENCE)?;
         channel.send(&ToInit::Attach, &[])?;
         match channel.recv::<FromInit>()? {
@@ -320,7 +322,7 @@ impl Replica {
     }
 
     pub fn exit_on_disk(&self) -> Option<Exit> {
-        serde_json::from_slice(&fs::read(self.spec.dir.join("exit.json")).unwrap()).ok()
+        serde_json::from_slice(&fs::read(self.spec.slot.dir.join("exit.json")).unwrap()).ok()
     }
 
     pub fn wait_for_end(&self) {

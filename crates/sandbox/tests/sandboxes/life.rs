@@ -149,7 +149,7 @@ fn a_start_that_is_refused_leaves_nothing() {
     spec.root.layers.push("/nowhere/layer".into());
     let reason = host.ask(&spec, &[]).err().unwrap();
     assert!(reason.contains("/nowhere/layer"), "{reason}");
-    assert_eq!(fs::read_dir(&spec.dir).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&spec.slot.dir).unwrap().count(), 0);
     assert!(host.cgroups.list().is_empty());
     spec.slot.name = "../x".into();
     assert!(host.ask(&spec, &[]).err().unwrap().contains("DNS label"));
@@ -173,7 +173,7 @@ fn a_function_that_listens_gets_its_listener_and_is_heard_when_ready() {
                   c.sendall(c.recv(100).upper())\n";
     let mut spec = host.spec(host.host_image(), &["/usr/bin/python3", "-c", script]);
     spec.listens = true;
-    let path = spec.dir.join("fn.sock");
+    let path = spec.slot.dir.join("fn.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let mut replica = host.ask(&spec, &[listener.as_fd()]).unwrap();
     drop(listener);

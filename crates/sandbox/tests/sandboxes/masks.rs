@@ -110,6 +110,6 @@ fn what_only_the_hosts_root_may_read_stays_hidden_where_ids_are_shared() {
         spec.slot.id_base = id_base;
         let (out, _, _) = host.run(&spec);
         assert_eq!(out, "0\n");
-        fs::create_dir(&spec.dir).unwrap();
+        fs::create_dir(&spec.slot.dir).unwrap();
     }
 }

@@ -15,7 +15,7 @@ use pinnace_sandbox::{
     channel::Channel,
     client::SpawnerLink,
     protocol::{FromInit, ToInit, ToSpawner},
-    sweep::{Keep, sweep},
+    sweep::sweep,
 };
 
 use crate::host::{Host, PATIENCE, Replica, eventually, has_ended};
@@ -67,7 +67,7 @@ fn a_spawner_that_is_killed_takes_no_replica_along() {
 fn a_new_server_takes_a_replica_over() {
     let mut host = Host::new();
     let mut replica = talker(&mut host, "server");
-    let dir = replica.spec.dir.clone();
+    let dir = replica.spec.slot.dir.clone();
     // The old server is gone without a word; its pipes with it, which must not end the function.
     replica.init = None;
     let adopted = Adopted::find(&dir).unwrap().unwrap();
@@ -90,14 +90,14 @@ fn a_function_that_was_ready_is_so_for_the_next_server() {
     let script = "import os, time\nos.write(4, b'1')\ntime.sleep(1000)";
     let mut spec = host.spec(host.host_image(), &["/usr/bin/python3", "-c", script]);
     spec.listens = true;
-    let path = spec.dir.join("fn.sock");
+    let path = spec.slot.dir.join("fn.sock");
     let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
     let mut replica = host.ask(&spec, &[listener.as_fd()]).unwrap();
     replica.attach().unwrap();
     if !replica.ready_at_attach {
         assert!(matches!(replica.hear(), Some((FromInit::Ready, _))));
     }
-    assert!(attach(&spec.dir).unwrap().1);
+    assert!(attach(&spec.slot.dir).unwrap().1);
 }
 
 #[test]
@@ -108,15 +108,15 @@ fn an_init_that_is_killed_takes_everything_along() {
         let children = format!("/proc/{0}/task/{0}/children", replica.pid);
         fs::read_to_string(children).unwrap().split_whitespace().next().map(str::to_owned)
     });
-    let init = Adopted::find(&replica.spec.dir).unwrap().unwrap();
+    let init = Adopted::find(&replica.spec.slot.dir).unwrap().unwrap();
     init.kill().unwrap();
     replica.wait_for_end();
     eventually("the function ends", || {
         (!Path::new("/proc").join(&function).exists()).then_some(())
     });
     assert!(replica.hear().is_none());
-    assert_eq!(exit_of(&replica.spec.dir), Exit::Lost);
-    assert!(Adopted::find(&replica.spec.dir).unwrap().is_none());
+    assert_eq!(exit_of(&replica.spec.slot.dir), Exit::Lost);
+    assert!(Adopted::find(&replica.spec.slot.dir).unwrap().is_none());
     host.clean_up(&replica);
     assert!(host.cgroups.list().is_empty());
 }
@@ -127,15 +127,11 @@ fn a_sweep_ends_what_nobody_wants_and_spares_the_rest() {
     let wanted = talker(&mut host, "wanted");
     let unwanted = talker(&mut host, "unwanted");
     let dead = talker(&mut host, "dead");
-    Adopted::find(&dead.spec.dir).unwrap().unwrap().kill().unwrap();
+    Adopted::find(&dead.spec.slot.dir).unwrap().unwrap().kill().unwrap();
     dead.wait_for_end();
     let run_dir = host.dir.path().join("run");
-    let name =
-        |replica: &Replica| replica.spec.dir.file_name().unwrap().to_str().unwrap().to_owned();
-    let keep = Keep {
-        replicas: BTreeSet::from([name(&wanted)]),
-        slots: BTreeSet::from([wanted.spec.slot.name.clone()]),
-    };
+    let name = |replica: &Replica| replica.spec.slot.name.clone();
+    let keep = BTreeSet::from([name(&wanted)]);
     let swept = sweep(&run_dir, &host.cgroups, &keep).unwrap();
     assert_eq!(swept.ended, [name(&unwanted)]);
     assert_eq!(swept.removed, [name(&dead)]);
@@ -143,7 +139,7 @@ fn a_sweep_ends_what_nobody_wants_and_spares_the_rest() {
     assert!(has_ended(unwanted.pidfd.as_fd()) && !has_ended(wanted.pidfd.as_fd()));
     assert_eq!(fs::read_dir(&run_dir).unwrap().count(), 1);
     if host.cgroups.version().is_some() {
-        assert_eq!(host.cgroups.list(), keep.slots);
+        assert_eq!(host.cgroups.list(), keep);
     }
 }
 

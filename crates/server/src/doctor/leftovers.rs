@@ -12,7 +12,10 @@ use std::{
 use pinnace_sandbox::{cgroup::survey, host::network};
 
 use super::Check;
-use crate::state_dir::StateDir;
+use crate::{
+    provider::sandbox::replicas_in,
+    state_dir::{SLOTS, StateDir},
+};
 
 /// Prefix of the host's device of a Pinnace whose functions may leave, before its name.
 const DEVICE: &str = "pn-";
@@ -31,6 +34,8 @@ struct Seen {
     populated: bool,
     groups: BTreeSet<PathBuf>,
     replicas: usize,
+    /// Sandboxes that have directories.
+    slots: usize,
     mounts: Vec<String>,
     devices: Vec<String>,
     tables: Vec<String>,
@@ -101,7 +106,8 @@ fn look_into_directory(seen: &mut Seen, mounts: &[String]) {
         Err(_) => Server::Gone,
     };
     let run = directory.join("run");
-    seen.replicas = names_in(run.join("replicas")).len();
+    seen.replicas = replicas_in(&run.join(SLOTS));
+    seen.slots = names_in(run.join(SLOTS)).len();
     seen.mounts = mounts.iter().filter(|at| Path::new(at).starts_with(&run)).cloned().collect();
 }
 
@@ -181,7 +187,7 @@ fn check(name: &str, seen: &Seen) -> Option<Check> {
 fn remains(seen: &Seen) -> Vec<String> {
     let counts = [
         (seen.processes.len(), "process"),
-        (seen.replicas, "replica's directory"),
+        (seen.slots, "sandbox's directory"),
         (seen.groups.len(), "control group"),
         (seen.mounts.len(), "mount"),
     ];
@@ -213,7 +219,7 @@ fn counted(count: usize, what: &str) -> String {
     let plural = match (count, what) {
         (1, _) => what.to_owned(),
         (_, "process") => "processes".to_owned(),
-        (_, "replica's directory") => "replicas' directories".to_owned(),
+        (_, "sandbox's directory") => "sandboxes' directories".to_owned(),
         (_, other) => format!("{other}s"),
     };
     format!("{count} {plural}")
@@ -244,12 +250,12 @@ mod tests {
     #[test]
     fn a_dead_pinnace_is_told_with_what_ends_it() {
         let dir = tempfile::tempdir().unwrap();
-        let seen = Seen { state_dir: Some(dir.path().into()), replicas: 1, ..left() };
+        let seen = Seen { state_dir: Some(dir.path().into()), slots: 1, ..left() };
         let check = check("x", &seen).unwrap();
         assert_eq!(check.verdict, Verdict::Less);
         assert_eq!(
             check.found,
-            "no server runs, but there are: 2 processes, 1 replica's directory, 1 control group"
+            "no server runs, but there are: 2 processes, 1 sandbox's directory, 1 control group"
         );
         let command = format!("pinnace down --state-dir {} ", dir.path().display());
         assert!(check.mend.unwrap().starts_with(&command));

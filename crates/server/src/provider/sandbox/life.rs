@@ -3,7 +3,7 @@
 //! A replica that this server starts and one that an earlier server left differ only in where their init
 //! comes from; from the connection to it on they are the same.
 
-use std::{fs, io, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use pinnace_core::{Exit, FunctionRef, limits};
 use pinnace_sandbox::{
@@ -11,7 +11,6 @@ use pinnace_sandbox::{
     channel::Channel,
     images::Lease,
     protocol::{FromInit, SandboxSpec, SlotSpec, ToInit},
-    sweep,
 };
 use tokio::{
     io::unix::AsyncFd,
@@ -24,6 +23,7 @@ use super::{
     endpoint::{NamespaceConnector, UnixConnector},
     link::Link,
     record::{Door, Record},
+    settle,
     spawner::StartFailure,
 };
 use crate::{
@@ -60,8 +60,6 @@ pub struct Life {
     pub function: FunctionRef,
     /// Its slot.
     pub slot: SlotSpec,
-    /// Its directory.
-    pub dir: PathBuf,
     /// How it is reached.
     pub door: Door,
     /// What it needs of the provider.
@@ -96,7 +94,7 @@ impl Life {
     async fn begin(
         &mut self,
         mut spec: SandboxSpec,
-        listener: Option<OwnedFd>,
+        mut listener: Option<OwnedFd>,
     ) -> Result<OwnedFd, String> {
         for _ in 0..SPAWNER_DEATHS_MAX {
             let lent = listener.as_ref().map(OwnedFd::try_clone).transpose();
@@ -106,25 +104,30 @@ impl Life {
                 Err(StartFailure::Refused(reason)) => return Err(reason),
                 Err(StartFailure::Ending) => return Err("the server is ending".to_owned()),
                 Err(StartFailure::SpawnerDied) => {
-                    let (dir, slot, ground) =
-                        (self.dir.clone(), self.slot.clone(), self.ground.clone());
-                    let undone = tokio::task::spawn_blocking(move || {
-                        sweep::undo_start(&dir).and_then(|()| ground.slots.clear(&slot))
-                    });
-                    undone
-                        .await
-                        .map_err(io::Error::other)
-                        .flatten()
-                        .map_err(|error| format!("what a dead spawner began stays: {error}"))?;
-                    self.slot = self.ground.slots.take();
+                    listener = self.move_on().await?;
                     spec.slot = self.slot.clone();
-                    self.ground.moved(&self.id, &self.slot);
-                    Record::move_to(&self.dir, &self.slot)
-                        .map_err(|error| format!("its record cannot be written: {error}"))?;
                 }
             }
         }
         Err(format!("the spawner died {SPAWNER_DEATHS_MAX} times while it made the sandbox"))
+    }
+
+    /// Leaves a slot in which a dead spawner has begun something, for another one. The listener there.
+    async fn move_on(&mut self) -> Result<Option<OwnedFd>, String> {
+        let record = Record::read(&self.slot.dir)
+            .map_err(|error| format!("its record cannot be read: {error}"))?;
+        let (slot, ground) = (self.slot.clone(), self.ground.clone());
+        tokio::task::spawn_blocking(move || ground.slots.clear(&slot))
+            .await
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|error| format!("what a dead spawner began stays: {error}"))?;
+        let other = self.ground.slots.take();
+        let mut slot = other.map_err(|error| format!("it gets no other slot: {error}"))?;
+        self.slot = slot.spec.clone();
+        self.ground.moved(&self.id, &self.slot);
+        let record = Record { slot: self.slot.clone(), ..record };
+        settle(&mut slot, &record).map_err(|error| format!("its record cannot be written: {error}"))
     }
 
     /// Takes over a sandbox that an earlier server left.
@@ -137,7 +140,7 @@ impl Life {
         self.locate();
         let result = async {
             let pidfd = watched(pidfd)?;
-            let link = Link::new(Channel::connect(&self.dir.join("init.sock"))?)?;
+            let link = Link::new(Channel::connect(&self.slot.dir.join("init.sock"))?)?;
             let exit = self.attend(&link, &pidfd).await;
             if exit.is_err() {
                 // Without a word with its init nothing is known of the replica: it must not go on unseen.
@@ -224,7 +227,7 @@ impl Life {
     /// Notes the address by which the gateway knows it, which the spawner has written down.
     fn locate(&self) {
         // Missing where there is no network.
-        let Ok(text) = fs::read_to_string(self.dir.join("address")) else { return };
+        let Ok(text) = fs::read_to_string(self.slot.dir.join("address")) else { return };
         if let Ok(address) = text.parse() {
             self.ground.located(&self.id, &self.function, address);
         }
@@ -239,7 +242,7 @@ impl Life {
     async fn report_ready(&self, sockets: Option<&Arc<NamespaceConnector>>) -> io::Result<()> {
         let endpoint = match sockets {
             Some(sockets) => Endpoint::Via(sockets.clone()),
-            None => Endpoint::Via(Arc::new(UnixConnector::open(&self.dir)?)),
+            None => Endpoint::Via(Arc::new(UnixConnector::open(&self.slot.dir)?)),
         };
         self.reports.send(Event::Ready(endpoint)).await;
         Ok(())
@@ -262,7 +265,7 @@ impl Life {
     }
 
     fn written_exit(&self) -> Option<Exit> {
-        let path = self.dir.join("exit.json");
+        let path = self.slot.dir.join("exit.json");
         if fs::metadata(&path).ok()?.len() > EXIT_BYTES_MAX {
             return None;
         }
@@ -271,13 +274,10 @@ impl Life {
 
     /// Clears away what is left, then says that it is gone.
     async fn end(self, exit: Exit) {
-        let Self { id, slot, dir, ground, reports, layers, .. } = self;
+        let Self { id, slot, ground, reports, layers, .. } = self;
         ground.forget(&id);
         let slots = ground.slots.clone();
-        let cleared = tokio::task::spawn_blocking(move || {
-            slots.clear(&slot)?;
-            fs::remove_dir_all(dir)
-        });
+        let cleared = tokio::task::spawn_blocking(move || slots.clear(&slot));
         if let Ok(Err(error)) = cleared.await {
             tracing::warn!(replica = %id, %error, "something of an ended replica stays until the next start");
         }

@@ -1,7 +1,7 @@
 //! Functions in sandboxes of this host, by system calls; no daemon.
 //!
 //! The spawner makes each sandbox; a task per replica ([`life`]) speaks to its init. What a replica is, a
-//! later server reads from its directory ([`record`]).
+//! later server reads from its slot's directory ([`record`]).
 
 mod endpoint;
 mod id_ranges;
@@ -18,7 +18,7 @@ mod waiting;
 use std::{
     collections::HashMap,
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -32,22 +32,21 @@ use pinnace_sandbox::{
     host::Host,
     host_root::HostRoot,
     images::{ImageStore, Lease},
-    protocol::{Bounds, SandboxSpec, SlotSpec},
-    sweep::{self, Keep},
+    protocol::{Expected, SandboxSpec, SlotSpec},
 };
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
-    endpoint::UnixConnector,
     life::Life,
     plan::Defaults,
     prepared::{Prepared, Preparer},
     record::{Door, Record},
-    slots::SlotPool,
+    slots::{Slot, SlotPool},
     waiting::Waiting,
 };
 pub use self::{
     outside::{Outside, policy, resolvers},
+    record::replicas_in,
     spawner::{GATEWAY, IdleSpawner, Kept, Losses, ROUTER, Served, Spawner, SpawnerPaths, quit},
 };
 use crate::{
@@ -104,8 +103,8 @@ pub struct SandboxParts {
     pub images: Arc<ImageStore>,
     /// Brings images that are not there.
     pub puller: Puller,
-    /// Directory of the replicas' directories.
-    pub replicas: PathBuf,
+    /// Directory of the slots' directories.
+    pub slots: PathBuf,
     /// Directory of our programs.
     pub programs: PathBuf,
     /// Memory of a replica that names no limit, in bytes.
@@ -127,14 +126,12 @@ struct Sandboxes {
     /// Replicas that have no sandbox yet.
     waiting: Waiting,
     missing: Vec<String>,
-    replicas: PathBuf,
-    /// Bounds that most sandboxes have.
-    bounds: Bounds,
+    slots: PathBuf,
+    expected: Expected,
 }
 
 /// A replica that an earlier server left.
 pub struct Leftover {
-    id: String,
     record: Record,
     init: adoption::Adopted,
 }
@@ -153,20 +150,24 @@ impl SandboxProvider {
     pub fn start(parts: SandboxParts, settings: KeeperSettings) -> Self {
         let SandboxParts { spawner, logs, cgroups, host, host_root, .. } = parts;
         let SandboxParts { images, puller, callers, .. } = parts;
-        let slots = SlotPool::new(parts.slots_max, host.id_ranges.is_ok(), cgroups.clone());
+        let has_ranges = host.id_ranges.is_ok();
+        let slots =
+            SlotPool::new(parts.slots.clone(), parts.slots_max, has_ranges, cgroups.clone());
         let slots = Arc::new(slots);
         let ground = Ground { spawner, logs, cgroups, slots, callers, lives: Mutex::default() };
         let defaults = Defaults { memory_bytes: parts.memory_bytes, pids: parts.pids };
         let mut missing = host.missing();
         missing.extend(parts.outside.missing());
         let way_out = parts.outside.way_out();
+        // An image's function leaves unless it is told not to.
+        let expected = Expected { bounds: defaults.bounds(), leaves: way_out.missing.is_none() };
         let sandboxes = Arc::new(Sandboxes {
             ground: Arc::new(ground),
             preparer: Preparer::new(images, puller, host_root, parts.programs, defaults, way_out),
             waiting: Waiting::default(),
             missing,
-            replicas: parts.replicas,
-            bounds: defaults.bounds(),
+            slots: parts.slots,
+            expected,
         });
         let keeper = Keeper::start(sandboxes.clone(), settings);
         Self { keeper, sandboxes }
@@ -175,8 +176,8 @@ impl SandboxProvider {
     /// Begins to make sandboxes ahead. Not before what an earlier server left is cleared away. `losses` tells
     /// what the spawner has lost of them.
     pub fn make_slots(&self, losses: Losses) {
-        let Sandboxes { ground, bounds, .. } = &*self.sandboxes;
-        tokio::spawn(ground.slots.clone().keep(ground.spawner.clone(), bounds.clone(), losses));
+        let Sandboxes { ground, expected, .. } = &*self.sandboxes;
+        tokio::spawn(ground.slots.clone().keep(ground.spawner.clone(), expected.clone(), losses));
     }
 
     /// Replaces replicas whenever their router is another one, to which they are not attached.
@@ -195,23 +196,22 @@ impl SandboxProvider {
     /// Finds what an earlier server left, and clears away what cannot be taken over.
     ///
     /// # Errors
-    /// The directory of replicas cannot be read.
+    /// The directory of slots cannot be read.
     pub fn find_leftovers(&self) -> io::Result<HashMap<FunctionRef, Vec<Leftover>>> {
         let mut found: HashMap<FunctionRef, Vec<Leftover>> = HashMap::new();
-        let mut live = Keep::default();
-        for entry in fs::read_dir(&self.sandboxes.replicas)? {
+        for entry in fs::read_dir(&self.sandboxes.slots)? {
             let dir = entry?.path();
-            let Some(id) = dir.file_name().and_then(|name| name.to_str()) else { continue };
             let Ok(record) = Record::read(&dir) else { continue };
             let (Ok(function), Ok(Some(init))) = (record.function(), adoption::Adopted::find(&dir))
             else {
                 continue;
             };
-            live.replicas.insert(id.to_owned());
-            live.slots.insert(record.slot.name.clone());
-            found.entry(function).or_default().push(Leftover { id: id.to_owned(), record, init });
+            self.sandboxes.ground.slots.claim(&record.slot);
+            found.entry(function).or_default().push(Leftover { record, init });
         }
-        self.sandboxes.sweep(&live)?;
+        for (slot, error) in self.sandboxes.ground.slots.sweep()?.left {
+            tracing::warn!(%slot, %error, "remains of an earlier sandbox cannot be cleared away");
+        }
         Ok(found)
     }
 
@@ -219,27 +219,25 @@ impl SandboxProvider {
     pub fn restore(&self, entry: &Arc<Entry>, wanted: u32, leftovers: Vec<Leftover>) {
         let adopted = leftovers
             .iter()
-            .map(|left| Adopted { replica: left.id.clone(), revision: left.record.revision })
+            .map(|Leftover { record, .. }| Adopted {
+                replica: record.replica.clone(),
+                revision: record.revision,
+            })
             .collect();
         self.keeper.apply(entry, entry.deployed(), wanted, adopted);
         for leftover in leftovers {
-            let reports = self.keeper.reports(&entry.id, &leftover.id);
+            let reports = self.keeper.reports(&entry.id, &leftover.record.replica);
             self.sandboxes.adopt(&entry.id, leftover, reports);
         }
     }
 
     /// Ends replicas whose function is no more.
+    ///
+    /// # Errors
+    /// Something of one stays.
     pub fn discard(&self, leftovers: impl IntoIterator<Item = Leftover>) -> io::Result<()> {
-        for leftover in leftovers {
-            leftover.init.kill()?;
-        }
-        let lives = self.sandboxes.ground.lives();
-        let live = Keep {
-            replicas: lives.keys().cloned().collect(),
-            slots: lives.values().map(|life| life.slot.clone()).collect(),
-        };
-        drop(lives);
-        self.sandboxes.sweep(&live)
+        let slots = &self.sandboxes.ground.slots;
+        leftovers.into_iter().try_for_each(|leftover| slots.clear(&leftover.record.slot))
     }
 
     /// Drains and ends every replica, then the spawner.
@@ -344,11 +342,7 @@ impl Sandboxes {
         let function = deployed.spec.id.clone();
         let started = prepared.and_then(|prepared| {
             self.begin(replica, deployed, &prepared)
-                .map_err(|error| {
-                    // Missing or removed by the next sweep.
-                    let _ = fs::remove_dir_all(self.replicas.join(replica));
-                    Refusal::Broken(format!("its directory cannot be made: {error}"))
-                })
+                .map_err(|error| Refusal::Broken(format!("its directory cannot be made: {error}")))
                 .map(|(spec, listener)| (spec, listener, prepared))
         });
         match started {
@@ -370,26 +364,22 @@ impl Sandboxes {
         replica: &str,
         deployed: &Deployed,
         prepared: &Prepared,
-    ) -> io::Result<(SandboxSpec, Option<std::os::fd::OwnedFd>)> {
-        let dir = self.replicas.join(replica);
-        fs::DirBuilder::new().mode(0o700).create(&dir)?;
-        let listener = match prepared.door() {
-            Door::Socket => Some(UnixConnector::listen(&dir)?),
-            Door::Port(_) => None,
-        };
-        let slot = self.ground.slots.take();
-        if let Err(error) = prepared.record(deployed, slot.clone()).write(&dir) {
-            self.ground.slots.discard(slot);
-            return Err(error);
+    ) -> io::Result<(SandboxSpec, Option<OwnedFd>)> {
+        let mut slot = self.ground.slots.take()?;
+        let record = prepared.record(replica, deployed, slot.spec.clone());
+        match settle(&mut slot, &record) {
+            Ok(listener) => Ok((prepared.sandbox(replica, slot.spec), listener)),
+            Err(error) => {
+                self.ground.slots.discard(slot.spec);
+                Err(error)
+            }
         }
-        Ok((prepared.sandbox(replica, dir, slot), listener))
     }
 
     fn adopt(&self, function: &FunctionRef, leftover: Leftover, reports: Reports) {
-        let Record { door, image, slot, .. } = leftover.record;
+        let Record { replica, door, image, slot, .. } = leftover.record;
         let layers = image.and_then(|digest| self.preparer.lease(&digest));
-        self.ground.slots.claim(&slot);
-        let life = self.life(&leftover.id, function.clone(), slot, (door, layers), reports);
+        let life = self.life(&replica, function.clone(), slot, (door, layers), reports);
         tokio::spawn(life.adopt(leftover.init.pidfd));
     }
 
@@ -409,7 +399,6 @@ impl Sandboxes {
             id: id.to_owned(),
             function,
             slot,
-            dir: self.replicas.join(id),
             door,
             ground: self.ground.clone(),
             reports,
@@ -417,13 +406,15 @@ impl Sandboxes {
             layers,
         }
     }
+}
 
-    fn sweep(&self, live: &Keep) -> io::Result<()> {
-        let swept = sweep::sweep(&self.replicas, &self.ground.cgroups, live)?;
-        for (replica, error) in swept.left {
-            tracing::warn!(%replica, %error, "remains of an earlier replica cannot be cleared away");
-        }
-        Ok(())
+/// Writes down whose replica has a slot from now on, in the slot's directory; gives the listener that such a
+/// replica needs.
+fn settle(slot: &mut Slot, record: &Record) -> io::Result<Option<OwnedFd>> {
+    record.write()?;
+    match record.door {
+        Door::Socket => slot.listener().map(Some),
+        Door::Port(_) => Ok(None),
     }
 }
 

@@ -275,8 +275,9 @@ impl Prepared {
 
     /// What is written down about a replica of it.
     #[must_use]
-    pub fn record(&self, deployed: &Deployed, slot: SlotSpec) -> Record {
+    pub fn record(&self, replica: &str, deployed: &Deployed, slot: SlotSpec) -> Record {
         Record {
+            replica: replica.to_owned(),
             name: deployed.spec.id.name().to_owned(),
             namespace: deployed.spec.id.namespace().to_owned(),
             revision: deployed.revision,
@@ -290,10 +291,9 @@ impl Prepared {
 
     /// What the spawner is told for one replica.
     #[must_use]
-    pub fn sandbox(&self, id: &str, dir: PathBuf, slot: SlotSpec) -> SandboxSpec {
+    pub fn sandbox(&self, id: &str, slot: SlotSpec) -> SandboxSpec {
         SandboxSpec {
             slot,
-            dir,
             hostname: id.to_owned(),
             root: self.root.clone(),
             binds: self.binds.clone(),

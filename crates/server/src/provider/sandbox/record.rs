@@ -1,6 +1,6 @@
-//! What the server writes into a replica's directory, so that a later server knows whose it is.
+//! What the server writes into the directory of a replica's slot, so that a later server knows whose it is.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use pinnace_core::FunctionRef;
 use pinnace_sandbox::protocol::SlotSpec;
@@ -11,9 +11,18 @@ const FILE: &str = "replica.json";
 /// Bytes of a record; a larger file is none.
 const BYTES_MAX: u64 = 64 << 10;
 
+/// How many of the slots with directories there have a replica.
+pub fn replicas_in(slots: &Path) -> usize {
+    let entries = fs::read_dir(slots).into_iter().flatten().flatten();
+    let has_replica = |dir: &Path| fs::metadata(dir.join(FILE)).is_ok_and(|file| file.len() > 0);
+    entries.filter(|entry| has_replica(&entry.path())).count()
+}
+
 /// Whose replica it is, and how it is reached.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
+    /// Its id.
+    pub replica: String,
     /// Name of the function.
     pub name: String,
     /// Its namespace.
@@ -52,23 +61,25 @@ impl Record {
         FunctionRef::new(&self.name, &self.namespace).map_err(io::Error::other)
     }
 
-    /// Writes it. It need not survive a power cut: neither does the replica.
+    /// Makes the file that it is written to, empty.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn write(&self, dir: &Path) -> io::Result<()> {
-        fs::write(dir.join(FILE), serde_json::to_vec(self)?)
+    /// The file cannot be made.
+    pub fn make(dir: &Path) -> io::Result<()> {
+        let mut new = fs::File::options();
+        new.write(true).create_new(true).mode(0o600).open(dir.join(FILE)).map(drop)
     }
 
-    /// Notes that a replica has another slot than was written.
+    /// Writes it, once. It need not survive a power cut: neither does the replica.
     ///
     /// # Errors
-    /// The record cannot be read or written.
-    pub fn move_to(dir: &Path, slot: &SlotSpec) -> io::Result<()> {
-        Self { slot: slot.clone(), ..Self::read(dir)? }.write(dir)
+    /// The file is missing or cannot be written.
+    pub fn write(&self) -> io::Result<()> {
+        let mut file = fs::File::options().write(true).open(self.slot.dir.join(FILE))?;
+        file.write_all(&serde_json::to_vec(self)?)
     }
 
-    /// Reads the record in a replica's directory.
+    /// Reads the record in a slot's directory.
     ///
     /// # Errors
     /// It is missing or damaged.
@@ -77,6 +88,9 @@ impl Record {
         if fs::metadata(&path)?.len() > BYTES_MAX {
             return Err(io::Error::other("the record is too large to be one"));
         }
-        Ok(serde_json::from_slice(&fs::read(path)?)?)
+        let mut record: Self = serde_json::from_slice(&fs::read(path)?)?;
+        // The state directory may have been moved.
+        dir.clone_into(&mut record.slot.dir);
+        Ok(record)
     }
 }

@@ -1,24 +1,28 @@
 //! Sandboxes made ahead, so that a start need not make one: the loop around [`SlotStock`].
 //!
-//! A [`SlotPool`] names every slot, whether it is made ahead or with its start, and gives it its ids. What is
-//! made ahead is lost with the spawner that keeps it; the pool then begins anew.
+//! A [`SlotPool`] names every slot, whether it is made ahead or with its start, and gives it its ids and its
+//! directory. What is made ahead is lost with the spawner that keeps it; the pool then begins anew.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
+    fs, io,
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use pinnace_core::slots::{SlotStep, SlotStock};
 use pinnace_sandbox::{
     cgroup::Cgroups,
-    protocol::{Bounds, SlotSpec},
+    protocol::{Expected, SlotSpec},
+    sweep::{self, Swept},
 };
 use tokio::{
     sync::{Notify, mpsc},
     time::sleep_until,
 };
 
-use super::{Spawner, id_ranges::IdRanges, spawner::Loss};
+use super::{Spawner, endpoint::UnixConnector, id_ranges::IdRanges, record::Record, spawner::Loss};
 use crate::clock::now;
 
 /// All slots that no replica has.
@@ -28,12 +32,25 @@ pub struct SlotPool {
     /// Told when the stock may want something else.
     changed: Notify,
     cgroups: Arc<Cgroups>,
+    /// Where their directories are.
+    directory: PathBuf,
+}
+
+/// A slot that has its directory.
+#[derive(Debug)]
+pub struct Slot {
+    /// What it is made by.
+    pub spec: SlotSpec,
+    /// Listens in its directory.
+    listener: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
 struct State {
     stock: SlotStock,
-    ready: VecDeque<SlotSpec>,
+    ready: VecDeque<Slot>,
+    /// Slots of which there may be something, by name.
+    known: BTreeSet<String>,
     /// `None` where sandboxes have no ranges of their own.
     ranges: Option<IdRanges>,
     /// Tells the slots of this server from those of another.
@@ -44,62 +61,100 @@ struct State {
 impl SlotPool {
     /// An empty pool, of at most so many slots that wait.
     #[must_use]
-    pub fn new(most: usize, has_ranges: bool, cgroups: Arc<Cgroups>) -> Self {
+    pub fn new(directory: PathBuf, most: usize, has_ranges: bool, cgroups: Arc<Cgroups>) -> Self {
         let unique = uuid::Uuid::new_v4().simple().to_string();
         let state = State {
             stock: SlotStock::new(most, now()),
             ready: VecDeque::new(),
+            known: BTreeSet::new(),
             ranges: has_ranges.then(IdRanges::default),
             prefix: format!("slot-{}", unique.get(..8).unwrap_or_default()),
             named: 0,
         };
-        Self { state: Mutex::new(state), changed: Notify::new(), cgroups }
+        Self { state: Mutex::new(state), changed: Notify::new(), cgroups, directory }
     }
 
     /// A slot for a start: one that is ready, else the name of one to be made.
-    pub fn take(&self) -> SlotSpec {
-        let slot = {
+    ///
+    /// # Errors
+    /// It has no directory and can get none.
+    pub fn take(self: &Arc<Self>) -> io::Result<Slot> {
+        let ready = {
             let mut state = self.state();
             state.stock.started(now());
-            state.ready.pop_front().unwrap_or_else(|| state.name())
+            state.ready.pop_front()
         };
         self.changed.notify_one();
-        slot
+        ready.map_or_else(|| self.with_directory(self.name()), Ok)
     }
 
     /// A slot is in use, by a replica that was there before.
     pub fn claim(&self, slot: &SlotSpec) {
-        if let (Some(ranges), Some(base)) = (&mut self.state().ranges, slot.id_base) {
+        let mut state = self.state();
+        state.known.insert(slot.name.clone());
+        if let (Some(ranges), Some(base)) = (&mut state.ranges, slot.id_base) {
             ranges.claim(base);
         }
     }
 
-    /// Removes what is left of a slot that has no process any more, or ends the last ones. Not for a thread
-    /// that serves.
+    /// Ends what runs in a slot and removes what is left of it. Not for a thread that serves.
     ///
     /// # Errors
-    /// Its control group cannot be removed.
-    pub fn clear(&self, slot: &SlotSpec) -> std::io::Result<()> {
-        let cleared =
-            self.cgroups.kill_all(&slot.name).and_then(|()| self.cgroups.remove(&slot.name));
-        if let (Some(ranges), Some(base)) = (&mut self.state().ranges, slot.id_base) {
+    /// Something stays.
+    pub fn clear(&self, slot: &SlotSpec) -> io::Result<()> {
+        let cleared = sweep::clear(slot, &self.cgroups);
+        let mut state = self.state();
+        state.known.remove(&slot.name);
+        if let (Some(ranges), Some(base)) = (&mut state.ranges, slot.id_base) {
             ranges.give_back(base);
         }
         cleared
+    }
+
+    /// Clears away all slots that this pool does not know.
+    ///
+    /// # Errors
+    /// The directory of the slots cannot be read.
+    pub fn sweep(&self) -> io::Result<Swept> {
+        let known = self.state().known.clone();
+        sweep::sweep(&self.directory, &self.cgroups, &known)
+    }
+
+    /// Names a slot.
+    fn name(&self) -> SlotSpec {
+        let mut state = self.state();
+        state.named += 1;
+        let name = format!("{}-{}", state.prefix, state.named);
+        state.known.insert(name.clone());
+        let id_base = state.ranges.as_mut().map(IdRanges::take);
+        SlotSpec { dir: self.directory.join(&name), name, id_base }
+    }
+
+    /// Makes the server's part of a slot but its listener.
+    fn with_directory(self: &Arc<Self>, spec: SlotSpec) -> io::Result<Slot> {
+        let made = fs::DirBuilder::new().mode(0o700).create(&spec.dir);
+        match made.and_then(|()| Record::make(&spec.dir)) {
+            Ok(()) => Ok(Slot { spec, listener: None }),
+            Err(error) => {
+                let text = format!("cannot make {}: {error}", spec.dir.display());
+                self.discard(spec);
+                Err(io::Error::new(error.kind(), text))
+            }
+        }
     }
 
     /// Keeps the stock as it is to be, until the spawner's handle is gone.
     pub async fn keep(
         self: Arc<Self>,
         spawner: Spawner,
-        bounds: Bounds,
+        expected: Expected,
         mut losses: mpsc::UnboundedReceiver<Loss>,
     ) {
         loop {
             let step = self.state().stock.step(now());
             let due = match step {
                 SlotStep::Make => {
-                    self.make(&spawner, &bounds);
+                    self.make(&spawner, &expected);
                     continue;
                 }
                 SlotStep::Retire => {
@@ -120,13 +175,11 @@ impl SlotPool {
         }
     }
 
-    fn make(self: &Arc<Self>, spawner: &Spawner, bounds: &Bounds) {
-        let slot = self.state().name();
-        let (pool, spawner, bounds) = (self.clone(), spawner.clone(), bounds.clone());
+    fn make(self: &Arc<Self>, spawner: &Spawner, expected: &Expected) {
+        let (pool, spawner, expected) = (self.clone(), spawner.clone(), expected.clone());
         tokio::spawn(async move {
-            let made = spawner.prepare(slot.clone(), bounds).await;
-            match made {
-                Ok(()) => {
+            match pool.make_one(&spawner, expected).await {
+                Ok(slot) => {
                     let mut state = pool.state();
                     state.stock.made();
                     state.ready.push_back(slot);
@@ -134,26 +187,51 @@ impl SlotPool {
                 Err(reason) => {
                     tracing::warn!(%reason, "a sandbox cannot be made ahead");
                     pool.state().stock.failed(now());
-                    pool.discard(slot);
                 }
             }
             pool.changed.notify_one();
         });
     }
 
+    async fn make_one(
+        self: &Arc<Self>,
+        spawner: &Spawner,
+        expected: Expected,
+    ) -> Result<Slot, String> {
+        let (pool, spec) = (self.clone(), self.name());
+        let begin = move || {
+            let mut slot = pool.with_directory(spec)?;
+            match UnixConnector::listen(&slot.spec.dir) {
+                Ok(listener) => slot.listener = Some(listener),
+                Err(error) => {
+                    pool.discard(slot.spec);
+                    return Err(error);
+                }
+            }
+            Ok(slot)
+        };
+        let begun = tokio::task::spawn_blocking(begin).await.map_err(io::Error::other).flatten();
+        let slot = begun.map_err(|error| error.to_string())?;
+        if let Err(reason) = spawner.prepare(slot.spec.clone(), expected).await {
+            self.discard(slot.spec);
+            return Err(reason);
+        }
+        Ok(slot)
+    }
+
     async fn retire(self: &Arc<Self>, spawner: &Spawner) {
         // The one made last has been of no use for the shortest time, but all are alike.
         let Some(slot) = self.state().ready.pop_back() else { return };
-        spawner.retire(slot.name.clone()).await;
-        self.discard(slot);
+        spawner.retire(slot.spec.name.clone()).await;
+        self.discard(slot.spec);
     }
 
     fn lose(self: &Arc<Self>, loss: &Loss) {
-        let is_lost = |slot: &SlotSpec| match loss {
-            Loss::Slot(name) => slot.name == *name,
+        let is_lost = |slot: &Slot| match loss {
+            Loss::Slot(name) => slot.spec.name == *name,
             Loss::Spawner => true,
         };
-        let lost: VecDeque<SlotSpec> = {
+        let lost: VecDeque<Slot> = {
             let mut state = self.state();
             let (lost, kept) = std::mem::take(&mut state.ready).into_iter().partition(is_lost);
             state.ready = kept;
@@ -161,7 +239,7 @@ impl SlotPool {
         };
         for slot in lost {
             self.state().stock.lost();
-            self.discard(slot);
+            self.discard(slot.spec);
         }
     }
 
@@ -180,13 +258,13 @@ impl SlotPool {
     }
 }
 
-impl State {
-    fn name(&mut self) -> SlotSpec {
-        self.named += 1;
-        SlotSpec {
-            name: format!("{}-{}", self.prefix, self.named),
-            id_base: self.ranges.as_mut().map(IdRanges::take),
-        }
+impl Slot {
+    /// The socket on which its function is to listen.
+    ///
+    /// # Errors
+    /// It was not made ahead and cannot be made.
+    pub fn listener(&mut self) -> io::Result<OwnedFd> {
+        self.listener.take().map_or_else(|| UnixConnector::listen(&self.spec.dir), Ok)
     }
 }
 

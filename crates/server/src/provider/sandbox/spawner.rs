@@ -19,7 +19,7 @@ use pinnace_sandbox::{
     channel::Channel,
     client::SpawnerLink,
     network::{Policy, Standing},
-    protocol::{Bounds, FromSpawner, SandboxSpec, SlotSpec, ToSpawner, VERSION},
+    protocol::{Expected, FromSpawner, SandboxSpec, SlotSpec, ToSpawner, VERSION},
     spawner::Config,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -84,7 +84,7 @@ enum Request {
     },
     Prepare {
         slot: SlotSpec,
-        bounds: Bounds,
+        expected: Expected,
         answer: oneshot::Sender<Result<(), String>>,
     },
     Retire {
@@ -135,12 +135,12 @@ impl Spawner {
     /// Asks for a slot that is made ahead. Resolves when it waits.
     ///
     /// # Errors
-    /// It could not be made: a sentence saying why. Its control group may be left.
-    pub async fn prepare(&self, slot: SlotSpec, bounds: Bounds) -> Result<(), String> {
+    /// It could not be made: a sentence saying why. Something of it may be left.
+    pub async fn prepare(&self, slot: SlotSpec, expected: Expected) -> Result<(), String> {
         let (answer, answered) = oneshot::channel();
         let ending = || "the server is ending".to_owned();
         self.requests
-            .send(Request::Prepare { slot, bounds, answer })
+            .send(Request::Prepare { slot, expected, answer })
             .await
             .map_err(|_| ending())?;
         answered.await.map_err(|_| ending())?
@@ -405,8 +405,8 @@ async fn send_all(
                 let message = ToSpawner::Start { request, spec };
                 ask(link, waiting, request, Asker::Start(answer), (&message, &fds)).await;
             }
-            Request::Prepare { slot, bounds, answer } => {
-                let message = ToSpawner::Prepare { request, slot, bounds };
+            Request::Prepare { slot, expected, answer } => {
+                let message = ToSpawner::Prepare { request, slot, expected };
                 ask(link, waiting, request, Asker::Prepare(answer), (&message, &[])).await;
             }
             Request::Retire { slot } => {

@@ -1,0 +1,72 @@
+//! The files of a slot's directory that the spawner makes; see [`crate::protocol`].
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    net::Ipv4Addr,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt as _},
+    path::Path,
+};
+
+use crate::{
+    channel::{Channel, Listener},
+    failed::Doing as _,
+};
+
+/// They.
+const MADE: [&str; 4] = ["pid", "address", "exit.json", "init.sock"];
+
+/// Those of which the init needs a descriptor.
+#[derive(Debug)]
+pub(crate) struct Files {
+    /// Where servers reach the init.
+    pub(crate) control: Listener,
+    /// exit.json.
+    pub(crate) exit_file: OwnedFd,
+}
+
+impl Files {
+    /// Makes them, which shows that the directory is used.
+    pub(crate) fn make(dir: &Path) -> io::Result<Self> {
+        let exit_file = new_file(dir, "exit.json").map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                io::Error::new(error.kind(), format!("its directory {} is in use", dir.display()))
+            }
+            _ => error,
+        })?;
+        match Channel::listen(&dir.join("init.sock")) {
+            Ok(control) => Ok(Self { control, exit_file: exit_file.into() }),
+            Err(error) => {
+                clear(dir);
+                Err(error).doing(|| format!("listen in {}", dir.display()))?
+            }
+        }
+    }
+}
+
+/// Writes down what a later server finds the init by.
+pub(crate) fn write_pid(dir: &Path, pid: i32, start_time: u64) -> io::Result<()> {
+    new_file(dir, "pid")?.write_all(format!("{pid} {start_time}\n").as_bytes())
+}
+
+/// Writes down by which address the gateway knows the slot.
+pub(crate) fn write_address(dir: &Path, address: Ipv4Addr) -> io::Result<()> {
+    new_file(dir, "address")?.write_all(address.to_string().as_bytes())
+}
+
+/// Removes them.
+pub(crate) fn clear(dir: &Path) {
+    for name in MADE {
+        // Missing where the making did not get so far.
+        let _ = fs::remove_file(dir.join(name));
+    }
+}
+
+fn new_file(dir: &Path, name: &str) -> io::Result<fs::File> {
+    let path = dir.join(name);
+    let made = fs::File::options().write(true).create_new(true).mode(0o600).open(&path);
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        made => Ok(made.doing(|| format!("make {}", path.display()))?),
+    }
+}
