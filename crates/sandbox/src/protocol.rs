@@ -242,7 +242,7 @@ pub enum FromInit {
         /// Whether the function serves: it has said so (see [`READY_FD`]), or its port accepts connections.
         ready: bool,
     },
-    /// The function serves from now on.
+    /// The function serves from now on. Carries a connection to its port, if it has one.
     Ready,
     /// Carries the sockets asked for.
     Sockets,

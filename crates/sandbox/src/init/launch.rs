@@ -74,6 +74,11 @@ pub(super) fn start(
     Ok(Started { pid, stdout, stderr, ready })
 }
 
+/// Puts together what starting this would take.
+pub(super) fn rehearse(shell: &Shell, spec: &SandboxSpec) -> Result<usize, String> {
+    launch(shell, spec, Vec::new()).map(|launch| launch.argv.len() + launch.envp.len())
+}
+
 fn check_user(own: Ids, spec: &SandboxSpec) -> Result<(), String> {
     let user = &spec.user;
     let ids = [user.uid, user.gid].into_iter().chain(user.groups.iter().copied());

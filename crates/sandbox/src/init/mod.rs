@@ -35,6 +35,8 @@ mod watch;
 pub fn main() -> ! {
     // Cleared by exec, so it must be set here again: nobody inside may look into this process.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    // It waits for a function to listen in steps shorter than the usual slack, 50 µs.
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     // Executed from memory, it would go by the number of a descriptor.
     let _ = rustix::thread::set_name(c"pinnace-init");
     for signal in 1..32 {
@@ -56,6 +58,7 @@ fn serve(channel: Channel) -> i32 {
             return 1;
         }
     };
+    rehearse(&shell);
     // A spawner that is gone shows in the next step.
     let _ = channel.send(&Parked::Ok(()), &[]);
     let Ok(Some((orders, mut gifts))) = Orders::receive(&channel) else { return 1 };
@@ -87,6 +90,13 @@ fn prepare(outfit: Outfit) -> Result<(Shell, Signals), String> {
         .map_err(|error| format!("cannot collect signals: {error}"))?;
     let shell = Shell::make(outfit).map_err(|error| error.to_string())?;
     Ok((shell, signals))
+}
+
+/// Does with orders of no meaning what is done with those that come, so that the memory which that takes is
+/// there: a page that is touched first costs more than what is done in it.
+fn rehearse(shell: &Shell) {
+    let Ok(orders) = Orders::sample() else { return };
+    drop(std::hint::black_box(launch::rehearse(shell, &orders.spec)));
 }
 
 /// From parked to a running function.

@@ -10,9 +10,14 @@ use std::{
     path::PathBuf,
 };
 
+use pinnace_core::image::User;
 use serde::{Deserialize, Serialize};
 
-use crate::{channel::Channel, ids::Ids, protocol::SandboxSpec};
+use crate::{
+    channel::Channel,
+    ids::Ids,
+    protocol::{Bounds, Root, SandboxSpec, SlotSpec},
+};
 
 /// Descriptor at which an init finds the channel with its orders.
 pub const ORDERS_FD: i32 = 3;
@@ -125,6 +130,39 @@ impl Orders {
         let fds: Vec<BorrowedFd<'_>> = gifts.iter().map(|(_, fd)| *fd).collect();
         let gifts = gifts.iter().map(|(gift, _)| gift.clone()).collect();
         to.send(&Self { spec, gifts }, &fds)
+    }
+
+    /// Orders as long as most are, which have been written and read.
+    ///
+    /// # Errors
+    /// Those of writing and reading.
+    pub fn sample() -> io::Result<Self> {
+        let word = || "x".repeat(64);
+        let spec = SandboxSpec {
+            slot: SlotSpec { name: word(), id_base: Some(0), dir: word().into() },
+            hostname: word(),
+            root: Root { layers: vec![word().into(); 4], read_only: false, host_usr: false },
+            binds: Vec::new(),
+            command: vec![word(); 4],
+            env: vec![word(); 8],
+            working_dir: "/".to_owned(),
+            user: User::default(),
+            stop_signal: libc::SIGTERM,
+            bounds: Bounds {
+                memory_bytes: 0,
+                cpu_millicores: None,
+                pids: 0,
+                open_files: 0,
+                upper_bytes: 0,
+                tmp_bytes: 0,
+            },
+            listens: false,
+            port: None,
+            leaves: false,
+            resolv_conf: word(),
+        };
+        let gifts = vec![Gift::Root, Gift::Control, Gift::ExitFile, Gift::Mount(word().into())];
+        Ok(serde_json::from_slice(&serde_json::to_vec(&Self { spec, gifts })?)?)
     }
 
     /// Waits for orders; `None` if the spawner has gone without giving any.

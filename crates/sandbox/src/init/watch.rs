@@ -113,8 +113,8 @@ impl Watch {
                 }
             }
             let now = Instant::now();
-            if self.knock.as_mut().is_some_and(|knock| knock.try_at(now)) {
-                self.serves();
+            if let Some(connection) = self.knock.as_mut().and_then(|knock| knock.try_at(now)) {
+                self.serves(Some(&connection));
             }
             if self.kill_at.is_some_and(|at| at <= now) {
                 self.kill_at = None;
@@ -210,14 +210,16 @@ impl Watch {
         let Some(pipe) = self.function.ready.take() else { return };
         // Closed without a byte: it never will be.
         if matches!(rustix::io::read(&pipe, &mut [0; 1]), Ok(1)) {
-            self.serves();
+            self.serves(None);
         }
     }
 
-    fn serves(&mut self) {
+    /// Has it known, with a connection to the function if there is one.
+    fn serves(&mut self, connection: Option<&OwnedFd>) {
         self.knock = None;
         self.ready = true;
-        self.tell_server(|server| server.channel.try_send(&FromInit::Ready, &[]));
+        let fds: Vec<BorrowedFd<'_>> = connection.iter().map(|fd| fd.as_fd()).collect();
+        self.tell_server(|server| server.channel.try_send(&FromInit::Ready, &fds));
     }
 
     /// Tells the server something if it is attached. One that does not read is dropped, since an init

@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use pinnace_proxy::Stream;
 use rustix::{fs::OFlags, net};
 use tokio::{
-    net::{TcpSocket, UnixStream},
+    net::{TcpSocket, TcpStream, UnixStream},
     sync::{Notify, mpsc},
 };
 
@@ -96,6 +96,8 @@ pub struct NamespaceConnector {
     low: usize,
     wants: mpsc::Sender<()>,
     arrived: Notify,
+    /// That by which its init found out that it listens.
+    first: Mutex<Option<OwnedFd>>,
 }
 
 impl NamespaceConnector {
@@ -109,6 +111,7 @@ impl NamespaceConnector {
             low,
             wants,
             arrived: Notify::new(),
+            first: Mutex::default(),
         }
     }
 
@@ -116,6 +119,16 @@ impl NamespaceConnector {
     pub fn stock(&self, sockets: Vec<OwnedFd>) {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner).extend(sockets);
         self.arrived.notify_waiters();
+    }
+
+    /// Has a connection for the first call, which spares that making one.
+    pub fn offer(&self, connection: OwnedFd) {
+        *self.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+    }
+
+    /// That connection, if no call has taken it.
+    pub fn take_offer(&self) -> Option<OwnedFd> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     async fn socket(&self) -> io::Result<OwnedFd> {
@@ -144,6 +157,9 @@ impl NamespaceConnector {
 impl Connector for NamespaceConnector {
     fn connect(&self) -> BoxFuture<'_, io::Result<Stream>> {
         Box::pin(async {
+            if let Some(first) = self.take_offer() {
+                return Stream::tcp(TcpStream::from_std(first.into())?);
+            }
             let socket = std::net::TcpStream::from(self.socket().await?);
             Stream::tcp(TcpSocket::from_std_stream(socket).connect(self.address).await?)
         })

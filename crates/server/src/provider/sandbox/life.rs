@@ -23,7 +23,6 @@ use super::{
     endpoint::{NamespaceConnector, UnixConnector},
     link::Link,
     record::{Door, Record},
-    settle,
     spawner::StartFailure,
 };
 use crate::{
@@ -44,6 +43,10 @@ const SPAWNER_DEATHS_MAX: u32 = 5;
 
 /// Pipes that an init sends first of its descriptors.
 const PIPES: usize = 2;
+
+/// How long the connection by which an init has found that its function listens is kept for a first call. A
+/// function that serves one connection at a time serves no other meanwhile.
+const FIRST_CONNECTION_KEPT: Duration = Duration::from_millis(20);
 
 /// Sockets of its namespace are asked for when fewer than this are left.
 const SOCKETS_LOW: usize = 4;
@@ -78,12 +81,14 @@ struct Watch {
     stopping: bool,
     /// When patience ends: with a start that takes too long, or a stop.
     patience: Option<Instant>,
+    /// When the first connection is let go of.
+    first_until: Option<Instant>,
 }
 
 impl Life {
-    /// Has the sandbox made, and lives in it until its end.
-    pub async fn start(mut self, spec: SandboxSpec, listener: Option<OwnedFd>) {
-        let exit = match self.begin(spec, listener).await {
+    /// Has the sandbox made, and lives in it until its end. `record` is what is to be written down of it.
+    pub async fn start(mut self, spec: SandboxSpec, listener: Option<OwnedFd>, record: Record) {
+        let exit = match self.begin(spec, listener, record).await {
             Ok(pidfd) => self.live(pidfd).await,
             Err(reason) => Exit::CannotStart { reason },
         };
@@ -95,17 +100,29 @@ impl Life {
         &mut self,
         mut spec: SandboxSpec,
         mut listener: Option<OwnedFd>,
+        mut record: Record,
     ) -> Result<OwnedFd, String> {
         for _ in 0..SPAWNER_DEATHS_MAX {
             let lent = listener.as_ref().map(OwnedFd::try_clone).transpose();
             let lent = lent.map_err(|error| format!("its listener cannot be copied: {error}"))?;
-            match self.ground.spawner.start(spec.clone(), lent).await {
-                Ok(started) => return Ok(started.pidfd),
+            let starting = self.ground.spawner.start(spec.clone(), lent);
+            // While the spawner works: a sandbox without a record is cleared away by the next server.
+            let writing = async {
+                tokio::task::yield_now().await;
+                record.write()
+            };
+            let (started, written) = tokio::join!(starting, writing);
+            match started {
+                Ok(started) => {
+                    let unwritten = |error| format!("its record cannot be written: {error}");
+                    return written.map(|()| started.pidfd).map_err(unwritten);
+                }
                 Err(StartFailure::Refused(reason)) => return Err(reason),
                 Err(StartFailure::Ending) => return Err("the server is ending".to_owned()),
                 Err(StartFailure::SpawnerDied) => {
                     listener = self.move_on().await?;
                     spec.slot = self.slot.clone();
+                    record.slot = self.slot.clone();
                 }
             }
         }
@@ -114,20 +131,21 @@ impl Life {
 
     /// Leaves a slot in which a dead spawner has begun something, for another one. The listener there.
     async fn move_on(&mut self) -> Result<Option<OwnedFd>, String> {
-        let record = Record::read(&self.slot.dir)
-            .map_err(|error| format!("its record cannot be read: {error}"))?;
         let (slot, ground) = (self.slot.clone(), self.ground.clone());
         tokio::task::spawn_blocking(move || ground.slots.clear(&slot))
             .await
             .map_err(io::Error::other)
             .flatten()
             .map_err(|error| format!("what a dead spawner began stays: {error}"))?;
-        let other = self.ground.slots.take();
-        let mut slot = other.map_err(|error| format!("it gets no other slot: {error}"))?;
-        self.slot = slot.spec.clone();
+        let other = |error| format!("it gets no other slot: {error}");
+        let slot = self.ground.slots.take().map_err(other)?;
+        let (slot, listener) = slot.with_listener(self.door).map_err(|(slot, error)| {
+            self.ground.slots.discard(slot);
+            other(error)
+        })?;
+        self.slot = slot;
         self.ground.moved(&self.id, &self.slot);
-        let record = Record { slot: self.slot.clone(), ..record };
-        settle(&mut slot, &record).map_err(|error| format!("its record cannot be written: {error}"))
+        Ok(listener)
     }
 
     /// Takes over a sandbox that an earlier server left.
@@ -177,6 +195,7 @@ impl Life {
         let mut watch = Watch {
             stopping: false,
             patience: (!ready).then(|| Instant::now() + limits::START_TIME_MAX),
+            first_until: None,
         };
         match &sockets {
             Some(_) if stock.is_empty() => ask_for_sockets(link).await?,
@@ -189,9 +208,15 @@ impl Life {
         loop {
             tokio::select! {
                 received = link.recv::<FromInit>() => match received? {
-                    Some((FromInit::Ready, _)) => {
+                    Some((FromInit::Ready, connection)) => {
                         if !watch.stopping {
                             watch.patience = None;
+                            if let Some(sockets) = &sockets
+                                && let Some(connection) = connection.into_iter().next()
+                            {
+                                sockets.offer(connection);
+                                watch.first_until = Some(Instant::now() + FIRST_CONNECTION_KEPT);
+                            }
                             self.report_ready(sockets.as_ref()).await?;
                         }
                     }
@@ -210,11 +235,16 @@ impl Life {
                     watch = Watch {
                         stopping: true,
                         patience: Some(Instant::now() + grace + INIT_END_MAX),
+                        first_until: None,
                     };
                 }
                 ended = pidfd.readable() => {
                     ended?.retain_ready();
                     return Ok(self.silent_end(watch.stopping));
+                }
+                () = wait(watch.first_until) => {
+                    watch.first_until = None;
+                    drop(sockets.as_ref().and_then(|sockets| sockets.take_offer()));
                 }
                 () = wait(watch.patience) => {
                     let _ = kill(pidfd.get_ref());
@@ -295,8 +325,8 @@ async fn ask_for_sockets(link: &Link) -> io::Result<()> {
     link.send(&ToInit::Sockets { count: SOCKETS_ASKED }, &[]).await
 }
 
-async fn wait(patience: Option<Instant>) {
-    match patience {
+async fn wait(until: Option<Instant>) {
+    match until {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }

@@ -32,7 +32,7 @@ use pinnace_sandbox::{
     host::Host,
     host_root::HostRoot,
     images::{ImageStore, Lease},
-    protocol::{Expected, SandboxSpec, SlotSpec},
+    protocol::{Expected, SlotSpec},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -41,7 +41,7 @@ use self::{
     plan::Defaults,
     prepared::{Prepared, Preparer},
     record::{Door, Record},
-    slots::{Slot, SlotPool},
+    slots::SlotPool,
     waiting::Waiting,
 };
 pub use self::{
@@ -341,16 +341,17 @@ impl Sandboxes {
     ) {
         let function = deployed.spec.id.clone();
         let started = prepared.and_then(|prepared| {
-            self.begin(replica, deployed, &prepared)
+            self.slot(prepared.door())
                 .map_err(|error| Refusal::Broken(format!("its directory cannot be made: {error}")))
-                .map(|(spec, listener)| (spec, listener, prepared))
+                .map(|(slot, listener)| (slot, listener, prepared))
         });
         match started {
-            Ok((spec, listener, prepared)) => {
+            Ok((slot, listener, prepared)) => {
+                let record = prepared.record(replica, deployed, slot.clone());
+                let spec = prepared.sandbox(replica, slot.clone());
                 let (door, layers) = (prepared.door(), prepared.lease());
-                let slot = spec.slot.clone();
                 let life = self.life(replica, function, slot, (door, layers), reports);
-                tokio::spawn(life.start(spec, listener));
+                tokio::spawn(life.start(spec, listener, record));
             }
             Err(refusal) => {
                 let exit = Exit::CannotStart { reason: refusal.to_string() };
@@ -359,21 +360,13 @@ impl Sandboxes {
         }
     }
 
-    fn begin(
-        &self,
-        replica: &str,
-        deployed: &Deployed,
-        prepared: &Prepared,
-    ) -> io::Result<(SandboxSpec, Option<OwnedFd>)> {
-        let mut slot = self.ground.slots.take()?;
-        let record = prepared.record(replica, deployed, slot.spec.clone());
-        match settle(&mut slot, &record) {
-            Ok(listener) => Ok((prepared.sandbox(replica, slot.spec), listener)),
-            Err(error) => {
-                self.ground.slots.discard(slot.spec);
-                Err(error)
-            }
-        }
+    /// A slot, with the listener that a replica with this door needs.
+    fn slot(&self, door: Door) -> io::Result<(SlotSpec, Option<OwnedFd>)> {
+        let slot = self.ground.slots.take()?;
+        slot.with_listener(door).map_err(|(spec, error)| {
+            self.ground.slots.discard(spec);
+            error
+        })
     }
 
     fn adopt(&self, function: &FunctionRef, leftover: Leftover, reports: Reports) {
@@ -405,16 +398,6 @@ impl Sandboxes {
             stops,
             layers,
         }
-    }
-}
-
-/// Writes down whose replica has a slot from now on, in the slot's directory; gives the listener that such a
-/// replica needs.
-fn settle(slot: &mut Slot, record: &Record) -> io::Result<Option<OwnedFd>> {
-    record.write()?;
-    match record.door {
-        Door::Socket => slot.listener().map(Some),
-        Door::Port(_) => Ok(None),
     }
 }
 

@@ -22,7 +22,13 @@ use tokio::{
     time::sleep_until,
 };
 
-use super::{Spawner, endpoint::UnixConnector, id_ranges::IdRanges, record::Record, spawner::Loss};
+use super::{
+    Spawner,
+    endpoint::UnixConnector,
+    id_ranges::IdRanges,
+    record::{Door, Record},
+    spawner::Loss,
+};
 use crate::clock::now;
 
 /// All slots that no replica has.
@@ -259,12 +265,23 @@ impl SlotPool {
 }
 
 impl Slot {
-    /// The socket on which its function is to listen.
+    /// It, with the listener that a replica with this door needs.
     ///
     /// # Errors
-    /// It was not made ahead and cannot be made.
-    pub fn listener(&mut self) -> io::Result<OwnedFd> {
-        self.listener.take().map_or_else(|| UnixConnector::listen(&self.spec.dir), Ok)
+    /// The listener was not made ahead and cannot be made. The slot is for the caller to clear.
+    pub fn with_listener(
+        self,
+        door: Door,
+    ) -> Result<(SlotSpec, Option<OwnedFd>), (SlotSpec, io::Error)> {
+        let Self { spec, listener } = self;
+        match (door, listener) {
+            (Door::Port(_), _) => Ok((spec, None)),
+            (Door::Socket, Some(listener)) => Ok((spec, Some(listener))),
+            (Door::Socket, None) => match UnixConnector::listen(&spec.dir) {
+                Ok(listener) => Ok((spec, Some(listener))),
+                Err(error) => Err((spec, error)),
+            },
+        }
     }
 }
 
