@@ -7,6 +7,7 @@
 use std::{
     fs, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
 };
 
 use pinnace_core::Exit;
@@ -19,7 +20,7 @@ use crate::{
     directory::{self, Files},
     failed::{Doing as _, Failed},
     ids::{self, Ids},
-    init::orders::{GO, Gift, ORDERS_FD, Orders, Outfit, OutfitNumbers, Parked},
+    init::orders::{GO, Gift, Mounts, ORDERS_FD, Orders, Outfit, OutfitNumbers, Parked},
     network::{Attachment, Wiring},
     patience,
     protocol::{Bounds, Expected, Root, SandboxSpec, SlotSpec},
@@ -194,11 +195,12 @@ impl Slot {
         scaffold.root(root, &scaffold.upper(bytes, ids.and(self.spec.id_base))?, ids)
     }
 
-    /// Gives the slot's init its orders, with these descriptors beside its own, within these bounds.
+    /// Gives the slot's init its orders, with these descriptors beside its own, within these bounds. It reads
+    /// them while its root is put together.
     ///
     /// # Errors
     /// If the init is gone, the orders are too long for a message, or a bound cannot be set.
-    pub fn start(
+    pub fn order(
         &self,
         cgroups: &Cgroups,
         spec: SandboxSpec,
@@ -210,6 +212,14 @@ impl Slot {
         all.push((Gift::ExitFile, self.files.exit_file.as_fd()));
         all.extend(self.oom_events.iter().map(|events| (Gift::OomEvents, events.as_fd())));
         Orders::send(spec, &all, &self.channel)
+    }
+
+    /// Gives the slot's init its root and what is to be attached in it: it then starts the function.
+    ///
+    /// # Errors
+    /// If the init is gone, or the targets are too long for a message.
+    pub fn start(&self, root: BorrowedFd<'_>, within: &[(PathBuf, OwnedFd)]) -> io::Result<()> {
+        Mounts::send(root, within, &self.channel)
     }
 
     /// Leaves nothing of it but its directory.

@@ -107,12 +107,11 @@ fn begin(
         None if spec.leaves => return Err(StartError::NoWayOut),
         None => {}
     }
+    let gifts: Vec<(Gift, BorrowedFd<'_>)> =
+        fds.iter().map(|listener| (Gift::Listener, listener.as_fd())).collect();
+    slot.order(&tools.cgroups, spec.clone(), &gifts).map_err(StartError::Orders)?;
     let assembly = slot.assemble(&tools.scaffold, &spec.root, spec.bounds.upper_bytes)?;
-    let mounts = mounts(tools, spec)?;
-    let mut gifts: Vec<(Gift, BorrowedFd<'_>)> = vec![(Gift::Root, assembly.root.as_fd())];
-    gifts.extend(fds.iter().map(|listener| (Gift::Listener, listener.as_fd())));
-    gifts.extend(mounts.iter().map(|(to, mount)| (Gift::Mount(to.clone()), mount.as_fd())));
-    slot.start(&tools.cgroups, spec.clone(), &gifts).map_err(StartError::Orders)
+    slot.start(assembly.root.as_fd(), &mounts(tools, spec)?).map_err(StartError::Orders)
 }
 
 /// What is bound in: the host's programs for image `host`, then what the server asks for.

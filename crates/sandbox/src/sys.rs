@@ -367,7 +367,7 @@ pub fn set_hostname(name: &str) -> io::Result<()> {
 
 /// A program to be started by [`spawn`], with all that is to happen between clone and exec.
 #[derive(Debug)]
-pub struct Launch<'fd> {
+pub struct Launch {
     /// Files to try in turn, as execvp(3) does with PATH.
     pub candidates: Vec<CString>,
     /// Arguments, the program's name first.
@@ -377,7 +377,7 @@ pub struct Launch<'fd> {
     /// Working directory.
     pub working_dir: CString,
     /// Descriptors that become 0, 1, 2, … Their own numbers are from [`FIRST_FREE_FD`] up.
-    pub fds: Vec<BorrowedFd<'fd>>,
+    pub fds: Vec<OwnedFd>,
     /// User id.
     pub uid: u32,
     /// Group id.
@@ -389,7 +389,7 @@ pub struct Launch<'fd> {
     /// A Landlock ruleset to be bound by.
     pub landlock: Option<OwnedFd>,
     /// The seccomp program that binds it.
-    pub filter: &'fd [Instruction],
+    pub filter: Vec<Instruction>,
 }
 
 /// At which step a [`Launch`] failed.
@@ -450,7 +450,7 @@ const CHILD_STACK_BYTES: usize = 64 << 10;
 ///
 /// # Errors
 /// The step and its error; the child is then gone and reaped.
-pub fn spawn(launch: &Launch<'_>) -> Result<Pid, LaunchError> {
+pub fn spawn(launch: &Launch) -> Result<Pid, LaunchError> {
     let list = |strings: &[CString]| -> Vec<*const c_char> {
         strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
     };
@@ -473,7 +473,8 @@ pub fn spawn(launch: &Launch<'_>) -> Result<Pid, LaunchError> {
         filter,
         failed: Cell::new(None),
     };
-    let mut stack = vec![0_u128; CHILD_STACK_BYTES / size_of::<u128>()];
+    // Not filled: what is not touched takes no memory.
+    let mut stack = Box::<[u128]>::new_uninit_slice(CHILD_STACK_BYTES / size_of::<u128>());
     let top = stack.as_mut_ptr_range().end.cast::<c_void>();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: CLONE_VFORK stops this thread until the child has called exec or _exit, so `shared`,

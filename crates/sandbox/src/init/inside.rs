@@ -6,22 +6,20 @@
 //! mounted over the wall is entered by chroot, and who came out of that would find an empty directory.
 
 use std::{
-    ffi::CString,
     os::fd::{AsFd as _, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
     fs::{Mode, OFlags},
-    io::Errno,
     mount::{MountAttrFlags, UnmountFlags, unmount},
     process::{Resource, Rlimit, chdir, chroot, fchdir, getrlimit, pivot_root, setrlimit, umask},
 };
 
 use super::{
-    launch,
+    launch::{self, Ahead},
     masks::Masks,
-    orders::{Gifts, Outfit, OutfitNumbers},
+    orders::{Outfit, OutfitNumbers},
     targets::{self, Targets},
     watch,
 };
@@ -32,7 +30,7 @@ use crate::{
     network::plan,
     protocol::SandboxSpec,
     rootfs::files_for,
-    sys::{self, Instruction},
+    sys,
 };
 
 /// Memory that a process may lock, in bytes: the kernel's own default. It counts as memory in any case.
@@ -55,12 +53,8 @@ pub(super) struct Shell {
     devices: OwnedFd,
     /// For /tmp and /dev/shm, with the number of bytes that each may hold.
     temporary: ([OwnedFd; 2], u64),
-    /// The function's system call filter.
-    pub(super) filter: Vec<Instruction>,
     /// What ids the sandbox has.
-    pub(super) ids: Ids,
-    /// What is written to the function's /proc/self/oom_score_adj.
-    pub(super) oom_score_adj: CString,
+    ids: Ids,
     /// Sockets in the sandbox's network namespace, for connections to the function.
     pub(super) sockets: Vec<OwnedFd>,
 }
@@ -70,16 +64,16 @@ const SOCKETS_AHEAD: u32 = 8;
 
 impl Shell {
     /// Makes what needs no function.
-    pub(super) fn make(outfit: Outfit) -> Result<Self, Failed> {
+    pub(super) fn make(outfit: Outfit) -> Result<(Self, Ahead), Failed> {
         // A group of its own, so that signals to the spawner's do not come here. Fails only for one who
         // has it already.
         let _ = rustix::process::setsid();
         umask(Mode::from_raw_mode(0o022));
         sys::loopback_up().doing(|| "take the loopback device up")?;
         let Outfit { numbers: OutfitNumbers { ids, tmp_bytes }, devices, seccomp } = outfit;
-        let filter = launch::filter(&seccomp).doing(|| "read the seccomp program")?;
         let sockets = watch::sockets(SOCKETS_AHEAD).doing(|| "make sockets")?;
         let temporary = (temporary(tmp_bytes)?, tmp_bytes);
+        limits()?;
         launch::give_up_privileges().doing(|| "drop privileges")?;
 
         // These two need the host's own still in sight: the kernel shows no more than was visible before.
@@ -89,6 +83,9 @@ impl Shell {
         let proc = filesystem("proc", &[], hardened).doing(|| "mount a /proc")?;
         let read_only = hardened | MountAttrFlags::MOUNT_ATTR_RDONLY;
         let sys = filesystem("sysfs", &[], read_only).ok();
+
+        let null = targets::resolve(devices.as_fd(), Path::new("null"), OFlags::RDONLY);
+        let ahead = Ahead::make(ids, &seccomp, &null.doing(|| "open the null device")?)?;
 
         let wall = filesystem("tmpfs", &[("size", "64k"), ("mode", "0755")], hardened)
             .doing(|| "make a tmpfs for what is mounted ahead")?;
@@ -104,14 +101,16 @@ impl Shell {
             masks.over_sys(sys)?;
         }
         leave_host(&wall)?;
-        let oom_score_adj = launch::oom_score_adj();
-        Ok(Self { proc, sys, devices, temporary, filter, ids, oom_score_adj, sockets })
+        Ok((Self { proc, sys, devices, temporary, ids, sockets }, ahead))
     }
 
     /// Makes what the function's own sandbox has, and enters it.
-    pub(super) fn furnish(self, spec: &SandboxSpec, gifts: &mut Gifts) -> Result<Self, Failed> {
-        sys::set_hostname(&spec.hostname).doing(|| format!("set host name {}", spec.hostname))?;
-        let root = gifts.root.take().ok_or(Errno::BADF).doing(|| "find the root filesystem")?;
+    pub(super) fn furnish(
+        self,
+        spec: &SandboxSpec,
+        root: OwnedFd,
+        mounts: Vec<(PathBuf, OwnedFd)>,
+    ) -> Result<Self, Failed> {
         targets::attach_here(&root).doing(|| "attach the root filesystem")?;
         let targets = Targets::new(root);
         targets.attach(&self.proc, Path::new("/proc"))?;
@@ -120,7 +119,7 @@ impl Shell {
             targets.attach(sys, Path::new("/sys"))?;
         }
         self.attach_temporary(spec, &targets)?;
-        for (target, mount) in gifts.mounts.drain(..) {
+        for (target, mount) in mounts {
             targets.attach(&mount, &target)?;
         }
         names(spec, &targets)?;
@@ -132,13 +131,19 @@ impl Shell {
                 .doing(|| "make the root filesystem read-only")?;
         }
         fchdir(targets.root()).and_then(|()| chroot(".")).doing(|| "enter the root filesystem")?;
-        limits(spec, self.ids != Ids::Roots || spec.slot.id_base.is_some())?;
         Ok(self)
     }
 
-    /// The null device, open for reading: whatever the image has at /dev/null.
-    pub(super) fn null(&self) -> rustix::io::Result<OwnedFd> {
-        targets::resolve(self.devices.as_fd(), Path::new("null"), OFlags::RDONLY)
+    /// Sets what is known of the function's own sandbox before its root is there.
+    pub(super) fn settle(&self, spec: &SandboxSpec) -> Result<(), Failed> {
+        sys::set_hostname(&spec.hostname).doing(|| format!("set host name {}", spec.hostname))?;
+        limit(Resource::Nofile, spec.bounds.open_files).doing(|| "limit open files")?;
+        if self.ids != Ids::Roots || spec.slot.id_base.is_some() {
+            // No other user's processes count in a user namespace: a second fence behind the control group,
+            // and the only one where there is none. The init is one of them.
+            limit(Resource::Nproc, u64::from(spec.bounds.pids) + 1).doing(|| "limit processes")?;
+        }
+        Ok(())
     }
 
     /// What can be written to beside the root filesystem.
@@ -205,12 +210,10 @@ fn names(spec: &SandboxSpec, targets: &Targets) -> Result<(), Failed> {
     targets.write_file(Path::new("/etc/resolv.conf"), &spec.resolv_conf)
 }
 
-/// Resource limits, which the function inherits and can only lower: the hard limits of this process, whatever
+/// Resource limits that every function inherits and can only lower: the hard limits of this process, whatever
 /// those of the server are.
-fn limits(spec: &SandboxSpec, has_own_ids: bool) -> Result<(), Failed> {
-    let bounds = &spec.bounds;
+fn limits() -> Result<(), Failed> {
     for (resource, most, doing) in [
-        (Resource::Nofile, bounds.open_files, "limit open files"),
         (Resource::Core, 0, "forbid core dumps"),
         (Resource::Memlock, LOCKED_BYTES, "limit locked memory"),
         (Resource::Msgqueue, MESSAGE_QUEUE_BYTES, "limit message queues"),
@@ -219,11 +222,6 @@ fn limits(spec: &SandboxSpec, has_own_ids: bool) -> Result<(), Failed> {
         (Resource::Rtprio, 0, "forbid real-time priorities"),
     ] {
         limit(resource, most).doing(|| doing)?;
-    }
-    if has_own_ids {
-        // No other user's processes count in a user namespace: a second fence behind the control group, and
-        // the only one where there is none. The init is one of them.
-        limit(Resource::Nproc, u64::from(bounds.pids) + 1).doing(|| "limit processes")?;
     }
     Ok(())
 }

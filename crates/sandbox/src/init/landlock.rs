@@ -33,7 +33,7 @@ const ABI_MIN: u32 = 2;
 /// First version with scopes.
 const ABI_SCOPES: u32 = 6;
 
-/// The ruleset; `None` where the kernel has no such thing or an old one.
+/// The ruleset, which lacks [`allow_root`]; `None` where the kernel has no such thing or an old one.
 ///
 /// # Errors
 /// If the kernel refuses what its version promises.
@@ -43,7 +43,13 @@ pub(super) fn ruleset() -> io::Result<Option<OwnedFd>> {
         return Ok(None);
     }
     let scopes = if abi < ABI_SCOPES { 0 } else { SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL };
-    let ruleset = sys::landlock_ruleset(MAKE_CHAR | MAKE_BLOCK | REFER, scopes)?;
-    sys::landlock_allow_below(ruleset.as_fd(), File::open("/")?.as_fd(), REFER)?;
-    Ok(Some(ruleset))
+    sys::landlock_ruleset(MAKE_CHAR | MAKE_BLOCK | REFER, scopes).map(Some)
+}
+
+/// Allows to move files in what is the root now.
+///
+/// # Errors
+/// Those of the kernel.
+pub(super) fn allow_root(ruleset: &OwnedFd) -> io::Result<()> {
+    sys::landlock_allow_below(ruleset.as_fd(), File::open("/")?.as_fd(), REFER)
 }

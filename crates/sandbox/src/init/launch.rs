@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     fs::File,
     io::{self, Read as _},
-    os::fd::{AsFd, AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::Path,
 };
 
@@ -15,8 +15,9 @@ use rustix::{
     thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets},
 };
 
-use super::{inside::Shell, landlock, orders::Gifts};
+use super::{landlock, orders::Gifts};
 use crate::{
+    failed::{Doing as _, Failed},
     ids::{IDS, Ids},
     protocol::SandboxSpec,
     seccomp,
@@ -45,38 +46,114 @@ pub(super) struct Started {
     pub(super) ready: Option<OwnedFd>,
 }
 
-/// Starts the function. The error is a sentence for the user.
-pub(super) fn start(
-    shell: &Shell,
-    spec: &SandboxSpec,
-    gifts: &mut Gifts,
-) -> Result<Started, String> {
-    check_user(shell.ids, spec)?;
-    let (stdout, stdout_end) = pipe("standard output")?;
-    let (stderr, stderr_end) = pipe("standard error")?;
-    let null = shell.null().map_err(|error| format!("cannot open /dev/null: {error}"))?;
-    let mut given = vec![null, stdout_end, stderr_end];
-    let mut ready = None;
-    if spec.listens {
-        let listener = gifts.listener.take();
-        given.push(listener.ok_or("the server sent no listener for the function")?);
-        // A socket: unlike a pipe it can be taken over by number and checked to be what it is.
-        let flags = SocketFlags::CLOEXEC;
-        let (read, write) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-            .map_err(|error| format!("cannot make a socket for the ready message: {error}"))?;
-        given.push(write);
-        ready = Some(read);
-    }
-    let given = raised(&given).map_err(|error| format!("cannot copy descriptors: {error}"))?;
-    let launch = launch(shell, spec, given.iter().map(AsFd::as_fd).collect())?;
-    let pid = sys::spawn(&launch).map_err(|failure| sentence(spec, &failure))?;
-    keep_kill_only().map_err(|error| format!("cannot drop capabilities: {error}"))?;
-    Ok(Started { pid, stdout, stderr, ready })
+/// What the start of any function needs, before there is one.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    ids: Ids,
+    filter: Vec<Instruction>,
+    oom_score_adj: CString,
+    landlock: Option<OwnedFd>,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    /// The function's first three descriptors.
+    given: Vec<OwnedFd>,
 }
 
-/// Puts together what starting this would take.
-pub(super) fn rehearse(shell: &Shell, spec: &SandboxSpec) -> Result<usize, String> {
-    launch(shell, spec, Vec::new()).map(|launch| launch.argv.len() + launch.envp.len())
+impl Ahead {
+    /// Makes it, while the host's /proc is there. `seccomp` is the file with the system call filter.
+    pub(super) fn make(ids: Ids, seccomp: &OwnedFd, null: &OwnedFd) -> Result<Self, Failed> {
+        let filter = filter(seccomp).doing(|| "read the seccomp program")?;
+        let landlock = landlock::ruleset().doing(|| "make a Landlock ruleset")?;
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe for what is printed");
+        let ((stdout, stdout_end), (stderr, stderr_end)) = (pipe()?, pipe()?);
+        let given = [null, &stdout_end, &stderr_end].map(|fd| sys::raise_fd(fd.as_fd()));
+        let given = given.into_iter().collect::<io::Result<_>>().doing(|| "copy descriptors")?;
+        let oom_score_adj = oom_score_adj();
+        Ok(Self { ids, filter, oom_score_adj, landlock, stdout, stderr, given })
+    }
+}
+
+/// A function that lacks nothing but its root filesystem.
+#[derive(Debug)]
+pub(super) struct Draft {
+    launch: Launch,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    ready: Option<OwnedFd>,
+}
+
+impl Draft {
+    /// Puts together what starting it takes. The error is a sentence for the user.
+    pub(super) fn new(ahead: Ahead, spec: &SandboxSpec, gifts: &mut Gifts) -> Result<Self, String> {
+        let Ahead { ids, filter, oom_score_adj, landlock, stdout, stderr, given } = ahead;
+        check_user(ids, spec)?;
+        let Texts { candidates, argv, envp, working_dir } = Texts::new(spec)?;
+        let single = ids == Ids::One;
+        let mut launch = Launch {
+            candidates,
+            argv,
+            envp,
+            working_dir,
+            fds: given,
+            uid: if single { 0 } else { spec.user.uid },
+            gid: if single { 0 } else { spec.user.gid },
+            groups: (!single).then(|| spec.user.groups.clone()),
+            oom_score_adj,
+            landlock,
+            filter,
+        };
+        let mut ready = None;
+        if spec.listens {
+            let listener = gifts.listener.take();
+            let listener = listener.ok_or("the server sent no listener for the function")?;
+            // A socket: unlike a pipe it can be taken over by number and checked to be what it is.
+            let flags = SocketFlags::CLOEXEC;
+            let (read, write) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+                .map_err(|error| format!("cannot make a socket for the ready message: {error}"))?;
+            for fd in [listener, write] {
+                let raised = sys::raise_fd(fd.as_fd());
+                let told = |error| format!("cannot copy descriptors: {error}");
+                launch.fds.push(raised.map_err(told)?);
+            }
+            ready = Some(read);
+        }
+        Ok(Self { launch, stdout, stderr, ready })
+    }
+
+    /// Starts it in the root filesystem that this process has. The error is a sentence for the user.
+    pub(super) fn start(self, spec: &SandboxSpec) -> Result<Started, String> {
+        let Self { launch, stdout, stderr, ready } = self;
+        if let Some(ruleset) = &launch.landlock {
+            landlock::allow_root(ruleset)
+                .map_err(|error| format!("cannot add to a Landlock ruleset: {error}"))?;
+        }
+        let pid = sys::spawn(&launch).map_err(|failure| sentence(spec, &failure))?;
+        keep_kill_only().map_err(|error| format!("cannot drop capabilities: {error}"))?;
+        Ok(Started { pid, stdout, stderr, ready })
+    }
+}
+
+/// The strings that the kernel is given.
+#[derive(Debug)]
+pub(super) struct Texts {
+    candidates: Vec<CString>,
+    argv: Vec<CString>,
+    envp: Vec<CString>,
+    working_dir: CString,
+}
+
+impl Texts {
+    /// Copies them. The error is a sentence for the user.
+    pub(super) fn new(spec: &SandboxSpec) -> Result<Self, String> {
+        let command = spec.command.first().ok_or("it has no command")?;
+        let working_dir = if spec.working_dir.is_empty() { "/" } else { &spec.working_dir };
+        Ok(Self {
+            candidates: strings(candidates(command, path(spec)))?,
+            argv: strings(spec.command.iter().cloned())?,
+            envp: strings(spec.env.iter().cloned())?,
+            working_dir: string(working_dir.to_owned())?,
+        })
+    }
 }
 
 fn check_user(own: Ids, spec: &SandboxSpec) -> Result<(), String> {
@@ -93,21 +170,12 @@ fn check_user(own: Ids, spec: &SandboxSpec) -> Result<(), String> {
     }
 }
 
-/// Reads the system call filter.
-pub(super) fn filter(file: &OwnedFd) -> io::Result<Vec<Instruction>> {
+fn filter(file: &OwnedFd) -> io::Result<Vec<Instruction>> {
     let mut bytes = Vec::new();
     // Opened anew: the descriptor's own position is shared with the spawner and other inits.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     File::open(path)?.read_to_end(&mut bytes)?;
     seccomp::from_bytes(&bytes).ok_or_else(|| io::Error::other("it is damaged"))
-}
-
-fn pipe(what: &str) -> Result<(OwnedFd, OwnedFd), String> {
-    pipe_with(PipeFlags::CLOEXEC).map_err(|error| format!("cannot make a pipe for {what}: {error}"))
-}
-
-fn raised(fds: &[OwnedFd]) -> io::Result<Vec<OwnedFd>> {
-    fds.iter().map(|fd| sys::raise_fd(fd.as_fd())).collect()
 }
 
 /// What the function inherits: no capability can be gained, by no way.
@@ -138,32 +206,8 @@ fn keep_kill_only() -> rustix::io::Result<()> {
     rustix::thread::set_capabilities(None, sets)
 }
 
-fn launch<'fd>(
-    shell: &'fd Shell,
-    spec: &SandboxSpec,
-    fds: Vec<std::os::fd::BorrowedFd<'fd>>,
-) -> Result<Launch<'fd>, String> {
-    let command = spec.command.first().ok_or("it has no command")?;
-    let working_dir = if spec.working_dir.is_empty() { "/" } else { &spec.working_dir };
-    let single = shell.ids == Ids::One;
-    Ok(Launch {
-        candidates: strings(candidates(command, path(spec)))?,
-        argv: strings(spec.command.iter().cloned())?,
-        envp: strings(spec.env.iter().cloned())?,
-        working_dir: string(working_dir.to_owned())?,
-        fds,
-        uid: if single { 0 } else { spec.user.uid },
-        gid: if single { 0 } else { spec.user.gid },
-        groups: (!single).then(|| spec.user.groups.clone()),
-        oom_score_adj: shell.oom_score_adj.clone(),
-        landlock: landlock::ruleset()
-            .map_err(|error| format!("cannot make a Landlock ruleset: {error}"))?,
-        filter: &shell.filter,
-    })
-}
-
 /// The function's score, from this process's own.
-pub(super) fn oom_score_adj() -> CString {
+fn oom_score_adj() -> CString {
     let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
     let score = (own.trim().parse().unwrap_or(0) + OOM_SCORE_RAISE).min(OOM_SCORE_MAX);
     CString::new(score.to_string()).unwrap_or_default()

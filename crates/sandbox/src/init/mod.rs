@@ -14,10 +14,11 @@ use crate::{
     channel::{Channel, Listener},
     init::{
         inside::Shell,
-        launch::Started,
-        orders::{Gifts, Orders, Outfit, Parked},
+        launch::{Ahead, Draft, Started, Texts},
+        orders::{Gifts, Mounts, Orders, Outfit, Parked},
         watch::{Ends, Watch},
     },
+    protocol::SandboxSpec,
     slot,
     sys::{self, Disposition, Signals},
 };
@@ -51,23 +52,22 @@ pub fn main() -> ! {
 
 fn serve(channel: Channel) -> i32 {
     let Ok(Some(outfit)) = Outfit::receive(&channel) else { return 1 };
-    let (shell, signals) = match prepare(outfit) {
+    let (shell, ahead, signals) = match prepare(outfit) {
         Ok(prepared) => prepared,
         Err(reason) => {
             slot::cannot_start(&channel, reason);
             return 1;
         }
     };
-    rehearse(&shell);
+    rehearse();
     // A spawner that is gone shows in the next step.
     let _ = channel.send(&Parked::Ok(()), &[]);
     let Ok(Some((orders, mut gifts))) = Orders::receive(&channel) else { return 1 };
-    drop(channel);
     let (Some(control), Some(exit_file)) = (gifts.control.take(), gifts.exit_file.take()) else {
         return 1;
     };
-    match start(shell, &orders, &mut gifts) {
-        Ok((function, sockets)) => {
+    match start(shell, ahead, &orders.spec, &mut gifts, channel) {
+        Ok(Some((function, sockets))) => {
             let ends = Ends {
                 control: Listener::from(control),
                 exit_file,
@@ -76,6 +76,7 @@ fn serve(channel: Channel) -> i32 {
             };
             Watch::new(&orders.spec, function, ends, signals).run()
         }
+        Ok(None) => 1,
         Err(reason) => {
             record(&exit_file, &Exit::CannotStart { reason });
             1
@@ -84,32 +85,39 @@ fn serve(channel: Channel) -> i32 {
 }
 
 /// All that needs no function.
-fn prepare(outfit: Outfit) -> Result<(Shell, Signals), String> {
+fn prepare(outfit: Outfit) -> Result<(Shell, Ahead, Signals), String> {
     // From here on, so that a wish to stop is not lost while the function starts.
     let signals = Signals::collect(&[libc::SIGCHLD, libc::SIGTERM])
         .map_err(|error| format!("cannot collect signals: {error}"))?;
-    let shell = Shell::make(outfit).map_err(|error| error.to_string())?;
-    Ok((shell, signals))
+    let (shell, ahead) = Shell::make(outfit).map_err(|error| error.to_string())?;
+    Ok((shell, ahead, signals))
 }
 
 /// Does with orders of no meaning what is done with those that come, so that the memory which that takes is
 /// there: a page that is touched first costs more than what is done in it.
-fn rehearse(shell: &Shell) {
-    let Ok(orders) = Orders::sample() else { return };
-    drop(std::hint::black_box(launch::rehearse(shell, &orders.spec)));
+fn rehearse() {
+    if let Ok(orders) = Orders::sample() {
+        let _ = std::hint::black_box(Texts::new(&orders.spec));
+    }
 }
 
-/// From parked to a running function.
+/// From parked to a running function; `None` if the spawner has given it up.
 fn start(
     shell: Shell,
-    orders: &Orders,
+    ahead: Ahead,
+    spec: &SandboxSpec,
     gifts: &mut Gifts,
-) -> Result<(Started, Vec<OwnedFd>), String> {
-    let shell = shell.furnish(&orders.spec, gifts).map_err(|error| error.to_string())?;
-    let started = launch::start(&shell, &orders.spec, gifts)?;
+    channel: Channel,
+) -> Result<Option<(Started, Vec<OwnedFd>)>, String> {
+    shell.settle(spec).map_err(|error| error.to_string())?;
+    let draft = Draft::new(ahead, spec, gifts)?;
+    let Ok(Some((root, mounts))) = Mounts::receive(&channel) else { return Ok(None) };
+    drop(channel);
+    let shell = shell.furnish(spec, root, mounts).map_err(|error| error.to_string())?;
+    let started = draft.start(spec)?;
     // A function that listens on a socket of its own needs none.
-    let sockets = if orders.spec.listens { Vec::new() } else { shell.sockets };
-    Ok((started, sockets))
+    let sockets = if spec.listens { Vec::new() } else { shell.sockets };
+    Ok(Some((started, sockets)))
 }
 
 /// Writes exit.json in one go.

@@ -2,11 +2,12 @@
 //! that go with it.
 //!
 //! The spawner says [`GO`], then sends the [`Outfit`]; the init prepares itself and says [`Parked`]. The
-//! [`Orders`] come when there is a function: at once, or long after.
+//! [`Orders`] come when there is a function: at once, or long after. The [`Mounts`] follow, while the orders
+//! are read.
 
 use std::{
-    io,
-    os::fd::{BorrowedFd, OwnedFd},
+    io, iter,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::PathBuf,
 };
 
@@ -83,11 +84,15 @@ pub struct Orders {
     pub gifts: Vec<Gift>,
 }
 
+/// Detached mounts, as they are sent: where each but the first is to be attached. The first is the root.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Mounts {
+    targets: Vec<PathBuf>,
+}
+
 /// What one descriptor is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Gift {
-    /// Detached mount: the root filesystem.
-    Root,
     /// Listening socket where servers connect.
     Control,
     /// exit.json, open for writing.
@@ -96,15 +101,11 @@ pub enum Gift {
     OomEvents,
     /// The function's listener.
     Listener,
-    /// Detached mount to be attached there.
-    Mount(PathBuf),
 }
 
 /// The descriptors, sorted.
 #[derive(Debug, Default)]
 pub struct Gifts {
-    /// See [`Gift::Root`].
-    pub root: Option<OwnedFd>,
     /// See [`Gift::Control`].
     pub control: Option<OwnedFd>,
     /// See [`Gift::ExitFile`].
@@ -113,8 +114,6 @@ pub struct Gifts {
     pub oom_events: Option<OwnedFd>,
     /// See [`Gift::Listener`].
     pub listener: Option<OwnedFd>,
-    /// See [`Gift::Mount`].
-    pub mounts: Vec<(PathBuf, OwnedFd)>,
 }
 
 impl Orders {
@@ -128,7 +127,7 @@ impl Orders {
         to: &Channel,
     ) -> io::Result<()> {
         let fds: Vec<BorrowedFd<'_>> = gifts.iter().map(|(_, fd)| *fd).collect();
-        let gifts = gifts.iter().map(|(gift, _)| gift.clone()).collect();
+        let gifts = gifts.iter().map(|(gift, _)| *gift).collect();
         to.send(&Self { spec, gifts }, &fds)
     }
 
@@ -161,7 +160,7 @@ impl Orders {
             leaves: false,
             resolv_conf: word(),
         };
-        let gifts = vec![Gift::Root, Gift::Control, Gift::ExitFile, Gift::Mount(word().into())];
+        let gifts = vec![Gift::Control, Gift::ExitFile, Gift::OomEvents, Gift::Listener];
         Ok(serde_json::from_slice(&serde_json::to_vec(&Self { spec, gifts })?)?)
     }
 
@@ -182,21 +181,53 @@ impl Orders {
         }
         let mut gifts = Gifts::default();
         for (gift, fd) in orders.gifts.iter().zip(fds) {
-            gifts.put(gift, fd);
+            gifts.put(*gift, fd);
         }
         Ok(Some((orders, gifts)))
     }
 }
 
+impl Mounts {
+    /// Sends the root and what is attached in it.
+    ///
+    /// # Errors
+    /// Those of [`Channel::send`].
+    pub fn send(
+        root: BorrowedFd<'_>,
+        within: &[(PathBuf, OwnedFd)],
+        to: &Channel,
+    ) -> io::Result<()> {
+        let targets = within.iter().map(|(target, _)| target.clone()).collect();
+        let fds: Vec<BorrowedFd<'_>> =
+            iter::once(root).chain(within.iter().map(|(_, mount)| mount.as_fd())).collect();
+        to.send(&Self { targets }, &fds)
+    }
+
+    /// Waits for them: the root, and what is to be attached where; `None` if the spawner has gone or could
+    /// not make them.
+    ///
+    /// # Errors
+    /// Those of [`Channel::recv`], or if descriptors are missing.
+    #[expect(clippy::type_complexity, reason = "a pair of what is used at once")]
+    pub fn receive(from: &Channel) -> io::Result<Option<(OwnedFd, Vec<(PathBuf, OwnedFd)>)>> {
+        let Some((Self { targets }, fds)) = from.recv::<Self>()? else { return Ok(None) };
+        let missing = || io::Error::other("the mounts came without their descriptors");
+        if fds.len() != targets.len() + 1 {
+            return Err(missing());
+        }
+        let mut fds = fds.into_iter();
+        let root = fds.next().ok_or_else(missing)?;
+        Ok(Some((root, targets.into_iter().zip(fds).collect())))
+    }
+}
+
 impl Gifts {
-    fn put(&mut self, gift: &Gift, fd: OwnedFd) {
+    fn put(&mut self, gift: Gift, fd: OwnedFd) {
         match gift {
-            Gift::Root => self.root = Some(fd),
             Gift::Control => self.control = Some(fd),
             Gift::ExitFile => self.exit_file = Some(fd),
             Gift::OomEvents => self.oom_events = Some(fd),
             Gift::Listener => self.listener = Some(fd),
-            Gift::Mount(target) => self.mounts.push((target.clone(), fd)),
         }
     }
 }
