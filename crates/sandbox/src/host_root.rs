@@ -40,6 +40,9 @@ const MOUNT_POINTS: [&str; 11] = [
     "var/tmp",
 ];
 
+/// Files that others are bound over in every sandbox.
+const MOUNT_FILES: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
+
 /// Directories that are links into /usr on a host whose /usr is merged, and mounts elsewhere.
 const SYSTEM_DIRECTORIES: [&str; 6] = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
@@ -84,7 +87,8 @@ const COPIED_ENTRIES_MAX: usize = 10_000;
 /// With the file they are about.
 pub fn prepare(dir: &Path) -> io::Result<HostRoot> {
     let skeleton = build(dir, "skeleton", |root| {
-        MOUNT_POINTS.iter().try_for_each(|point| create_directories(&root.join(point)))
+        MOUNT_POINTS.iter().try_for_each(|point| create_directories(&root.join(point)))?;
+        MOUNT_FILES.iter().try_for_each(|file| write_file(&root.join(file), b"", 0o644))
     })?;
     let host = build(dir, "host", host_layer)?;
     Ok(HostRoot { skeleton, host })

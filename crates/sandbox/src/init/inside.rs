@@ -19,6 +19,7 @@ use rustix::{
 use super::{
     launch::{self, Ahead},
     masks::Masks,
+    names::Names,
     orders::{Outfit, OutfitNumbers},
     targets::{self, Targets},
     watch,
@@ -27,7 +28,6 @@ use crate::{
     failed::{Doing as _, Failed},
     filesystem::filesystem,
     ids::Ids,
-    network::plan,
     protocol::SandboxSpec,
     rootfs::files_for,
     sys,
@@ -53,10 +53,11 @@ pub(super) struct Shell {
     devices: OwnedFd,
     /// For /tmp and /dev/shm, with the number of bytes that each may hold.
     temporary: ([OwnedFd; 2], u64),
+    names: Names,
     /// What ids the sandbox has.
     ids: Ids,
     /// Sockets in the sandbox's network namespace, for connections to the function.
-    pub(super) sockets: Vec<OwnedFd>,
+    sockets: Vec<OwnedFd>,
 }
 
 /// Sockets that are made ahead: as many as a function's first calls may need at once.
@@ -100,17 +101,18 @@ impl Shell {
             wall.attach(sys, Path::new("/sys"))?;
             masks.over_sys(sys)?;
         }
+        let names = Names::make(&wall)?;
         leave_host(&wall)?;
-        Ok((Self { proc, sys, devices, temporary, ids, sockets }, ahead))
+        Ok((Self { proc, sys, devices, temporary, names, ids, sockets }, ahead))
     }
 
-    /// Makes what the function's own sandbox has, and enters it.
+    /// Makes what the function's own sandbox has, and enters it. The sockets that were made ahead.
     pub(super) fn furnish(
         self,
         spec: &SandboxSpec,
         root: OwnedFd,
         mounts: Vec<(PathBuf, OwnedFd)>,
-    ) -> Result<Self, Failed> {
+    ) -> Result<Vec<OwnedFd>, Failed> {
         targets::attach_here(&root).doing(|| "attach the root filesystem")?;
         let targets = Targets::new(root);
         targets.attach(&self.proc, Path::new("/proc"))?;
@@ -122,7 +124,7 @@ impl Shell {
         for (target, mount) in mounts {
             targets.attach(&mount, &target)?;
         }
-        names(spec, &targets)?;
+        self.names.attach(spec, &targets)?;
         if !spec.working_dir.is_empty() {
             targets.ensure_directory(Path::new(&spec.working_dir))?;
         }
@@ -131,12 +133,13 @@ impl Shell {
                 .doing(|| "make the root filesystem read-only")?;
         }
         fchdir(targets.root()).and_then(|()| chroot(".")).doing(|| "enter the root filesystem")?;
-        Ok(self)
+        Ok(self.sockets)
     }
 
     /// Sets what is known of the function's own sandbox before its root is there.
-    pub(super) fn settle(&self, spec: &SandboxSpec) -> Result<(), Failed> {
+    pub(super) fn settle(&mut self, spec: &SandboxSpec) -> Result<(), Failed> {
         sys::set_hostname(&spec.hostname).doing(|| format!("set host name {}", spec.hostname))?;
+        self.names.write(spec)?;
         limit(Resource::Nofile, spec.bounds.open_files).doing(|| "limit open files")?;
         if self.ids != Ids::Roots || spec.slot.id_base.is_some() {
             // No other user's processes count in a user namespace: a second fence behind the control group,
@@ -196,18 +199,6 @@ fn terminals(devices: &OwnedFd, ids: Ids) -> Result<(), Failed> {
 /// What is at a name in a mount.
 fn place(mount: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
     targets::resolve(mount.as_fd(), Path::new(name), OFlags::PATH)
-}
-
-/// The files that tell a program who and where it is.
-fn names(spec: &SandboxSpec, targets: &Targets) -> Result<(), Failed> {
-    let name = &spec.hostname;
-    let (gateway, names) = (plan::GATEWAY, plan::GATEWAY_NAMES.join(" "));
-    let hosts = format!(
-        "127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost {name}\n{gateway}\t{names}\n"
-    );
-    targets.write_file(Path::new("/etc/hosts"), &hosts)?;
-    targets.write_file(Path::new("/etc/hostname"), &format!("{name}\n"))?;
-    targets.write_file(Path::new("/etc/resolv.conf"), &spec.resolv_conf)
 }
 
 /// Resource limits that every function inherits and can only lower: the hard limits of this process, whatever

@@ -13,10 +13,10 @@ use std::{
 use rustix::{
     fs::{FileType, OFlags, fstat, makedev},
     io::Errno,
-    mount::{MountAttrFlags, OpenTreeFlags, open_tree},
+    mount::MountAttrFlags,
 };
 
-use super::targets::{self, Targets};
+use super::targets::{self, Targets, clone_of};
 use crate::{
     failed::{Doing as _, Failed},
     filesystem::filesystem,
@@ -127,12 +127,4 @@ fn protect(root: &OwnedFd, path: &Path) -> std::io::Result<()> {
     let copy = clone_of(&found)?;
     sys::mount_setattr(copy.as_fd(), false, BARE.bits().into(), None)?;
     Ok(targets::attach(&copy, found.as_fd())?)
-}
-
-/// A detached copy of what is mounted at a place.
-fn clone_of(place: &OwnedFd) -> rustix::io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    open_tree(place, "", flags)
 }

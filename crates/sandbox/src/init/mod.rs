@@ -28,6 +28,7 @@ mod knock;
 mod landlock;
 mod launch;
 mod masks;
+mod names;
 pub mod orders;
 mod targets;
 mod watch;
@@ -103,7 +104,7 @@ fn rehearse() {
 
 /// From parked to a running function; `None` if the spawner has given it up.
 fn start(
-    shell: Shell,
+    mut shell: Shell,
     ahead: Ahead,
     spec: &SandboxSpec,
     gifts: &mut Gifts,
@@ -113,10 +114,10 @@ fn start(
     let draft = Draft::new(ahead, spec, gifts)?;
     let Ok(Some((root, mounts))) = Mounts::receive(&channel) else { return Ok(None) };
     drop(channel);
-    let shell = shell.furnish(spec, root, mounts).map_err(|error| error.to_string())?;
+    let sockets = shell.furnish(spec, root, mounts).map_err(|error| error.to_string())?;
     let started = draft.start(spec)?;
     // A function that listens on a socket of its own needs none.
-    let sockets = if spec.listens { Vec::new() } else { shell.sockets };
+    let sockets = if spec.listens { Vec::new() } else { sockets };
     Ok(Some((started, sockets)))
 }
 

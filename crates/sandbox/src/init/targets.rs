@@ -13,7 +13,7 @@ use std::{
 use rustix::{
     fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2, unlinkat},
     io::Errno,
-    mount::{MoveMountFlags, move_mount},
+    mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
 };
 
 use crate::failed::{Doing as _, Failed};
@@ -124,6 +124,14 @@ pub(super) fn attach(mount: &OwnedFd, target: BorrowedFd<'_>) -> rustix::io::Res
 /// Attaches a detached mount to the working directory.
 pub(super) fn attach_here(mount: &OwnedFd) -> rustix::io::Result<()> {
     move_mount(mount, "", CWD, ".", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// A detached copy of what is mounted at a place.
+pub(super) fn clone_of(place: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(place, "", flags)
 }
 
 /// Opens a path that cannot leave `root`.
