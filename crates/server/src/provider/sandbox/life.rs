@@ -5,6 +5,7 @@
 
 use std::{fs, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use pinnace_core::{Exit, FunctionRef, limits};
 use pinnace_sandbox::{
     adoption::kill,
@@ -23,7 +24,7 @@ use super::{
     endpoint::{NamespaceConnector, UnixConnector},
     link::Link,
     record::{Door, Record},
-    spawner::StartFailure,
+    spawner::{StartFailure, Started},
 };
 use crate::{
     logs::Source,
@@ -86,33 +87,36 @@ struct Watch {
 }
 
 impl Life {
-    /// Has the sandbox made, and lives in it until its end. `record` is what is to be written down of it.
-    pub async fn start(mut self, spec: SandboxSpec, listener: Option<OwnedFd>, record: Record) {
-        let exit = match self.begin(spec, listener, record).await {
-            Ok(pidfd) => self.live(pidfd).await,
-            Err(reason) => Exit::CannotStart { reason },
-        };
-        self.end(exit).await;
+    /// Has the sandbox made, at once, and lives in it until its end. `record` is what is to be written down of
+    /// it.
+    pub fn start(
+        mut self,
+        spec: SandboxSpec,
+        listener: Option<OwnedFd>,
+        record: Record,
+    ) -> impl Future<Output = ()> + Send {
+        let starting = self.ground.spawner.start(spec.clone(), listener);
+        async move {
+            let exit = match self.begin(starting, spec, record).await {
+                Ok(pidfd) => self.live(pidfd).await,
+                Err(reason) => Exit::CannotStart { reason },
+            };
+            self.end(exit).await;
+        }
     }
 
     /// Has the sandbox made: again if the spawner dies over it.
     async fn begin(
         &mut self,
+        first: impl Future<Output = Result<Started, StartFailure>> + Send,
         mut spec: SandboxSpec,
-        mut listener: Option<OwnedFd>,
         mut record: Record,
     ) -> Result<OwnedFd, String> {
+        let mut starting = first.boxed();
         for _ in 0..SPAWNER_DEATHS_MAX {
-            let lent = listener.as_ref().map(OwnedFd::try_clone).transpose();
-            let lent = lent.map_err(|error| format!("its listener cannot be copied: {error}"))?;
-            let starting = self.ground.spawner.start(spec.clone(), lent);
             // While the spawner works: a sandbox without a record is cleared away by the next server.
-            let writing = async {
-                tokio::task::yield_now().await;
-                record.write()
-            };
-            let (started, written) = tokio::join!(starting, writing);
-            match started {
+            let written = record.write();
+            match starting.await {
                 Ok(started) => {
                     let unwritten = |error| format!("its record cannot be written: {error}");
                     return written.map(|()| started.pidfd).map_err(unwritten);
@@ -120,9 +124,10 @@ impl Life {
                 Err(StartFailure::Refused(reason)) => return Err(reason),
                 Err(StartFailure::Ending) => return Err("the server is ending".to_owned()),
                 Err(StartFailure::SpawnerDied) => {
-                    listener = self.move_on().await?;
+                    let listener = self.move_on().await?;
                     spec.slot = self.slot.clone();
                     record.slot = self.slot.clone();
+                    starting = self.ground.spawner.start(spec.clone(), listener).boxed();
                 }
             }
         }

@@ -44,6 +44,14 @@ impl Link {
         }
     }
 
+    /// Sends a message if there is room for it now.
+    ///
+    /// # Errors
+    /// Those of [`Self::send`]; `WouldBlock` if there is none.
+    pub fn try_send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.channel.get_ref().try_send(message, fds)
+    }
+
     /// The next message; `None` when the other side is gone.
     ///
     /// # Errors

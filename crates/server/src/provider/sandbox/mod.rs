@@ -6,6 +6,7 @@
 mod endpoint;
 mod id_ranges;
 mod life;
+mod line;
 mod link;
 mod outside;
 mod plan;

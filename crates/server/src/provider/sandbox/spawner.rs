@@ -1,16 +1,15 @@
 //! The server's side of the spawner: starts it, finds one that an earlier server left, replaces one that
 //! died.
 //!
-//! Requests of many tasks share one link; a number in each brings the answers back to who asked.
+//! What is asked goes over the [`Line`] of the one that serves; while none does, requests wait in a queue.
 
 use std::{
-    collections::HashMap,
     fs::OpenOptions,
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Child,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -24,7 +23,10 @@ use pinnace_sandbox::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::link::Link;
+use super::{
+    line::{Asker, Line},
+    link::Link,
+};
 
 /// Wait before another spawner is tried after one that could not be started.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -73,7 +75,11 @@ pub struct SpawnerPaths {
 #[derive(Clone, Debug)]
 pub struct Spawner {
     requests: mpsc::Sender<Request>,
+    current: Current,
 }
+
+/// The line of the spawner that serves, if one does.
+type Current = Arc<Mutex<Option<Arc<Line>>>>;
 
 #[derive(Debug)]
 enum Request {
@@ -117,19 +123,46 @@ impl Spawner {
         Ok((IdleSpawner { paths, link }, kept))
     }
 
-    /// Asks for a sandbox. `listener` is the function's socket, if it is to have one.
+    /// Asks for a sandbox: at once if that can be, not only when the answer is waited for. `listener` is the
+    /// function's socket, if it is to have one.
     ///
     /// # Errors
     /// It could not be made.
-    pub async fn start(
+    pub fn start(
         &self,
         spec: SandboxSpec,
         listener: Option<OwnedFd>,
-    ) -> Result<Started, StartFailure> {
+    ) -> impl Future<Output = Result<Started, StartFailure>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
         let request = Request::Start { spec: Box::new(spec), listener, answer };
-        self.requests.send(request).await.map_err(|_| StartFailure::Ending)?;
-        answered.await.map_err(|_| StartFailure::Ending)?
+        let left = self.ask_at_once(request).err();
+        let requests = self.requests.clone();
+        async move {
+            if let Some(request) = left {
+                requests.send(request).await.map_err(|_| StartFailure::Ending)?;
+            }
+            answered.await.map_err(|_| StartFailure::Ending)?
+        }
+    }
+
+    /// Asks for a sandbox on the caller's thread: each change of tasks on the way to the spawner would take
+    /// microseconds.
+    fn ask_at_once(&self, request: Request) -> Result<(), Request> {
+        // Held until it is asked: what is asked of one that has died must be among those that are told so.
+        let current = lock(&self.current);
+        match (&*current, request) {
+            (Some(line), Request::Start { spec, listener, answer }) => {
+                let fds: Vec<OwnedFd> = listener.into_iter().collect();
+                let message = |request| ToSpawner::Start { request, spec: spec.clone() };
+                match line.try_ask(Asker::Start(answer), &fds, message) {
+                    Err(Asker::Start(answer)) => {
+                        Err(Request::Start { spec, listener: fds.into_iter().next(), answer })
+                    }
+                    _ => Ok(()),
+                }
+            }
+            (_, request) => Err(request),
+        }
     }
 
     /// Asks for a slot that is made ahead. Resolves when it waits.
@@ -195,8 +228,10 @@ impl IdleSpawner {
             renewals: tell_renewal,
             kept: Mutex::new(kept),
         };
-        tokio::spawn(run(paths, policy, alive, inbox, told));
-        Ok(Served { spawner: Spawner { requests }, losses, standing, gateways, renewals })
+        let current = Current::default();
+        let spawner = Spawner { requests, current: current.clone() };
+        tokio::spawn(run(paths, policy, (alive, current), inbox, told));
+        Ok(Served { spawner, losses, standing, gateways, renewals })
     }
 }
 
@@ -232,7 +267,7 @@ pub const ROUTER: &str = "router";
 
 /// A spawner that keeps the sockets and can be asked.
 struct Alive {
-    link: Link,
+    line: Arc<Line>,
     process: Option<Child>,
 }
 
@@ -272,7 +307,8 @@ async fn hand_over(link: SpawnerLink, kept: Arc<Kept>, policy: Policy) -> io::Re
         Ok((link, kept, standing, gateway))
     })
     .await?;
-    let alive = Alive { link: Link::new(link.channel)?, process: link.process };
+    let line = Arc::new(Line::new(Link::new(link.channel)?));
+    let alive = Alive { line, process: link.process };
     Ok(Handed { alive, kept, standing, gateway })
 }
 
@@ -306,44 +342,19 @@ fn socket_path(run: &Path) -> PathBuf {
     run.join(format!("spawner-{VERSION}.sock"))
 }
 
-/// Who waits for the answer to a request.
-#[derive(Debug)]
-enum Asker {
-    Start(oneshot::Sender<Result<Started, StartFailure>>),
-    Prepare(oneshot::Sender<Result<(), String>>),
-}
-
-impl Asker {
-    // One that has left has no use for an answer.
-
-    fn refuse(self, reason: String) {
-        match self {
-            Self::Start(answer) => drop(answer.send(Err(StartFailure::Refused(reason)))),
-            Self::Prepare(answer) => drop(answer.send(Err(reason))),
-        }
-    }
-
-    fn tell_of_death(self) {
-        match self {
-            Self::Start(answer) => drop(answer.send(Err(StartFailure::SpawnerDied))),
-            Self::Prepare(answer) => drop(answer.send(Err("the spawner died".to_owned()))),
-        }
-    }
-}
-
-type Waiting = Mutex<HashMap<u64, Asker>>;
-
 async fn run(
     paths: SpawnerPaths,
     policy: Policy,
-    mut alive: Alive,
+    (mut alive, current): (Alive, Current),
     mut inbox: mpsc::Receiver<Request>,
     told: Told,
 ) {
     loop {
-        let waiting = Waiting::default();
+        let line = alive.line.clone();
+        *lock(&current) = Some(line.clone());
         tokio::select! {
-            quit = send_all(&alive.link, &waiting, &mut inbox) => {
+            quit = send_all(&line, &mut inbox) => {
+                *lock(&current) = None;
                 // Where nobody asked it to quit, it stays for the next server.
                 if let Some(done) = quit {
                     await_end(alive).await;
@@ -351,13 +362,12 @@ async fn run(
                 }
                 return;
             }
-            error = receive_all(&alive.link, &waiting, &told) => {
+            error = receive_all(&line, &told) => {
                 tracing::error!(%error, "the spawner died; another is started");
             }
         }
-        for (_, asker) in std::mem::take(&mut *lock(&waiting)) {
-            asker.tell_of_death();
-        }
+        *lock(&current) = None;
+        line.tell_of_death();
         // Nobody listens where none are made ahead.
         let _ = told.losses.send(Loss::Spawner);
         alive = replace(&paths, &policy, alive, &told).await;
@@ -391,73 +401,52 @@ async fn replace(paths: &SpawnerPaths, policy: &Policy, dead: Alive, told: &Told
 }
 
 /// Passes requests on until nobody makes any more, or it is told to quit: then says whom to tell.
-async fn send_all(
-    link: &Link,
-    waiting: &Waiting,
-    inbox: &mut mpsc::Receiver<Request>,
-) -> Option<oneshot::Sender<()>> {
-    let mut request = 0;
+async fn send_all(line: &Line, inbox: &mut mpsc::Receiver<Request>) -> Option<oneshot::Sender<()>> {
     loop {
-        request += 1;
         match inbox.recv().await? {
             Request::Start { spec, listener, answer } => {
                 let fds: Vec<OwnedFd> = listener.into_iter().collect();
-                let message = ToSpawner::Start { request, spec };
-                ask(link, waiting, request, Asker::Start(answer), (&message, &fds)).await;
+                let message = |request| ToSpawner::Start { request, spec };
+                line.ask(Asker::Start(answer), &fds, message).await;
             }
             Request::Prepare { slot, expected, answer } => {
-                let message = ToSpawner::Prepare { request, slot, expected };
-                ask(link, waiting, request, Asker::Prepare(answer), (&message, &[])).await;
+                let message = |request| ToSpawner::Prepare { request, slot, expected };
+                line.ask(Asker::Prepare(answer), &[], message).await;
             }
             Request::Retire { slot } => {
                 // One that cannot be told has given it up.
-                let _ = link.send(&ToSpawner::Retire { slot }, &[]).await;
+                let _ = line.say(&ToSpawner::Retire { slot }, &[]).await;
             }
             Request::Quit { done } => {
                 // One that cannot be told has ended.
-                let _ = link.send(&ToSpawner::Quit, &[]).await;
+                let _ = line.say(&ToSpawner::Quit, &[]).await;
                 return Some(done);
             }
         }
     }
 }
 
-async fn ask(
-    link: &Link,
-    waiting: &Waiting,
-    request: u64,
-    asker: Asker,
-    (message, fds): (&ToSpawner, &[OwnedFd]),
-) {
-    lock(waiting).insert(request, asker);
-    if let Err(error) = link.send(message, fds).await
-        && let Some(asker) = lock(waiting).remove(&request)
-    {
-        asker.refuse(format!("the spawner cannot be asked: {error}"));
-    }
-}
-
 /// Waits until a spawner that was told to quit has closed its link.
 async fn await_end(alive: Alive) {
-    while alive.link.recv::<FromSpawner>().await.is_ok_and(|message| message.is_some()) {}
+    while alive.line.hear().await.is_ok_and(|message| message.is_some()) {}
     if let Some(mut process) = alive.process {
         let _ = blocking(move || process.wait()).await;
     }
 }
 
-async fn receive_all(link: &Link, waiting: &Waiting, told: &Told) -> io::Error {
+async fn receive_all(line: &Line, told: &Told) -> io::Error {
     loop {
-        match link.recv().await {
+        match line.hear().await {
             Ok(Some((FromSpawner::Network { standing }, fds))) => {
                 tracing::warn!(
                     ?standing,
                     "the router of the functions' network had ended; there is another"
                 );
-                if let Err(error) = take_gateway(link, fds, told).await {
+                if let Err(error) = take_gateway(line, fds, told).await {
                     return error;
                 }
             }
-            Ok(Some((said, fds))) => hear(said, fds, waiting, &told.losses),
+            Ok(Some((said, fds))) => hear(said, fds, line, &told.losses),
             Ok(None) => return io::Error::other("it closed its socket"),
             Err(error) => return error,
         }
@@ -465,7 +454,7 @@ async fn receive_all(link: &Link, waiting: &Waiting, told: &Told) -> io::Error {
 }
 
 /// Takes the listener of a router that was made anew, and has the spawner keep it.
-async fn take_gateway(link: &Link, fds: Vec<OwnedFd>, told: &Told) -> io::Result<()> {
+async fn take_gateway(line: &Line, fds: Vec<OwnedFd>, told: &Told) -> io::Result<()> {
     let Some(listener) = fds.into_iter().next() else { return Ok(()) };
     let kept = with_gateway(&told.kept(), &listener)?;
     let names = kept.iter().map(|(name, _)| name.clone()).collect();
@@ -473,7 +462,7 @@ async fn take_gateway(link: &Link, fds: Vec<OwnedFd>, told: &Told) -> io::Result
         kept.iter().map(|(_, socket)| socket.try_clone()).collect::<io::Result<_>>()?;
     *told.lock() = Arc::new(kept);
     told.new_gateway(listener);
-    link.send(&ToSpawner::Keep { names }, &sockets).await
+    line.say(&ToSpawner::Keep { names }, &sockets).await
 }
 
 impl Told {
@@ -493,13 +482,8 @@ impl Told {
     }
 }
 
-fn hear(
-    said: FromSpawner,
-    fds: Vec<OwnedFd>,
-    waiting: &Waiting,
-    losses: &mpsc::UnboundedSender<Loss>,
-) {
-    let asker = |request| lock(waiting).remove(&request);
+fn hear(said: FromSpawner, fds: Vec<OwnedFd>, line: &Line, losses: &mpsc::UnboundedSender<Loss>) {
+    let asker = |request| line.asker(request);
     // Those that have left have no use for an answer.
     match said {
         FromSpawner::Started { request, pid } => match (asker(request), fds.into_iter().next()) {
@@ -526,6 +510,6 @@ fn hear(
     }
 }
 
-fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<u64, Asker>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(current: &Current) -> MutexGuard<'_, Option<Arc<Line>>> {
+    current.lock().unwrap_or_else(PoisonError::into_inner)
 }
