@@ -1,9 +1,13 @@
 //! Calls that must start their function first.
 
-use std::time::Instant;
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
-use pinnace_tests::Gateway;
+use pinnace_tests::{Gateway, eventually};
 
 use crate::{
     Plan,
@@ -17,6 +21,9 @@ use crate::{
 
 /// Samples of `docker run`, which takes half a second each.
 const DOCKER_SAMPLES: u32 = 30;
+
+/// How long a replica may take to end.
+const END_MAX: Duration = Duration::from_secs(20);
 
 /// Scales to zero and calls, again and again, beside `runc run` and `docker run`.
 ///
@@ -93,6 +100,13 @@ fn one(gateway: &Gateway) -> Result<f64> {
     gateway.scale("cold", 0);
     gateway.until("cold", "no replica is left", |status| {
         status["availableReplicas"].as_u64().unwrap_or(0) == 0
+    });
+    // Else its end would be a part of what is measured.
+    eventually("nothing is left of the last one", END_MAX, || {
+        let slots = fs::read_dir(gateway.state_dir().join("run/slots")).ok()?.flatten();
+        let has_replica =
+            |slot: &Path| fs::metadata(slot.join("replica.json")).is_ok_and(|file| file.len() > 0);
+        (!slots.map(|slot| slot.path()).any(|slot| has_replica(&slot))).then_some(())
     });
     let begin = Instant::now();
     Caller::connect(&gateway.address().to_string(), "/function/cold/")?.call()?;
