@@ -2,19 +2,27 @@
 //!
 //! It leads a process group of its own, so that ending it ends what it has started too. It is started
 //! by `posix_spawn` (no work between fork and exec), which suspends the watchdog only until the exec.
+//!
+//! Most processes have ended when their output has, so that their end is asked for before it is waited for:
+//! tokio's own processes take eight system calls more for each call.
 
 use std::{
     ffi::OsString,
     io::{self, Write},
-    os::unix::process::CommandExt,
-    process::{ExitStatus, Stdio},
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use rustix::{
+    io::ioctl_fionbio,
     pipe::PIPE_BUF,
-    process::{Pid, Signal, kill_process_group},
+    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
 };
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    net::unix::pipe::{Receiver, Sender},
+    runtime::Handle,
+};
 
 use crate::{cgi::Variable, spelling};
 
@@ -30,7 +38,9 @@ pub struct Program {
 /// A started process. Dropping it before it was waited for ends its group.
 #[derive(Debug)]
 pub struct Process {
-    child: Child,
+    /// `None` once it was left to somebody else to wait for.
+    child: Option<Child>,
+    /// `None` once it was waited for: the number may be another's then.
     group: Option<Pid>,
 }
 
@@ -38,11 +48,11 @@ pub struct Process {
 #[derive(Debug)]
 pub struct Pipes {
     /// Its standard input, if that is [`Input::Open`].
-    pub stdin: Option<ChildStdin>,
+    pub stdin: Option<Sender>,
     /// Its standard output.
-    pub stdout: ChildStdout,
+    pub stdout: Receiver,
     /// Its standard error.
-    pub stderr: ChildStderr,
+    pub stderr: Receiver,
 }
 
 /// What a process finds in its standard input.
@@ -90,7 +100,7 @@ impl Program {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let file = file.ok_or_else(|| spelling::start_failure(name, &missing()))?;
         let stdin = input.pipe().map_err(|error| spelling::start_failure(name, &error))?;
-        let mut command = std::process::Command::new(file);
+        let mut command = Command::new(file);
         command
             .arg0(name)
             .args(arguments)
@@ -101,14 +111,11 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        let started = Command::from(command).spawn();
-        let mut child = started.map_err(|error| spelling::start_failure(name, &error))?;
-        let stdin = child.stdin.take();
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err("the process has no pipes".to_owned());
-        };
-        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        Ok((Process { child, group }, Pipes { stdin, stdout, stderr }))
+        let mut child = command.spawn().map_err(|error| spelling::start_failure(name, &error))?;
+        let pipes = Pipes::of(&mut child);
+        let group = Pid::from_raw(child.id().cast_signed());
+        let process = Process { child: Some(child), group };
+        Ok((process, pipes.map_err(|error| spelling::start_failure(name, &error))?))
     }
 
     /// Whether its file is there and can be executed.
@@ -130,6 +137,26 @@ impl Program {
     }
 }
 
+impl Pipes {
+    fn of(child: &mut Child) -> io::Result<Self> {
+        let none = || io::Error::other("it has no pipes");
+        let stdin = child.stdin.take().map(OwnedFd::from).map(|fd| {
+            ioctl_fionbio(&fd, true)?;
+            Sender::from_owned_fd_unchecked(fd)
+        });
+        let receiver = |fd: Option<OwnedFd>| {
+            let fd = fd.ok_or_else(none)?;
+            ioctl_fionbio(&fd, true)?;
+            Receiver::from_owned_fd_unchecked(fd)
+        };
+        Ok(Self {
+            stdin: stdin.transpose()?,
+            stdout: receiver(child.stdout.take().map(OwnedFd::from))?,
+            stderr: receiver(child.stderr.take().map(OwnedFd::from))?,
+        })
+    }
+}
+
 fn resolve(name: &str) -> Option<OsString> {
     match name.contains('/') {
         true => Some(name.into()),
@@ -139,10 +166,14 @@ fn resolve(name: &str) -> Option<OsString> {
 
 impl Process {
     /// Waits for its end. After that its group is left alone: the number may be another's.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        let status = self.child.wait().await;
+        let child = self.child.as_mut().ok_or_else(|| io::Error::other("it was left"))?;
+        let status = end_of(child).await?;
         self.group = None;
-        status
+        Ok(status)
     }
 
     /// Sends a signal to the process alone.
@@ -161,8 +192,31 @@ impl Process {
     }
 }
 
+/// Waits for a process. May be left and begun again.
+async fn end_of(child: &mut Child) -> io::Result<ExitStatus> {
+    if let Some(status) = child.try_wait()? {
+        return Ok(status);
+    }
+    let pid = Pid::from_raw(child.id().cast_signed()).ok_or(rustix::io::Errno::SRCH)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+    #[expect(
+        deprecated,
+        reason = "what replaces it is unsafe, and an OwnedFd keeps its descriptor for life"
+    )]
+    let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
+    let _ended = pidfd.readable().await?;
+    child.wait()
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+        // One that nobody has waited for stays in the kernel's table until somebody does.
+        if self.group.is_some()
+            && let Some(mut child) = self.child.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(async move { end_of(&mut child).await });
+        }
     }
 }

@@ -7,7 +7,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use pinnace_core::limits::UNREAD_BODY_BYTES_MAX;
-use tokio::{io::AsyncWriteExt, process::ChildStdin, task::yield_now, time::timeout};
+use tokio::{io::AsyncWriteExt, net::unix::pipe::Sender, task::yield_now, time::timeout};
 
 /// What came of the body together with the head: all of a small one, mostly. Nothing is waited for.
 pub async fn arrived(body: &mut Incoming) -> Bytes {
@@ -28,7 +28,7 @@ pub async fn arrived(body: &mut Incoming) -> Bytes {
 ///
 /// What a process does not read is read all the same, up to a limit, so that the caller gets its answer
 /// on a connection that stays whole.
-pub async fn feed(arrived: Bytes, mut body: Incoming, stdin: ChildStdin, silence_max: Duration) {
+pub async fn feed(arrived: Bytes, mut body: Incoming, stdin: Sender, silence_max: Duration) {
     let mut stdin = Some(stdin);
     let mut unread = 0;
     let mut data = arrived;
@@ -45,7 +45,7 @@ pub async fn feed(arrived: Bytes, mut body: Incoming, stdin: ChildStdin, silence
 }
 
 /// Writes, unless the process reads no more; answers whether it did.
-async fn put(stdin: &mut Option<ChildStdin>, data: &[u8]) -> bool {
+async fn put(stdin: &mut Option<Sender>, data: &[u8]) -> bool {
     let Some(pipe) = stdin else { return false };
     let written = pipe.write_all(data).await.is_ok();
     if !written {

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use pinnace_core::limits::{HELD_BODY_BYTES_MAX, HELD_OUTPUT_BYTES_MAX};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    process::{ChildStdin, ChildStdout},
+    net::unix::pipe::{Receiver, Sender},
     time::timeout,
 };
 
@@ -22,6 +22,9 @@ use crate::{
     process::{Input, Process},
     status,
 };
+
+/// Room for what most processes write.
+const OUTPUT_BYTES_AT_FIRST: usize = 4 << 10;
 
 impl Forker {
     pub(super) async fn serialize(
@@ -88,8 +91,8 @@ impl Forker {
 async fn look_after(
     forker: Arc<Forker>,
     mut process: Process,
-    (stdin, input): (Option<ChildStdin>, Bytes),
-    stdout: ChildStdout,
+    (stdin, input): (Option<Sender>, Bytes),
+    stdout: Receiver,
     forked: Forked,
 ) -> Result<Vec<u8>, String> {
     let work = async {
@@ -124,14 +127,14 @@ async fn look_after(
 }
 
 /// A process need not read its input: what it leaves is dropped.
-async fn write(stdin: Option<ChildStdin>, input: Bytes) {
+async fn write(stdin: Option<Sender>, input: Bytes) {
     if let Some(mut stdin) = stdin {
         let _ = stdin.write_all(&input).await;
     }
 }
 
-async fn read(stdout: ChildStdout) -> io::Result<Vec<u8>> {
-    let mut output = Vec::new();
+async fn read(stdout: Receiver) -> io::Result<Vec<u8>> {
+    let mut output = Vec::with_capacity(OUTPUT_BYTES_AT_FIRST);
     let max = HELD_OUTPUT_BYTES_MAX as u64;
     stdout.take(max + 1).read_to_end(&mut output).await?;
     if output.len() > HELD_OUTPUT_BYTES_MAX {

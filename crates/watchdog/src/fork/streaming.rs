@@ -12,7 +12,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::{
     io::AsyncReadExt,
-    process::ChildStdout,
+    net::unix::pipe::Receiver,
     sync::mpsc::{Sender, channel},
 };
 
@@ -68,7 +68,7 @@ impl Forker {
 async fn look_after(
     forker: Arc<Forker>,
     mut process: Process,
-    stdout: ChildStdout,
+    stdout: Receiver,
     parts: Sender<Result<Bytes, Broken>>,
     forked: Forked,
 ) {
@@ -92,7 +92,7 @@ async fn look_after(
 }
 
 /// Hands on what the process writes until it closes its output, or the caller is gone.
-async fn copy(mut stdout: ChildStdout, parts: &Sender<Result<Bytes, Broken>>, bytes: &mut u64) {
+async fn copy(mut stdout: Receiver, parts: &Sender<Result<Bytes, Broken>>, bytes: &mut u64) {
     let mut buffer = BytesMut::with_capacity(CHUNK_BYTES);
     let mut chunk_bytes = CHUNK_BYTES;
     loop {

@@ -3,7 +3,7 @@
 use std::process::ExitStatus;
 
 use rustix::process::Signal;
-use tokio::process::ChildStdin;
+use tokio::net::unix::pipe::Sender;
 
 use crate::{
     journal::{Journal, Source},
@@ -18,7 +18,7 @@ use crate::{
 pub struct Function {
     process: Process,
     /// It stays open and empty: programs that end at the end of their input must not.
-    _stdin: Option<ChildStdin>,
+    _stdin: Option<Sender>,
 }
 
 impl Function {
