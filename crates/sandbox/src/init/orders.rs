@@ -12,7 +12,7 @@ use std::{
 };
 
 use pinnace_core::image::User;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     channel::Channel,
@@ -169,13 +169,7 @@ impl Orders {
     /// # Errors
     /// Those of [`Channel::recv`], or if descriptors are missing.
     pub fn receive(from: &Channel) -> io::Result<Option<(Self, Gifts)>> {
-        let received = match from.recv::<Self>() {
-            // Told once if the spawner has closed without reading that this is parked; what it sent before
-            // is still there.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => from.recv::<Self>(),
-            received => received,
-        };
-        let Some((orders, fds)) = received? else { return Ok(None) };
+        let Some((orders, fds)) = last_words::<Self>(from)? else { return Ok(None) };
         if fds.len() != orders.gifts.len() {
             return Err(io::Error::other("the orders came without their descriptors"));
         }
@@ -210,7 +204,7 @@ impl Mounts {
     /// Those of [`Channel::recv`], or if descriptors are missing.
     #[expect(clippy::type_complexity, reason = "a pair of what is used at once")]
     pub fn receive(from: &Channel) -> io::Result<Option<(OwnedFd, Vec<(PathBuf, OwnedFd)>)>> {
-        let Some((Self { targets }, fds)) = from.recv::<Self>()? else { return Ok(None) };
+        let Some((Self { targets }, fds)) = last_words::<Self>(from)? else { return Ok(None) };
         let missing = || io::Error::other("the mounts came without their descriptors");
         if fds.len() != targets.len() + 1 {
             return Err(missing());
@@ -221,6 +215,15 @@ impl Mounts {
     }
 }
 
+/// The next message of a spawner that may have closed already. Where it has not read that this is parked, the
+/// kernel tells that once, before what was sent is read.
+fn last_words<T: DeserializeOwned>(from: &Channel) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    match from.recv() {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => from.recv(),
+        received => received,
+    }
+}
+
 impl Gifts {
     fn put(&mut self, gift: Gift, fd: OwnedFd) {
         match gift {
@@ -228,6 +231,34 @@ impl Gifts {
             Gift::ExitFile => self.exit_file = Some(fd),
             Gift::OomEvents => self.oom_events = Some(fd),
             Gift::Listener => self.listener = Some(fd),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn a_spawner_that_leaves_without_listening_is_heard_to_its_end() {
+        for reads_between in [false, true] {
+            let (near, far) = Channel::pair().unwrap();
+            let null = File::open("/dev/null").unwrap();
+            far.send(&Parked::Ok(()), &[]).unwrap();
+            Orders::send(Orders::sample().unwrap().spec, &[], &near).unwrap();
+            if reads_between {
+                assert!(Orders::receive(&far).unwrap().is_some());
+            }
+            Mounts::send(null.as_fd(), &[], &near).unwrap();
+            drop(near);
+            if !reads_between {
+                assert!(Orders::receive(&far).unwrap().is_some());
+            }
+            let (_, within) = Mounts::receive(&far).unwrap().unwrap();
+            assert!(within.is_empty());
+            assert!(Mounts::receive(&far).unwrap().is_none());
         }
     }
 }
