@@ -45,7 +45,7 @@ pub struct Host {
     pub kernel: String,
     /// Version of the control groups in use: 1, 2 or none.
     pub cgroup_version: Option<u8>,
-    /// Why there are none.
+    /// Why there are none, or why they limit less than the host could.
     pub cgroups_missing: Option<String>,
     /// What they can limit.
     pub controllers: Controllers,
@@ -72,7 +72,7 @@ impl Host {
     pub fn probe(program: &Path, directory: &Path, cgroups: &Cgroups) -> io::Result<Self> {
         let mut host: Self = ask(Command::new(program).arg(PROBE).arg(directory))?;
         host.cgroup_version = cgroups.version();
-        host.cgroups_missing = cgroups.why_none().map(str::to_owned);
+        host.cgroups_missing = cgroups.why_less();
         host.controllers = cgroups.controllers();
         Ok(host)
     }
@@ -126,12 +126,23 @@ impl Host {
             Some(why) => why.clone(),
             None => "their control group controllers are not available".to_owned(),
         };
-        let advice = if self.root {
-            "mount or enable the controllers"
-        } else {
-            "run Pinnace as root, or delegate a control group (systemd-run --user -p Delegate=yes)"
-        };
-        said.push(format!("cannot limit {}: {why}; {advice}", lacking.join(", ")));
+        said.push(format!("cannot limit {}: {why}; {}", lacking.join(", "), self.limits_advice()));
+    }
+
+    /// What to do where control groups are missing or limit less than they could.
+    #[must_use]
+    pub fn limits_advice(&self) -> &'static str {
+        match (self.root, self.cgroup_version, &self.cgroups_missing) {
+            (true, Some(2), Some(_)) => {
+                "run Pinnace as the container's first process, or move what else is there to a control \
+                 group below (mkdir /sys/fs/cgroup/others, and its number into cgroup.procs there)"
+            }
+            (true, ..) => "mount or enable the controllers",
+            (false, ..) => {
+                "run Pinnace as root, or on a host with version 2 in a control group of its own: \
+                 systemd-run --user --scope -p Delegate=yes pinnace up"
+            }
+        }
     }
 }
 
@@ -260,7 +271,8 @@ mod tests {
         assert_eq!(
             said[0],
             "cannot limit memory, processor time: no control group is delegated to this user; run \
-             Pinnace as root, or delegate a control group (systemd-run --user -p Delegate=yes)"
+             Pinnace as root, or on a host with version 2 in a control group of its own: systemd-run \
+             --user --scope -p Delegate=yes pinnace up"
         );
         assert!(said[1].starts_with("functions run as one user inside"), "{}", said[1]);
         assert_eq!(said.len(), 2);

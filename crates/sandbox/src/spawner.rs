@@ -40,7 +40,7 @@ use crate::{
 /// What a spawner is told on its command line, in this order.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Path of its control socket.
+    /// Path of its control socket, in the directory of what runs.
     pub socket: PathBuf,
     /// The init's program.
     pub init: PathBuf,
@@ -358,7 +358,8 @@ impl Tools {
     fn new(config: &Config) -> io::Result<Self> {
         let proof = SingleThreaded::prove()?;
         let ordinary_user = !rustix::process::geteuid().is_root();
-        let cgroups = Cgroups::detect(&config.name);
+        let run = config.socket.parent().unwrap_or(Path::new("/"));
+        let cgroups = Cgroups::detect(&config.name, run);
         cgroups.prepare()?;
         let init = fs::read(&config.init).doing(|| format!("read {}", config.init.display()))?;
         let init = sealed(c"pinnace-init", &init)?;

@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::{
     provider::sandbox::{ROUTER, quit},
-    state_dir::{SLOTS, StateDir},
+    state_dir::{RUN, SLOTS, StateDir},
     watched::watched,
 };
 
@@ -57,10 +57,10 @@ pub fn down(state_dir: &Path) -> anyhow::Result<Down> {
 /// # Errors
 /// Something stays.
 pub(crate) async fn clear(state_dir: &Path) -> io::Result<()> {
-    let run = state_dir.join("run");
+    let run = state_dir.join(RUN);
     quit(&run).await?;
     let name = StateDir::name(state_dir);
-    let cgroups = Cgroups::detect(&name);
+    let cgroups = Cgroups::detect(&name, &run);
     let slots = run.join(SLOTS);
     tokio::task::spawn_blocking(move || {
         if slots.exists() {

@@ -137,7 +137,12 @@ impl Started {
             "limits"
         );
         state.remove_older_programs(&settings.programs);
-        let cgroups = Arc::new(Cgroups::detect(&StateDir::name(state.path())));
+        let cgroups = Arc::new(Cgroups::detect(&StateDir::name(state.path()), &state.run()));
+        // Before there is a spawner, which starts where this process is.
+        cgroups.prepare().context("control groups cannot be made")?;
+        if let Err(error) = cgroups.note_owner(state.path()) {
+            tracing::debug!(%error, "control groups do not say whose they are");
+        }
         let spawner_program = settings.programs.join("pinnace-spawner");
         let host = Host::probe(&spawner_program, state.path(), &cgroups)
             .context("what this host can do is unknown")?;
@@ -169,10 +174,6 @@ impl Started {
         let outside = Outside { standing, resolvers };
         let callers = Arc::new(Callers::default());
 
-        cgroups.prepare().context("control groups cannot be made")?;
-        if let Err(error) = cgroups.note_owner(state.path()) {
-            tracing::debug!(%error, "control groups do not say whose they are");
-        }
         let mut missing = host.missing();
         missing.extend(outside.missing());
         let parts = SandboxParts {

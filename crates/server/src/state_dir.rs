@@ -25,6 +25,9 @@ use rustix::{
 
 use crate::provider::sandbox::replicas_in;
 
+/// Name of the directory of what runs.
+pub(crate) const RUN: &str = "run";
+
 /// Name of the directory of the slots' directories, in the one of what runs.
 pub(crate) const SLOTS: &str = "slots";
 
@@ -126,7 +129,7 @@ impl StateDir {
     /// Sockets and records of what runs.
     #[must_use]
     pub fn run(&self) -> PathBuf {
-        self.path.join("run")
+        self.path.join(RUN)
     }
 
     /// The slots' directories.

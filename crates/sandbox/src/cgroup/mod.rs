@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{failed::Doing as _, patience, protocol::Bounds};
 
+mod delegated;
 pub mod survey;
 mod v1;
 mod v2;
@@ -30,6 +31,8 @@ mod v2;
 #[derive(Debug)]
 pub struct Cgroups {
     name: String,
+    /// Directory in which delegated groups are noted.
+    run: PathBuf,
     kind: Kind,
 }
 
@@ -87,13 +90,15 @@ fn weight_in_processes() -> u64 {
 }
 
 impl Cgroups {
-    /// Finds out what this host has. `name` tells this Pinnace from others: a DNS label.
+    /// Finds out what this host has. `name` tells this Pinnace from others: a DNS label. `run` is the directory of
+    /// what runs, in which it notes where its groups are: another process may be started elsewhere.
     #[must_use]
-    pub fn detect(name: &str) -> Self {
+    pub fn detect(name: &str, run: &Path) -> Self {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let root = rustix::process::geteuid().is_root();
-        Self { name: name.to_owned(), kind: Kind::choose(&mounts, &own, root) }
+        let kind = Kind::choose(&mounts, &own, root, (name, run));
+        Self { name: name.to_owned(), run: run.to_owned(), kind }
     }
 
     /// The version in use: 1, 2, or none.
@@ -106,12 +111,13 @@ impl Cgroups {
         }
     }
 
-    /// Why there are none, if there are none.
+    /// Why there are none, or why they limit less than the host could.
     #[must_use]
-    pub fn why_none(&self) -> Option<&str> {
+    pub fn why_less(&self) -> Option<String> {
         match &self.kind {
-            Kind::None { why } => Some(why),
-            Kind::V1(_) | Kind::V2(_) => None,
+            Kind::None { why } => Some(why.clone()),
+            Kind::V2(subtree) => subtree.why_less(),
+            Kind::V1(_) => None,
         }
     }
 
@@ -125,7 +131,8 @@ impl Cgroups {
         }
     }
 
-    /// Makes the groups above those of the slots. Done before the first [`Self::create`].
+    /// Makes the groups above those of the slots. Done before the first [`Self::create`], and by a server before it
+    /// starts others: it may move this process to a group beside those.
     ///
     /// # Errors
     /// If the kernel refuses, with the group's path.
@@ -134,7 +141,7 @@ impl Cgroups {
         const ATTEMPTS: usize = 100;
         let attempt = || match &self.kind {
             Kind::V1(hierarchies) => hierarchies.prepare(&self.name),
-            Kind::V2(subtree) => subtree.prepare(&self.name),
+            Kind::V2(subtree) => subtree.prepare(&self.name, &self.run),
             Kind::None { .. } => Ok(()),
         };
         let vanished = |made: &io::Result<()>| {
@@ -255,10 +262,10 @@ impl Cgroups {
 
     /// Removes the groups above those of the slots, if no slot is left.
     pub fn remove_base(&self) {
-        for base in self.bases() {
-            // Busy means that somebody still needs it.
-            let _ = fs::remove_dir(&base);
-            let _ = base.parent().map(fs::remove_dir);
+        match &self.kind {
+            Kind::V1(hierarchies) => hierarchies.remove(&self.name),
+            Kind::V2(subtree) => subtree.remove(&self.name),
+            Kind::None { .. } => {}
         }
     }
 
@@ -276,7 +283,7 @@ impl Cgroups {
 }
 
 impl Kind {
-    fn choose(mounts: &str, own: &str, root: bool) -> Self {
+    fn choose(mounts: &str, own: &str, root: bool, (name, run): (&str, &Path)) -> Self {
         let found: Vec<Mount> = mounts.lines().filter_map(Mount::parse).collect();
         if found.is_empty() {
             return Self::None { why: "no control groups are mounted under /sys/fs/cgroup".into() };
@@ -293,10 +300,13 @@ impl Kind {
         let Some(unified) = unified else {
             return Self::None { why: "no controller of memory, cpu or pids is mounted".into() };
         };
+        if let Some(noted) = v2::Subtree::noted(&unified, own, name, run) {
+            return Self::V2(noted);
+        }
         if root {
             return Self::V2(v2::Subtree::new(unified));
         }
-        match v2::Subtree::delegated(&unified, own) {
+        match v2::Subtree::delegated(&unified, own, Some(name)) {
             Some(subtree) => Self::V2(subtree),
             None => Self::None { why: "no control group is delegated to this user".into() },
         }
@@ -422,15 +432,17 @@ cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0
 
     #[test]
     fn the_version_is_where_the_controllers_are() {
-        let Kind::V1(hybrid) = Kind::choose(HYBRID, "", true) else { panic!("not version 1") };
+        let choose =
+            |mounts, own, root| Kind::choose(mounts, own, root, ("x", Path::new("/nowhere")));
+        let Kind::V1(hybrid) = choose(HYBRID, "", true) else { panic!("not version 1") };
         assert_eq!(hybrid.controllers(), Controllers { memory: true, cpu: true, pids: false });
         let bases = hybrid.bases("x");
         assert!(bases.contains(&PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/pinnace/x")));
         assert_eq!(bases.len(), 3, "cpu and cpuacct are one hierarchy: {bases:?}");
-        assert!(matches!(Kind::choose(UNIFIED, "", true), Kind::V2(_)));
-        assert!(matches!(Kind::choose("", "", true), Kind::None { .. }));
-        assert!(matches!(Kind::choose(HYBRID, "", false), Kind::None { .. }));
-        assert!(matches!(Kind::choose(UNIFIED, "0::/nowhere\n", false), Kind::None { .. }));
+        assert!(matches!(choose(UNIFIED, "", true), Kind::V2(_)));
+        assert!(matches!(choose("", "", true), Kind::None { .. }));
+        assert!(matches!(choose(HYBRID, "", false), Kind::None { .. }));
+        assert!(matches!(choose(UNIFIED, "0::/nowhere\n", false), Kind::None { .. }));
     }
 
     #[test]

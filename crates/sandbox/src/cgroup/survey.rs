@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Mount, processes, subdirectories, v2};
+use super::{Mount, delegated, processes, subdirectories, v2};
 
 /// What the hierarchies of this host are like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,19 +45,26 @@ pub fn survey() -> Survey {
     look(&mounts())
 }
 
-/// The groups of every Pinnace on this host, by the name of the Pinnace.
+/// The groups of every Pinnace on this host, by the name of the Pinnace. Those that are delegated to other
+/// sessions are found by the notes in the directories of what runs, which stand beside the Pinnaces' names.
 #[must_use]
-pub fn pinnaces() -> BTreeMap<String, Groups> {
+pub fn pinnaces(noted: &[(String, PathBuf)]) -> BTreeMap<String, Groups> {
     let mounts = mounts();
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let delegated = mounts.iter().filter(|mount| mount.version == 2);
-    let delegated = delegated.filter_map(|mount| v2::Subtree::delegated(&mount.path, &own));
-    let roots = mounts.iter().map(|mount| mount.path.clone());
-    let roots: BTreeSet<PathBuf> =
-        roots.chain(delegated.map(|subtree| subtree.root().to_owned())).collect();
+    let mut roots = BTreeSet::new();
+    for mount in &mounts {
+        roots.insert(mount.path.clone());
+        if mount.version == 2 {
+            let delegated = v2::Subtree::delegated(&mount.path, &own, None);
+            let noted = noted
+                .iter()
+                .filter_map(|(name, run)| v2::Subtree::noted(&mount.path, &own, name, run));
+            roots.extend(noted.chain(delegated).map(|subtree| subtree.root()));
+        }
+    }
     let mut found = BTreeMap::new();
     for root in roots {
-        below(&root.join("pinnace"), &mut found);
+        below(&root, &mut found);
     }
     found
 }
@@ -93,13 +100,15 @@ fn look(mounts: &[Mount]) -> Survey {
     survey
 }
 
-fn below(middle: &Path, found: &mut BTreeMap<String, Groups>) {
-    for name in subdirectories(middle) {
+fn below(root: &Path, found: &mut BTreeMap<String, Groups>) {
+    let middle = root.join("pinnace");
+    for name in subdirectories(&middle) {
         let base = middle.join(&name);
+        let leaf = Some(delegated::leaf(root, &name)).filter(|leaf| leaf.exists());
         let slots = subdirectories(&base);
         let groups: &mut Groups = found.entry(name).or_default();
         groups.state_dir = groups.state_dir.take().or_else(|| owner(&base));
-        for group in slots.iter().map(|slot| base.join(slot)).chain([base.clone()]) {
+        for group in slots.iter().map(|slot| base.join(slot)).chain([base.clone()]).chain(leaf) {
             let there = processes(&group).into_iter().map(|pid| pid.as_raw_nonzero().get());
             groups.processes.extend(there);
             let events = fs::read_to_string(group.join("cgroup.events")).unwrap_or_default();

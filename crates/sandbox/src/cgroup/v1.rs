@@ -80,6 +80,15 @@ impl Hierarchies {
         Ok(())
     }
 
+    /// Removes what [`Self::prepare`] made, as far as it is empty.
+    pub(super) fn remove(&self, name: &str) {
+        for base in self.bases(name) {
+            // Busy means that somebody still needs it.
+            let _ = fs::remove_dir(&base);
+            let _ = base.parent().map(fs::remove_dir);
+        }
+    }
+
     pub(super) fn create(&self, name: &str, id: &str, bounds: &Bounds) -> io::Result<Group> {
         let mut group = Group { directory: None, procs: Vec::new(), oom_events: None };
         for root in self.roots() {

@@ -7,15 +7,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::Access;
-
-use super::{Controllers, Group, Usage, make_directory, open, read_number, value_of, write};
+use super::{
+    Controllers, Group, Usage, delegated, make_directory, open, read_number, value_of, write,
+};
 use crate::{failed::Doing as _, protocol::Bounds};
 
 /// A group under which this process may make others.
 #[derive(Debug)]
 pub(super) struct Subtree {
-    root: PathBuf,
+    /// Where the hierarchy is mounted.
+    mount: PathBuf,
+    /// The group, below the mount.
+    path: PathBuf,
+    /// Whether processes that this one makes may come in.
+    may_enter: bool,
 }
 
 /// Weight of an ordinary process, and the most that the kernel takes.
@@ -26,48 +31,90 @@ const WEIGHT_MAX: u64 = 10_000;
 const WANTED: [&str; 3] = ["memory", "cpu", "pids"];
 
 impl Subtree {
-    pub(super) fn new(root: PathBuf) -> Self {
-        Self { root }
+    /// The whole hierarchy, as far as it is mounted here.
+    pub(super) fn new(mount: PathBuf) -> Self {
+        Self { mount, path: PathBuf::new(), may_enter: true }
     }
 
-    /// The group of this process, if it is delegated to this user: one that he may write to.
-    pub(super) fn delegated(mount: &Path, own: &str) -> Option<Self> {
-        let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-        let root = mount.join(path);
-        let writable = |path: &Path| rustix::fs::access(path, Access::WRITE_OK).is_ok();
-        (writable(&root) && writable(&root.join("cgroup.procs"))).then_some(Self { root })
+    /// The group of this process, if it is delegated to this user: one that he may write to. From the leaf of
+    /// this Pinnace it is the one that has the leaf.
+    pub(super) fn delegated(mount: &Path, own: &str, name: Option<&str>) -> Option<Self> {
+        let own = delegated::path_in(own)?;
+        let above = own
+            .parent()
+            .filter(|above| name.is_some_and(|name| delegated::leaf(above, name) == own));
+        let path = above.unwrap_or(&own).to_owned();
+        let ours = delegated::is_ours(&mount.join(&path));
+        ours.then(|| Self { mount: mount.to_owned(), path, may_enter: true })
     }
 
-    pub(super) fn root(&self) -> &Path {
-        &self.root
+    /// The group that this Pinnace has noted, if something of it is there.
+    pub(super) fn noted(mount: &Path, own: &str, name: &str, run: &Path) -> Option<Self> {
+        let path = delegated::noted(run, mount, name)?;
+        let own = delegated::path_in(own);
+        let may_enter = own.is_some_and(|own| delegated::may_move(mount, &own, &path));
+        Some(Self { mount: mount.to_owned(), path, may_enter })
+    }
+
+    pub(super) fn root(&self) -> PathBuf {
+        self.mount.join(&self.path)
     }
 
     pub(super) fn base(&self, name: &str) -> PathBuf {
-        self.root.join("pinnace").join(name)
+        self.root().join("pinnace").join(name)
     }
 
     pub(super) fn controllers(&self, name: &str) -> Controllers {
-        let base = self.base(name);
-        let handed_down = fs::read_to_string(base.join("cgroup.subtree_control"))
-            .or_else(|_| fs::read_to_string(self.root.join("cgroup.controllers")))
-            .unwrap_or_default();
+        let (base, root) = (self.base(name), self.root());
+        let handed_down = if !self.may_enter {
+            String::new()
+        } else if let Ok(prepared) = fs::read_to_string(base.join("cgroup.subtree_control")) {
+            prepared
+        } else if delegated::is_crowded(&root) {
+            fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default()
+        } else {
+            fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default()
+        };
         let has = |controller: &str| handed_down.split_whitespace().any(|c| c == controller);
         Controllers { memory: has("memory"), cpu: has("cpu"), pids: has("pids") }
     }
 
-    pub(super) fn prepare(&self, name: &str) -> io::Result<()> {
-        let middle = self.root.join("pinnace");
+    /// Why not everything can be limited, as far as it is not the hierarchy that lacks it.
+    pub(super) fn why_less(&self) -> Option<String> {
+        let root = self.root();
+        if !self.may_enter {
+            return Some(format!(
+                "the control groups of this Pinnace are in {}, where this session may bring no process \
+                 (`pinnace down` removes them)",
+                root.display()
+            ));
+        }
+        delegated::is_crowded(&root).then(|| {
+            format!("control group {} has other processes than Pinnace's in it", root.display())
+        })
+    }
+
+    pub(super) fn prepare(&self, name: &str, run: &Path) -> io::Result<()> {
+        let root = self.root();
+        let middle = root.join("pinnace");
         let base = self.base(name);
         make_directory(&middle)?;
         make_directory(&base)?;
-        for group in [&self.root, &middle, &base] {
+        if !self.path.as_os_str().is_empty() {
+            delegated::note(run, &self.path)?;
+        }
+        delegated::step_aside(&root, name)?;
+        for group in [&root, &middle, &base] {
             for controller in WANTED {
                 // Refused where it is missing, or where processes are in the way; `controllers` tells.
                 let _ = fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
             }
         }
-        for group in [&middle, &base] {
-            let weight = (ORDINARY_WEIGHT * super::weight_in_processes()).min(WEIGHT_MAX);
+        let sandboxes = (ORDINARY_WEIGHT * super::weight_in_processes()).min(WEIGHT_MAX);
+        // As much as the threads of a server would weigh one by one.
+        let server = sandboxes / 2;
+        let leaf = delegated::leaf(&root, name);
+        for (group, weight) in [(&middle, sandboxes), (&base, sandboxes), (&leaf, server)] {
             let file = group.join("cpu.weight");
             if file.exists() {
                 write(&file, &weight.to_string())?;
@@ -76,7 +123,21 @@ impl Subtree {
         Ok(())
     }
 
+    /// Removes what [`Self::prepare`] made, as far as it is empty.
+    pub(super) fn remove(&self, name: &str) {
+        let base = self.base(name);
+        // Busy means that somebody still needs it.
+        let _ = fs::remove_dir(&base);
+        let _ = base.parent().map(fs::remove_dir);
+        if !base.exists() {
+            delegated::step_back(&self.mount, &self.path, name);
+        }
+    }
+
     pub(super) fn create(&self, name: &str, id: &str, bounds: &Bounds) -> io::Result<Group> {
+        if !self.may_enter {
+            return Ok(Group { directory: None, procs: Vec::new(), oom_events: None });
+        }
         let leaf = self.base(name).join(id);
         fs::create_dir(&leaf).doing(|| format!("make cgroup {}", leaf.display()))?;
         self.limit(name, id, None, bounds)?;

@@ -85,8 +85,9 @@ impl Host {
             name: name.clone(),
         };
         let layers = host_root::prepare(&dir.path().join("layers")).unwrap();
+        let cgroups = Cgroups::detect(&name, dir.path());
+        cgroups.prepare().unwrap();
         let (spawner, server) = start_spawner(&config);
-        let cgroups = Cgroups::detect(&name);
         let program = Path::new(env!("CARGO_BIN_EXE_pinnace-spawner"));
         let abilities = Abilities::probe(program, dir.path(), &cgroups).unwrap();
         Self {

@@ -53,11 +53,10 @@ pub fn checks(host: &Host, survey: &Survey, numbers: &Numbers) -> Vec<Check> {
             ("processor", has.cpu, "cpu", "functions take as much processor time as they find"),
             ("processes", has.pids, "pids", "functions can make processes without end"),
         ];
-        let version = host.cgroup_version;
-        checks.extend(controllers.map(|of| controller(version, of)));
+        checks.extend(controllers.map(|of| controller(host, of)));
         checks.push(disk(survey.io));
         checks.push(swap(survey.swap, numbers.swaps));
-        checks.extend((version == Some(1)).then(|| moves(survey)));
+        checks.extend((host.cgroup_version == Some(1)).then(|| moves(survey)));
     }
     checks.push(descriptors(&numbers.shares));
     checks.push(processes(numbers.processes));
@@ -83,22 +82,22 @@ fn control_groups(host: &Host, survey: &Survey) -> Check {
         return Check::ok(NAME, format!("version {version}{whose}"));
     }
     let why = host.cgroups_missing.as_deref().unwrap_or("there are none");
-    let mend = if host.root {
-        "mount -t cgroup2 none /sys/fs/cgroup"
-    } else {
-        "run Pinnace as root, or, on a host with version 2, under systemd-run --user -p Delegate=yes"
-    };
+    let mend =
+        if host.root { "mount -t cgroup2 none /sys/fs/cgroup" } else { host.limits_advice() };
     Check::less(NAME, format!("{why}; functions have no limits of memory and processor time"), mend)
 }
 
 fn controller(
-    version: Option<u8>,
+    host: &Host,
     (name, there, kernel_name, otherwise): (&str, bool, &str, &str),
 ) -> Check {
     if there {
         return Check::ok(name, format!("limited (controller {kernel_name})"));
     }
-    let mend = if version == Some(2) {
+    if let Some(why) = &host.cgroups_missing {
+        return Check::less(name, format!("{why}: {otherwise}"), host.limits_advice());
+    }
+    let mend = if host.cgroup_version == Some(2) {
         format!(
             "echo +{kernel_name} > /sys/fs/cgroup/cgroup.subtree_control, or delegate the controller"
         )
@@ -237,6 +236,20 @@ mod tests {
         let frozen = Survey { read_only: vec!["/sys/fs/cgroup".into()], ..Survey::default() };
         let seen = checks(&able(), &frozen, &numbers());
         assert_eq!(found(&seen, "control groups").verdict, Verdict::No);
+    }
+
+    #[test]
+    fn a_crowded_group_is_told_with_how_to_get_one_of_its_own() {
+        let why = Some("control group /g has other processes than Pinnace's in it".to_owned());
+        let controllers = Controllers::default();
+        let user = Host { root: false, cgroups_missing: why, controllers, ..able() };
+        let seen = checks(&user, &Survey::default(), &numbers());
+        let memory = found(&seen, "memory");
+        assert!(memory.found.starts_with("control group /g has other processes"), "{memory:?}");
+        assert!(memory.mend.as_ref().unwrap().contains("--scope -p Delegate=yes"), "{memory:?}");
+        let root = Host { root: true, ..user };
+        let mend = found(&checks(&root, &Survey::default(), &numbers()), "memory").mend.clone();
+        assert!(mend.unwrap().contains("the container's first process"));
     }
 
     #[test]

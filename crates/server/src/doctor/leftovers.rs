@@ -14,7 +14,7 @@ use pinnace_sandbox::{cgroup::survey, host::network};
 use super::Check;
 use crate::{
     provider::sandbox::replicas_in,
-    state_dir::{SLOTS, StateDir},
+    state_dir::{RUN, SLOTS, StateDir},
 };
 
 /// Prefix of the host's device of a Pinnace whose functions may leave, before its name.
@@ -65,17 +65,20 @@ pub fn checks(own: &Path) -> Vec<Check> {
 fn look(own: &Path) -> BTreeMap<String, Seen> {
     let mut all: BTreeMap<String, Seen> = BTreeMap::new();
     all.entry(StateDir::name(own)).or_default().state_dir = Some(own.to_owned());
-    for (name, groups) in survey::pinnaces() {
+    for (pid, name, state_dir) in spawners() {
+        let seen = all.entry(name).or_default();
+        seen.processes.insert(pid);
+        seen.state_dir = Some(state_dir);
+    }
+    let run =
+        |(name, seen): (&String, &Seen)| Some((name.clone(), seen.state_dir.as_ref()?.join(RUN)));
+    let noted: Vec<_> = all.iter().filter_map(run).collect();
+    for (name, groups) in survey::pinnaces(&noted) {
         let seen = all.entry(name).or_default();
         seen.state_dir = seen.state_dir.take().or(groups.state_dir);
         seen.groups = groups.directories;
         seen.populated = groups.populated;
         seen.processes.extend(groups.processes);
-    }
-    for (pid, name, state_dir) in spawners() {
-        let seen = all.entry(name).or_default();
-        seen.processes.insert(pid);
-        seen.state_dir = Some(state_dir);
     }
     let devices = names_in("/sys/class/net");
     // Only root may ask for rules, and only root makes some.
@@ -105,7 +108,7 @@ fn look_into_directory(seen: &mut Seen, mounts: &[String]) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Server::Hidden,
         Err(_) => Server::Gone,
     };
-    let run = directory.join("run");
+    let run = directory.join(RUN);
     seen.replicas = replicas_in(&run.join(SLOTS));
     seen.slots = names_in(run.join(SLOTS)).len();
     seen.mounts = mounts.iter().filter(|at| Path::new(at).starts_with(&run)).cloned().collect();
@@ -207,7 +210,7 @@ fn by_hand(name: &str, seen: &Seen) -> String {
     }
     if !seen.groups.is_empty() {
         commands.push(format!(
-            "find /sys/fs/cgroup -depth -type d -path '*/pinnace/{name}*' -exec rmdir {{}} +"
+            "find /sys/fs/cgroup -depth -type d -path '*/pinnace[-/]{name}*' -exec rmdir {{}} +"
         ));
     }
     commands.extend(seen.devices.iter().map(|device| format!("ip link delete {device}")));
@@ -268,7 +271,7 @@ mod tests {
         for state_dir in [None, Some("/no/such/directory".into())] {
             let mend = check("x", &Seen { state_dir, ..device.clone() }).unwrap().mend.unwrap();
             for command in
-                ["kill -9 7 9;", "'*/pinnace/x*'", "ip link delete pn-x", "table ip pinnace-x"]
+                ["kill -9 7 9;", "'*/pinnace[-/]x*'", "ip link delete pn-x", "table ip pinnace-x"]
             {
                 assert!(mend.contains(command), "{mend}");
             }

@@ -16,7 +16,10 @@ use pinnace_sandbox::{
 };
 use serde::Serialize;
 
-use crate::{descriptors, state_dir::StateDir};
+use crate::{
+    descriptors,
+    state_dir::{RUN, StateDir},
+};
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -98,7 +101,7 @@ impl Diagnosis {
 /// The program cannot be run.
 pub fn doctor(spawner: &Path, state_dir: &Path) -> io::Result<Diagnosis> {
     let place = place::Place::look(state_dir);
-    let cgroups = Cgroups::detect(&StateDir::name(&place.path));
+    let cgroups = Cgroups::detect(&StateDir::name(&place.path), &place.path.join(RUN));
     let host = Host::probe(spawner, &place.nearest, &cgroups)?;
     let network = Network::probe(spawner)?;
     let (survey, shares) = (survey(), descriptors::share_out());
