@@ -5,6 +5,7 @@
 
 mod bounds;
 mod calls;
+mod delegated;
 mod fences;
 mod host;
 mod leaks;

@@ -8,7 +8,7 @@ use pinnace_sandbox::host::Host as Abilities;
 use crate::host::{Host, is_root};
 
 /// `nobody`, on every distribution.
-const NOBODY: u32 = 65_534;
+pub const NOBODY: u32 = 65_534;
 
 /// Runs the other tests of this file's binary as another user, if this is root; an ordinary user has
 /// run them already.
