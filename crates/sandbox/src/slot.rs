@@ -143,7 +143,11 @@ impl Slot {
         let start_time = adoption::start_time(pid)?;
         directory::write_pid(&spec.dir, pid, start_time)?;
         channel.send(&GO, &[])?;
-        let numbers = OutfitNumbers { ids: shop.ids, tmp_bytes: bounds.tmp_bytes };
+        let numbers = OutfitNumbers {
+            ids: shop.ids,
+            tmp_bytes: bounds.tmp_bytes,
+            shows_group: shop.cgroups.version() == Some(2) && group.directory.is_some(),
+        };
         Outfit::send(&numbers, shop.devices.as_fd(), shop.seccomp, &channel)?;
         // While the init prepares itself.
         let at = wiring.attach(network.as_fd(), *leaves).doing(|| "attach it to the network")?;

@@ -72,26 +72,24 @@ pub(super) fn step_aside(group: &Path, name: &str) -> io::Result<()> {
     moved
 }
 
-/// Removes the leaf; a process that is in it returns to the group first, if nobody else needs that to hand
-/// controllers down. What stays goes with the group.
+/// Removes the leaf, and leaves the group as it was if nobody else has groups there: this process returns to
+/// it from the leaf. What stays goes with the group.
 pub(super) fn step_back(mount: &Path, path: &Path, name: &str) {
     let (group, leaf) = (mount.join(path), mount.join(leaf(path, name)));
     if !leaf.exists() {
         return;
     }
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    if path_in(&own).is_some_and(|own| mount.join(own) == leaf) {
-        if subdirectories(&group).len() > 1 {
-            return;
-        }
+    if subdirectories(&group).len() == 1 {
         let file = group.join("cgroup.subtree_control");
         for controller in fs::read_to_string(&file).unwrap_or_default().split_whitespace() {
-            // If it stays, the next step says no.
+            // If it stays, no process can return, which the next step says.
             let _ = fs::write(&file, format!("-{controller}"));
         }
-        if fs::write(group.join("cgroup.procs"), "0").is_err() {
-            return;
-        }
+    }
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let is_inside = path_in(&own).is_some_and(|own| mount.join(own) == leaf);
+    if is_inside && fs::write(group.join("cgroup.procs"), "0").is_err() {
+        return;
     }
     // A process that has just ended keeps it for a moment.
     let _ = patience::until(limits::CGROUP_REMOVE_TIME_MAX, || match fs::remove_dir(&leaf) {

@@ -30,7 +30,7 @@ use crate::{
     ids::Ids,
     protocol::SandboxSpec,
     rootfs::files_for,
-    sys,
+    sys::{self, SingleThreaded},
 };
 
 /// Memory that a process may lock, in bytes: the kernel's own default. It counts as memory in any case.
@@ -44,6 +44,11 @@ const SIGNALS_PENDING: u64 = 16_384;
 
 /// Group of terminals, in every distribution.
 const TTY_GROUP: &str = "5";
+
+const HARDENED: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+const READ_ONLY: MountAttrFlags = HARDENED.union(MountAttrFlags::MOUNT_ATTR_RDONLY);
 
 /// What every sandbox has, before there is a function.
 #[derive(Debug)]
@@ -71,24 +76,26 @@ impl Shell {
         let _ = rustix::process::setsid();
         umask(Mode::from_raw_mode(0o022));
         sys::loopback_up().doing(|| "take the loopback device up")?;
-        let Outfit { numbers: OutfitNumbers { ids, tmp_bytes }, devices, seccomp } = outfit;
+        let Outfit { numbers: OutfitNumbers { ids, tmp_bytes, shows_group }, devices, seccomp } =
+            outfit;
         let sockets = watch::sockets(SOCKETS_AHEAD).doing(|| "make sockets")?;
         let temporary = (temporary(tmp_bytes)?, tmp_bytes);
         limits()?;
+        // What its control group is called is the host's business. A kernel that has none has no names either.
+        let _ = sys::unshare(
+            &SingleThreaded::prove().doing(|| "count threads")?,
+            libc::CLONE_NEWCGROUP,
+        );
         launch::give_up_privileges().doing(|| "drop privileges")?;
 
         // These two need the host's own still in sight: the kernel shows no more than was visible before.
-        let hardened = MountAttrFlags::MOUNT_ATTR_NOSUID
-            | MountAttrFlags::MOUNT_ATTR_NODEV
-            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        let proc = filesystem("proc", &[], hardened).doing(|| "mount a /proc")?;
-        let read_only = hardened | MountAttrFlags::MOUNT_ATTR_RDONLY;
-        let sys = filesystem("sysfs", &[], read_only).ok();
+        let proc = filesystem("proc", &[], HARDENED).doing(|| "mount a /proc")?;
+        let sys = filesystem("sysfs", &[], READ_ONLY).ok();
 
         let null = targets::resolve(devices.as_fd(), Path::new("null"), OFlags::RDONLY);
         let ahead = Ahead::make(ids, &seccomp, &null.doing(|| "open the null device")?)?;
 
-        let wall = filesystem("tmpfs", &[("size", "64k"), ("mode", "0755")], hardened)
+        let wall = filesystem("tmpfs", &[("size", "64k"), ("mode", "0755")], HARDENED)
             .doing(|| "make a tmpfs for what is mounted ahead")?;
         targets::attach_here(&wall).doing(|| "attach what is mounted ahead")?;
         let wall = Targets::new(wall);
@@ -100,6 +107,9 @@ impl Shell {
         if let Some(sys) = &sys {
             wall.attach(sys, Path::new("/sys"))?;
             masks.over_sys(sys)?;
+            if shows_group {
+                show_group(sys)?;
+            }
         }
         let names = Names::make(&wall)?;
         leave_host(&wall)?;
@@ -171,6 +181,15 @@ fn temporary(bytes: u64) -> Result<[OwnedFd; 2], Failed> {
         filesystem("tmpfs", &options, flags | MountAttrFlags::MOUNT_ATTR_NOEXEC)
             .doing(|| "make a tmpfs for /dev/shm")?,
     ])
+}
+
+/// Has /sys/fs/cgroup show the sandbox's own control group, from which runtimes learn how much memory and
+/// processor time there is; where the kernel does not let this user mount it, it stays empty. Nothing can be
+/// written there, by root neither: who may set his own bounds has none.
+fn show_group(sys: &OwnedFd) -> Result<(), Failed> {
+    let Ok(group) = filesystem("cgroup2", &[], READ_ONLY) else { return Ok(()) };
+    let place = place(sys, "fs/cgroup").doing(|| "find /sys/fs/cgroup")?;
+    targets::attach(&group, place.as_fd()).doing(|| "mount /sys/fs/cgroup")
 }
 
 /// Leaves the host's filesystem for the wall, on which nothing can be written from now on.

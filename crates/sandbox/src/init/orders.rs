@@ -47,6 +47,8 @@ pub struct OutfitNumbers {
     pub ids: Ids,
     /// Bytes that may be written to /tmp, unless the orders say otherwise.
     pub tmp_bytes: u64,
+    /// Whether it has a control group of its own in version 2, which it can see.
+    pub shows_group: bool,
 }
 
 impl Outfit {

@@ -11,6 +11,7 @@ use pinnace_sandbox::{cgroup::Cgroups, host::Host as Abilities};
 
 use crate::{
     host::{Host, is_root},
+    masks::shows_its_control_group,
     ordinary::NOBODY,
 };
 
@@ -37,11 +38,11 @@ rmdir $top/scope $top/other $top && exit $code
 fn run_in_group(name: &str, owner: u32, words: &str) {
     let test = format!("delegated::{name}");
     let own = std::env::current_exe().unwrap();
-    let ran = Command::new("unshare")
+    let ran = Command::new("/usr/bin/unshare")
         .args(["--mount", "sh", "-c", PREPARE])
         .env("GROUP", format!("pinnace-test-{}-{name}", std::process::id()))
         .env("OWNER", owner.to_string())
-        .env("RUN", format!("{words} {} --exact {test} --nocapture", own.display()))
+        .env("RUN", format!("{words} {} --exact {test} --nocapture; exit $?", own.display()))
         .env(WHERE, name)
         .current_dir("/")
         .output()
@@ -79,6 +80,7 @@ fn limits_hold(host: &mut Host, image: &str) {
         assert_eq!(there, is_available, "{name} of {available}");
     }
     assert_eq!(host.cgroups.why_less(), None);
+    shows_its_control_group(host);
     let root = host.busybox_image(image, |_| {});
     let eat = ["dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"];
     let (_, err, exit) = host.run(&host.spec(root.clone(), &eat));
@@ -143,7 +145,7 @@ fn an_ordinary_user_limits_functions_in_a_group_of_his() {
 fn root_limits_functions_in_a_containers_group() {
     if !is_inner() {
         if is_root() {
-            let words = "exec unshare --mount --cgroup sh -c 'umount -l /sys/fs/cgroup; \
+            let words = "exec /usr/bin/unshare --mount --cgroup sh -c 'umount -l /sys/fs/cgroup; \
                          mount -t cgroup2 cgroup /sys/fs/cgroup && exec $0 $@'";
             run_in_group("root_limits_functions_in_a_containers_group", 0, words);
         }

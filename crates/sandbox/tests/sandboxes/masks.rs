@@ -49,6 +49,42 @@ fn what_of_proc_concerns_the_host_is_hidden() {
 }
 
 #[test]
+fn its_control_group_shows_and_no_other() {
+    let mut host = Host::new();
+    let names = told(&mut host, "cat /proc/self/cgroup");
+    assert!(names.lines().all(|line| line.ends_with(":/")), "{names}");
+    if host.cgroups.version() == Some(2) {
+        shows_its_control_group(&mut host);
+    } else {
+        assert_eq!(told(&mut host, "ls -A /sys/fs/cgroup | wc -l").trim(), "0");
+    }
+}
+
+/// A function reads what it is limited to, and changes nothing of it.
+pub fn shows_its_control_group(host: &mut Host) {
+    let has = host.cgroups.controllers();
+    for (there, file, expected) in [
+        (has.memory, "memory.max", "67108864\n"),
+        (has.cpu, "cpu.max", "max 100000\n"),
+        // The init is one of them.
+        (has.pids, "pids.max", "65\n"),
+    ] {
+        if there {
+            assert_eq!(told(host, &format!("cat /sys/fs/cgroup/{file}")), expected, "{file}");
+        }
+    }
+    let there = told(
+        host,
+        "cd /sys/fs/cgroup; for one in *; do [ -d $one ] && echo $one; done; cat cgroup.procs",
+    );
+    assert_eq!(there.lines().next(), Some("1"), "its own init, and no group below: {there}");
+    let script = "cd /sys/fs/cgroup; set -- *; echo $#; for one; do echo 1 > $one; done; mkdir x";
+    let (out, err, _) = host.sh(script);
+    let files: usize = out.trim().parse().unwrap();
+    assert!(files > 10 && err.matches("ead-only").count() == files + 1, "{files}: {err}");
+}
+
+#[test]
 fn devices_work_and_no_others_are_there() {
     let mut host = Host::new();
     let listed = told(&mut host, "ls /dev");
