@@ -37,6 +37,8 @@ pub struct Gateway {
     metrics: SocketAddr,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
+    /// A program that becomes the next, if there is one.
+    runner: Vec<String>,
     program: Vec<String>,
 }
 
@@ -150,6 +152,17 @@ impl Gateway {
     /// It does not answer in time; the message shows its log.
     #[must_use]
     pub fn start_as(user: u32, flags: &[&str]) -> Self {
+        let mut gateway = Self::prepared_as(user, flags);
+        gateway.up();
+        gateway
+    }
+
+    /// Prepares one of an ordinary user; [`Self::up`] starts it.
+    ///
+    /// # Panics
+    /// This is not root.
+    #[must_use]
+    pub fn prepared_as(user: u32, flags: &[&str]) -> Self {
         let mut gateway = Self::prepared(flags);
         let folder = gateway.state.path();
         let binary = folder.join("pinnace");
@@ -159,7 +172,6 @@ impl Gateway {
         let binary = binary.to_string_lossy().into_owned();
         let (uid, gid) = (format!("--reuid={user}"), format!("--regid={user}"));
         gateway.program = vec!["setpriv".into(), uid, gid, "--clear-groups".into(), binary];
-        gateway.up();
         gateway
     }
 
@@ -170,9 +182,14 @@ impl Gateway {
     #[must_use]
     pub fn start_by(program: &[&str], flags: &[&str]) -> Self {
         let mut gateway = Self::prepared(flags);
-        gateway.program.splice(0..0, program.iter().map(|word| (*word).to_owned()));
+        gateway.run_by(program);
         gateway.up();
         gateway
+    }
+
+    /// Has the binary run by a program that becomes it, from now on.
+    pub fn run_by(&mut self, program: &[&str]) {
+        self.runner = program.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Prepares one whose state directory a test wants to make itself; [`Self::up`] starts it.
@@ -188,6 +205,7 @@ impl Gateway {
             metrics: free_address(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             environment: Vec::new(),
+            runner: Vec::new(),
             program: vec![pinnace().to_string_lossy().into_owned()],
         }
     }
@@ -239,9 +257,22 @@ impl Gateway {
 
     /// The binary, run by the user that runs the server.
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.program[0]);
-        command.args(&self.program[1..]);
+        let mut words = self.runner.iter().chain(&self.program);
+        let mut command = Command::new(words.next().expect("there is the binary"));
+        command.args(words);
         command
+    }
+
+    /// What `pinnace doctor` says to the user that runs the server.
+    ///
+    /// # Panics
+    /// The binary cannot be started.
+    #[must_use]
+    pub fn doctor(&self) -> String {
+        let mut command = self.command();
+        command.arg("doctor").arg("--state-dir").arg(self.state_dir()).stdin(Stdio::null());
+        let output = command.output().expect("the binary can be started");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Runs a command of the CLI against this platform.

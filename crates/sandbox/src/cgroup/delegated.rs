@@ -11,12 +11,14 @@
 //! what runs, since whoever comes later may be in another one.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Component, Path, PathBuf},
 };
 
 use pinnace_core::limits;
-use rustix::fs::Access;
+use rustix::fs::{Access, OFlags};
 
 use super::{make_directory, subdirectories, write};
 use crate::{failed::Doing as _, patience};
@@ -109,7 +111,14 @@ pub(super) fn note(run: &Path, group: &Path) -> io::Result<()> {
 /// The group that was noted, if it still has what is below it. Whoever owns the directory may have written
 /// what he likes: it never leads out of the hierarchy, where all that root would write to is the kernel's.
 pub(super) fn noted(run: &Path, mount: &Path, name: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(fs::read_to_string(run.join(NOTE)).ok()?);
+    /// Longest path that the kernel takes.
+    const PATH_BYTES_MAX: u64 = 4096;
+    // A pipe in its place would be waited for.
+    let flags = OFlags::NONBLOCK.union(OFlags::NOFOLLOW).bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(run.join(NOTE)).ok()?;
+    let mut path = String::new();
+    file.take(PATH_BYTES_MAX).read_to_string(&mut path).ok()?;
+    let path = PathBuf::from(path);
     let base = mount.join(&path).join("pinnace").join(name);
     (is_below(&path) && base.is_dir()).then_some(path)
 }

@@ -104,9 +104,13 @@ impl Subtree {
             delegated::note(run, &self.path)?;
         }
         delegated::step_aside(&root, name)?;
-        for group in [&root, &middle, &base] {
+        // With processes in it a group could still hand down `cpu` and `pids`, but then no process may come into
+        // a group below (cgroups(7), threaded domains).
+        let handing_down =
+            [&root, &middle, &base].into_iter().filter(|_| !delegated::is_crowded(&root));
+        for group in handing_down {
             for controller in WANTED {
-                // Refused where it is missing, or where processes are in the way; `controllers` tells.
+                // Refused where it is missing; `controllers` tells.
                 let _ = fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
             }
         }
