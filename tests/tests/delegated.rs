@@ -47,7 +47,10 @@ fn replicas_in(gateway: &Gateway, path: &str) -> usize {
 
 #[test]
 fn what_runs_in_one_session_is_found_from_another() {
-    let user = format!("pinnace-test-user-{}", std::process::id());
+    let mut gateway = Gateway::prepared_as(NOBODY, &[]);
+    // Its directory has a name that no other test on this host has.
+    let directory = gateway.state_dir();
+    let user = directory.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
     let sessions = format!("{user} {user}/one {user}/two");
     run(&format!(
         "mkdir {sessions} && for at in {sessions}; do chown {NOBODY} $at $at/cgroup.procs \
@@ -60,7 +63,6 @@ fn what_runs_in_one_session_is_found_from_another() {
         let words = session(which);
         gateway.run_by(&words.iter().map(String::as_str).collect::<Vec<_>>());
     };
-    let mut gateway = Gateway::prepared_as(NOBODY, &[]);
     enter(&mut gateway, "one");
     gateway.up();
     gateway.deploy_hello("a");

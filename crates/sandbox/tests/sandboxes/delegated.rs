@@ -38,9 +38,11 @@ rmdir $top/scope $top/other $top && exit $code
 fn run_in_group(name: &str, owner: u32, words: &str) {
     let test = format!("delegated::{name}");
     let own = std::env::current_exe().unwrap();
+    // For a name that no other run on this host has.
+    let unique = tempfile::Builder::new().prefix("pinnace-test").tempdir().unwrap();
     let ran = Command::new("/usr/bin/unshare")
         .args(["--mount", "sh", "-c", PREPARE])
-        .env("GROUP", format!("pinnace-test-{}-{name}", std::process::id()))
+        .env("GROUP", unique.path().file_name().unwrap())
         .env("OWNER", owner.to_string())
         .env("RUN", format!("{words} {} --exact {test} --nocapture; exit $?", own.display()))
         .env(WHERE, name)
