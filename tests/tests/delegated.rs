@@ -73,7 +73,8 @@ fn what_runs_in_one_session_is_found_from_another() {
     gateway.kill();
     enter(&mut gateway, "two");
     let said = gateway.doctor();
-    let left = said.lines().find(|line| line.contains("no server runs, but there are:"));
+    let left = format!("{} no server runs, but there are: ", directory.display());
+    let left = said.lines().find(|line| line.contains(&left));
     assert!(left.is_some_and(|left| left.contains("control groups")), "{said}");
     gateway.up();
     assert_eq!(group_of(gateway.pid()), format!("{user}/two"), "it needs no group of its own");
