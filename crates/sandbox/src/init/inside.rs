@@ -70,9 +70,9 @@ impl Shell {
         // has it already.
         let _ = rustix::process::setsid();
         umask(Mode::from_raw_mode(0o022));
-        sys::loopback_up().doing(|| "take the loopback device up")?;
-        let Outfit { numbers: OutfitNumbers { ids, tmp_bytes }, devices, seccomp } = outfit;
-        let sockets = watch::sockets(SOCKETS_AHEAD).doing(|| "make sockets")?;
+        let Outfit { numbers, devices, seccomp } = outfit;
+        let OutfitNumbers { ids, tmp_bytes, own_network } = numbers;
+        let sockets = if own_network { network()? } else { Vec::new() };
         let temporary = (temporary(tmp_bytes)?, tmp_bytes);
         limits()?;
         launch::give_up_privileges().doing(|| "drop privileges")?;
@@ -83,6 +83,7 @@ impl Shell {
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let proc = filesystem("proc", &[], hardened).doing(|| "mount a /proc")?;
         let read_only = hardened | MountAttrFlags::MOUNT_ATTR_RDONLY;
+        // It shows the devices of a network, so that only who owns the network may mount it.
         let sys = filesystem("sysfs", &[], read_only).ok();
 
         let null = targets::resolve(devices.as_fd(), Path::new("null"), OFlags::RDONLY);
@@ -159,6 +160,12 @@ impl Shell {
         let shm = place(&self.devices, "shm").doing(|| "find /dev/shm")?;
         targets::attach(shared, shm.as_fd()).doing(|| "mount /dev/shm")
     }
+}
+
+/// Sets the sandbox's own network up, and makes sockets in it.
+fn network() -> Result<Vec<OwnedFd>, Failed> {
+    sys::loopback_up().doing(|| "take the loopback device up")?;
+    watch::sockets(SOCKETS_AHEAD).doing(|| "make sockets")
 }
 
 /// Filesystems for /tmp and /dev/shm, mounted nowhere yet.
