@@ -140,7 +140,8 @@ impl Slot {
             Some(_) => Some(fs::File::open(format!("/proc/{pid}/ns/user"))?.into()),
             None => None,
         };
-        let network = own_network.then(|| fs::File::open(format!("/proc/{pid}/ns/net"))).transpose()?;
+        let network =
+            own_network.then(|| fs::File::open(format!("/proc/{pid}/ns/net"))).transpose()?;
         let start_time = adoption::start_time(pid)?;
         directory::write_pid(&spec.dir, pid, start_time)?;
         channel.send(&GO, &[])?;

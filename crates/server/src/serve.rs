@@ -37,7 +37,7 @@ use crate::{
     },
     proxy::{
         call::Calls,
-        gateway::{Callers, Gateway},
+        gateway::{Callers, Gateway, Hall},
         worker::{HandedOver, Shared, Worker},
     },
     registry::Puller,
@@ -166,8 +166,10 @@ impl Started {
         let policy = sandbox::policy(&settings.allow_net, &resolvers);
         let Served { spawner, losses, standing, gateways, renewals } =
             spawner.serve(copies, policy).await?;
-        let outside = Outside { standing, resolvers };
+        let no_host = sandbox::no_host_network(settings.auth, &host);
+        let outside = Outside { standing, resolvers, no_host };
         let callers = Arc::new(Callers::default());
+        let (own_listeners, opened) = mpsc::unbounded_channel();
 
         cgroups.prepare().context("control groups cannot be made")?;
         if let Err(error) = cgroups.note_owner(state.path()) {
@@ -183,6 +185,7 @@ impl Started {
             host,
             outside,
             callers: callers.clone(),
+            own_listeners,
             host_root: host_root::prepare(&state.path().join("root"))?,
             images: images.clone(),
             puller: puller.clone(),
@@ -240,10 +243,9 @@ impl Started {
         };
         let (outboxes, inboxes) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
         let gateway = Gateway {
-            callers,
+            hall: Hall { callers, places: shared.places.clone(), inboxes: Vec::clone(&outboxes) },
             listeners: gateways,
-            places: shared.places.clone(),
-            inboxes: Vec::clone(&outboxes),
+            own_listeners: opened,
             ending: shared.ending.clone(),
         };
         tokio::spawn(gateway.run());

@@ -3,7 +3,10 @@
 use std::{fs, io::Read as _, path::Path};
 
 use pinnace_core::{Resolvers, network::Block};
-use pinnace_sandbox::network::{Policy, Standing};
+use pinnace_sandbox::{
+    host::Host,
+    network::{Policy, Standing},
+};
 
 use super::plan::WayOut;
 
@@ -14,6 +17,8 @@ pub struct Outside {
     pub standing: Standing,
     /// What this host's files say.
     pub resolvers: Resolvers,
+    /// Why no function may share the host's network, if so.
+    pub no_host: Option<String>,
 }
 
 /// Where a host's nameservers stand, and where those stand that a resolver of systemd on the loopback device
@@ -34,6 +39,29 @@ fn read(file: &Path) -> Option<Resolvers> {
     let mut bytes = Vec::new();
     fs::File::open(file).ok()?.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
     Some(Resolvers::parse(&String::from_utf8_lossy(&bytes)))
+}
+
+/// Why no function may share the host's network, if so. `asks_password` says whether the API asks for one.
+#[must_use]
+pub fn no_host_network(asks_password: bool, host: &Host) -> Option<String> {
+    if !asks_password {
+        return Some(
+            "it could drive the API, which asks for no password; start Pinnace without `--no-auth`"
+                .to_owned(),
+        );
+    }
+    if !host.root {
+        return Some(
+            "an ordinary user's functions are in a network of that user's; run Pinnace as root"
+                .to_owned(),
+        );
+    }
+    // One of Pinnace's own ids may listen beside it at its very ports (SO_REUSEPORT).
+    let why = host.id_ranges.as_ref().err()?;
+    Some(format!(
+        "it would have the host's user ids, and with them could take calls from Pinnace's own ports, because \
+         {why}; keep the state directory on ext4, xfs or btrfs"
+    ))
 }
 
 /// What functions that leave may reach.
@@ -68,7 +96,11 @@ impl Outside {
     /// What a function's plan goes by.
     #[must_use]
     pub fn way_out(&self) -> WayOut {
-        WayOut { missing: self.standing.no_way_out.clone(), resolvers: self.resolvers.clone() }
+        WayOut {
+            missing: self.standing.no_way_out.clone(),
+            no_host: self.no_host.clone(),
+            resolvers: self.resolvers.clone(),
+        }
     }
 }
 
@@ -80,13 +112,13 @@ mod tests {
     fn what_is_missing_is_said_once() {
         let standing = Standing::default();
         let resolvers = Resolvers::parse("nameserver 192.0.2.1");
-        let whole = Outside { standing, resolvers };
+        let whole = Outside { standing, resolvers, no_host: None };
         assert!(whole.missing().is_empty());
         assert_eq!(whole.way_out().missing, None);
         let silent = Outside { resolvers: Resolvers::default(), ..whole.clone() };
         assert!(silent.missing()[0].starts_with("functions with network nat resolve no names"));
         let standing = Standing { no_way_out: Some("it is so".into()), ..Standing::default() };
-        let within = Outside { standing, resolvers: Resolvers::default() };
+        let within = Outside { standing, resolvers: Resolvers::default(), no_host: None };
         assert_eq!(within.missing(), ["no function can have network nat: it is so"]);
     }
 }
