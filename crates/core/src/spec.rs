@@ -429,6 +429,15 @@ mod tests {
         assert_eq!(spec.cpu_millicores, Some(250));
         assert_eq!(spec.concurrency, Some(1));
         assert_eq!(spec.network, Some(Network::Nat));
+        let max = |annotations: &str, labels: &str| {
+            let json = format!(
+                r#"{{"service":"a","image":"b","annotations":{annotations},"labels":{labels}}}"#
+            );
+            FunctionSpec::check(serde_json::from_str(&json).unwrap()).unwrap().scale.max
+        };
+        let host = r#"{"dev.pinnace.network":"host"}"#;
+        assert_eq!((max("{}", "{}"), max(host, "{}")), (SCALE_MAX_DEFAULT, 1));
+        assert_eq!(max(host, r#"{"com.openfaas.scale.max":"3"}"#), 3);
         assert_eq!(spec.deadline, Some(Duration::from_secs(120)));
         assert_eq!(spec.grace, Duration::from_secs(7));
         assert_eq!(spec.scale.to_zero, Some(true));

@@ -29,7 +29,7 @@ pub(crate) enum StartError {
     Binds { count: usize },
     #[error("it has {count} layers, and 1 to {max} are possible", max = LAYERS_MAX)]
     Layers { count: usize },
-    #[error("{needed} listeners are needed for it, and {count} came")]
+    #[error("{count} listeners came for it, and it needs {needed}")]
     Listeners { needed: usize, count: usize },
     #[error("cannot make its sandbox: {0}")]
     Make(io::Error),

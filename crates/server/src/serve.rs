@@ -176,7 +176,7 @@ impl Started {
             tracing::debug!(%error, "control groups do not say whose they are");
         }
         let mut missing = host.missing();
-        missing.extend(outside.missing());
+        missing.extend(outside.missing(&host));
         let parts = SandboxParts {
             spawner,
             slots_max: settings.slots_max,

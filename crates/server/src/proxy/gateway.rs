@@ -152,7 +152,13 @@ impl OwnListener {
     async fn serve(mut self, hall: Arc<Hall>) {
         loop {
             tokio::select! {
-                accepted = self.listener.accept() => hall.receive(accepted, Some(self.address)).await,
+                accepted = self.listener.accept() => {
+                    // The init may have shut it down.
+                    if accepted.is_err() && !SockRef::from(&self.listener).is_listener().unwrap_or(false) {
+                        return;
+                    }
+                    hall.receive(accepted, Some(self.address)).await;
+                }
                 _ = &mut self.closed => return,
             }
         }
@@ -244,6 +250,19 @@ fn refuse(stream: &TcpStream) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_an_init_sends_must_be_its_listener() {
+        let address = Ipv4Addr::new(127, 100, 0, 1);
+        let right = StdListener::bind((address, GATEWAY_PORT)).unwrap();
+        let elsewhere = StdListener::bind((address, 0)).unwrap();
+        let no_listener = std::net::UdpSocket::bind((address, GATEWAY_PORT)).unwrap();
+        assert!(OwnListener::new(address, elsewhere.into()).is_err());
+        assert!(OwnListener::new(address, no_listener.into()).is_err());
+        let other_address = Ipv4Addr::new(127, 100, 0, 2);
+        assert!(OwnListener::new(other_address, right.try_clone().unwrap().into()).is_err());
+        assert!(OwnListener::new(address, right.into()).is_ok());
+    }
 
     #[test]
     fn places_are_bounded_and_given_back() {

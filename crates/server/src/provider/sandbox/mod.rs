@@ -165,7 +165,7 @@ impl SandboxProvider {
         let ground = Ground { spawner, logs, cgroups, slots, callers, own_listeners, lives };
         let defaults = Defaults { memory_bytes: parts.memory_bytes, pids: parts.pids };
         let mut missing = host.missing();
-        missing.extend(parts.outside.missing());
+        missing.extend(parts.outside.missing(&host));
         let way_out = parts.outside.way_out();
         // An image's function leaves unless it is told not to.
         let expected = Expected { bounds: defaults.bounds(), leaves: way_out.missing.is_none() };

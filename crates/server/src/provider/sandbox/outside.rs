@@ -4,7 +4,7 @@ use std::{fs, io::Read as _, path::Path};
 
 use pinnace_core::{Resolvers, network::Block};
 use pinnace_sandbox::{
-    host::Host,
+    host::{Host, LANDLOCK_SCOPES},
     network::{Policy, Standing},
 };
 
@@ -76,7 +76,7 @@ pub fn policy(allowed: &[Block], resolvers: &Resolvers) -> Policy {
 impl Outside {
     /// What cannot be had, a sentence each.
     #[must_use]
-    pub fn missing(&self) -> Vec<String> {
+    pub fn missing(&self, host: &Host) -> Vec<String> {
         let Standing { no_gateway, no_way_out, obstacles } = &self.standing;
         let gateway = no_gateway
             .as_ref()
@@ -90,7 +90,13 @@ impl Outside {
                 FILES[0], FILES[1]
             )
         });
-        gateway.into_iter().chain(way_out).chain(names).chain(obstacles.iter().cloned()).collect()
+        let sockets = (self.no_host.is_none() && host.landlock_abi < LANDLOCK_SCOPES).then(|| {
+            "functions with network host reach the abstract unix sockets of this host's programs: only Landlock \
+             since Linux 6.12 keeps them from those"
+                .to_owned()
+        });
+        let sentences = gateway.into_iter().chain(way_out).chain(names).chain(sockets);
+        sentences.chain(obstacles.iter().cloned()).collect()
     }
 
     /// What a function's plan goes by.
@@ -107,18 +113,42 @@ impl Outside {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::able;
+
+    #[test]
+    fn the_hosts_network_needs_a_password_root_and_ids_of_its_own() {
+        let no_host = |host: &Host| no_host_network(true, host);
+        assert_eq!(no_host(&able()), None);
+        let why = no_host_network(false, &able()).unwrap();
+        assert!(why.contains("--no-auth"), "{why}");
+        let why = no_host(&Host { root: false, ..able() }).unwrap();
+        assert!(why.ends_with("run Pinnace as root"), "{why}");
+        let why = no_host(&Host { id_ranges: Err("it is so".into()), ..able() }).unwrap();
+        assert!(why.contains("because it is so; "), "{why}");
+        let outside = Outside {
+            standing: Standing::default(),
+            resolvers: Resolvers::parse("nameserver 192.0.2.1"),
+            no_host: None,
+        };
+        let older = Host { landlock_abi: LANDLOCK_SCOPES - 1, ..able() };
+        assert!(outside.missing(&older)[0].contains("abstract unix sockets"));
+        let closed = Outside { no_host: Some("it is so".into()), ..outside };
+        assert!(closed.missing(&older).is_empty());
+    }
 
     #[test]
     fn what_is_missing_is_said_once() {
         let standing = Standing::default();
         let resolvers = Resolvers::parse("nameserver 192.0.2.1");
         let whole = Outside { standing, resolvers, no_host: None };
-        assert!(whole.missing().is_empty());
+        assert!(whole.missing(&able()).is_empty());
         assert_eq!(whole.way_out().missing, None);
         let silent = Outside { resolvers: Resolvers::default(), ..whole.clone() };
-        assert!(silent.missing()[0].starts_with("functions with network nat resolve no names"));
+        assert!(
+            silent.missing(&able())[0].starts_with("functions with network nat resolve no names")
+        );
         let standing = Standing { no_way_out: Some("it is so".into()), ..Standing::default() };
         let within = Outside { standing, resolvers: Resolvers::default(), no_host: None };
-        assert_eq!(within.missing(), ["no function can have network nat: it is so"]);
+        assert_eq!(within.missing(&able()), ["no function can have network nat: it is so"]);
     }
 }

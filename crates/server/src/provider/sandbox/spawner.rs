@@ -89,7 +89,7 @@ enum Request {
         answer: oneshot::Sender<Result<Started, StartFailure>>,
     },
     Prepare {
-        slot: SlotSpec,
+        slot: Box<SlotSpec>,
         expected: Expected,
         answer: oneshot::Sender<Result<(), String>>,
     },
@@ -170,7 +170,7 @@ impl Spawner {
         let (answer, answered) = oneshot::channel();
         let ending = || "the server is ending".to_owned();
         self.requests
-            .send(Request::Prepare { slot, expected, answer })
+            .send(Request::Prepare { slot: Box::new(slot), expected, answer })
             .await
             .map_err(|_| ending())?;
         answered.await.map_err(|_| ending())?
@@ -406,7 +406,7 @@ async fn send_all(line: &Line, inbox: &mut mpsc::Receiver<Request>) -> Option<on
                 line.ask(Asker::Start(answer), &listeners, message).await;
             }
             Request::Prepare { slot, expected, answer } => {
-                let message = |request| ToSpawner::Prepare { request, slot, expected };
+                let message = |request| ToSpawner::Prepare { request, slot: *slot, expected };
                 line.ask(Asker::Prepare(answer), &[], message).await;
             }
             Request::Retire { slot } => {
