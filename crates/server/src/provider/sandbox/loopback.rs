@@ -75,6 +75,19 @@ mod tests {
     }
 
     #[test]
+    fn it_stands_beside_a_socket_of_ours_on_all_addresses() {
+        let all = bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), true).unwrap();
+        let port = all.local_addr().unwrap().as_socket_ipv4().unwrap().port();
+        let address = SocketAddrV4::new(any_address(), port);
+        assert_eq!(bind(address, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let own = bind(address, true).unwrap();
+        let _caller = std::net::TcpStream::connect(address).unwrap();
+        own.set_nonblocking(false).unwrap();
+        own.accept().unwrap();
+        assert_eq!(all.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
     fn one_listener_keeps_others_from_its_address() {
         let address = |listener: &Socket| listener.local_addr().unwrap().as_socket_ipv4().unwrap();
         let first = bind(SocketAddrV4::new(any_address(), 0), false).unwrap();
