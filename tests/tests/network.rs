@@ -19,6 +19,14 @@ fn hello(name: &str, network: &str) -> Function {
     if network.is_empty() { function } else { function.with("annotations", annotations) }
 }
 
+/// One that takes a socket, as those on the host's network must.
+fn hello_on_host(name: &str) -> Function {
+    let annotations = serde_json::json!({
+        "dev.pinnace.network": "host", "dev.pinnace.listen": "socket"
+    });
+    Function::new(name, "hello:test").with("annotations", annotations)
+}
+
 fn platform(flags: &[&str]) -> Gateway {
     let gateway = Gateway::start_with(flags);
     gateway.load("hello:test", &Image::hello("hello:test"));
@@ -220,6 +228,139 @@ fn an_ordinary_user_has_the_gateway_and_no_way_out() {
     gateway.scale("leaves", 2);
     gateway.until("leaves", "both serve", |status| status["availableReplicas"].as_u64() == Some(2));
     assert_eq!(host(), before);
+}
+
+#[test]
+fn a_function_may_have_the_hosts_network() {
+    if !alone("a_function_may_have_the_hosts_network") {
+        return;
+    }
+    internet();
+    const PORT: u16 = 9999;
+    serve_on_host(PORT);
+    let mut gateway = platform(&[]);
+    gateway.deploy(&hello_on_host("shares"));
+    gateway.deploy(&hello("stays", "none"));
+    gateway.deploy(&hello("leaves", ""));
+    for (function, network) in [("shares", "host"), ("stays", "none"), ("leaves", "nat")] {
+        assert_eq!(gateway.status(function).unwrap()["network"], network);
+    }
+    // What the host reaches it reaches, as the host.
+    assert_eq!(dial(&gateway, "shares", &format!("127.0.0.1:{PORT}")).text(), "127.0.0.1");
+    for address in [PUBLIC, PRIVATE[0]] {
+        assert_eq!(dial(&gateway, "shares", &format!("{address}:{WEB}")).text(), HOST);
+    }
+    // The API is in reach, and asks for the password.
+    let request = b"GET /system/functions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let api = gateway.call(&format!("shares/dial/{}", gateway.address()), request).text();
+    assert!(api.starts_with("HTTP/1.1 401 "), "{api}");
+    let calls = |gateway: &Gateway| {
+        for name in ["gateway", "gateway.openfaas", "gateway.openfaas.svc.cluster.local"] {
+            let answer = ask(gateway, "shares", name, "/function/stays/request");
+            assert!(answer.contains("GET /request\n"), "{answer}");
+        }
+        let answer = ask(gateway, "stays", "gateway", "/function/shares/");
+        assert!(answer.ends_with("hello\n"), "{answer}");
+    };
+    calls(&gateway);
+    for path in ["/system/functions", "/healthz", "/", "/ui/", "/system/info"] {
+        let answer = ask(&gateway, "shares", "gateway", path);
+        assert!(answer.starts_with("HTTP/1.1 404 Not Found"), "{answer}");
+    }
+    let hosts = |gateway: &Gateway| gateway.call("shares/read/etc/hosts", b"").expect(200).text();
+    let before = hosts(&gateway);
+    // It outlives server and spawner, and its router is none of its business.
+    gateway.kill();
+    kill_named("pinnace-spawner");
+    gateway.up();
+    calls(&gateway);
+    let replica = |gateway: &Gateway| gateway.call("shares/read/etc/hostname", b"").text();
+    let same = replica(&gateway);
+    kill_named("pinnace-router");
+    eventually("a replica with a network serves", PATIENCE, || {
+        (dial(&gateway, "leaves", &format!("{PUBLIC}:{WEB}")).status == 200).then_some(())
+    });
+    assert_eq!((hosts(&gateway), replica(&gateway)), (before.clone(), same.clone()));
+    // Another one has another address.
+    let stop = gateway.call("shares/exit/1", b"");
+    assert_ne!(stop.status, 200);
+    eventually("another replica serves", PATIENCE, || {
+        let answer = gateway.call("shares/read/etc/hostname", b"");
+        (answer.status == 200 && answer.text() != same).then_some(())
+    });
+    assert_ne!(hosts(&gateway), before);
+    calls(&gateway);
+}
+
+#[test]
+fn the_hosts_network_is_refused_where_it_must_not_be() {
+    if !alone("the_hosts_network_is_refused_where_it_must_not_be") {
+        return;
+    }
+    internet();
+    let mut gateway = platform(&[]);
+    let refused = |gateway: &Gateway, function: &Function, why: &str| {
+        let answer = gateway.try_deploy(function);
+        let (status, text) = (answer.status, answer.text());
+        assert_eq!(status, 400, "{text}");
+        assert!(text.contains("cannot have network host") && text.contains(why), "{text}");
+    };
+    refused(&gateway, &hello("at-port", "host"), "port 8080");
+    let two = hello_on_host("two").label("com.openfaas.scale.max", "2");
+    refused(&gateway, &two, "com.openfaas.scale.max");
+    gateway.deploy(&hello_on_host("shares"));
+    let body = br#"{"serviceName":"shares","replicas":2}"#;
+    let answer = gateway.api("POST", "/system/scale-function/shares", body);
+    assert_eq!(answer.status, 400, "{}", answer.text());
+
+    // One that was deployed before gets it neither, and has it again where a password is asked for.
+    gateway.kill();
+    gateway.set_flags(&["--no-auth"]);
+    gateway.up();
+    refused(&gateway, &hello_on_host("other"), "--no-auth");
+    let status = gateway.until("shares", "it says why", |status| {
+        status["rollout"]["message"].as_str().is_some_and(|said| said.contains("--no-auth"))
+    });
+    assert_eq!(status["availableReplicas"].as_u64().unwrap_or(0), 0, "{status}");
+    assert_eq!(listening_at_gateways(), 0);
+    gateway.stop();
+    gateway.set_flags(&[]);
+    gateway.up();
+    gateway.until("shares", "it serves", |status| status["availableReplicas"].as_u64() == Some(1));
+}
+
+#[test]
+fn nothing_of_the_hosts_network_is_left() {
+    if !alone("nothing_of_the_hosts_network_is_left") {
+        return;
+    }
+    internet();
+    let before = host();
+    let mut gateway = platform(&[]);
+    gateway.deploy(&hello_on_host("shares"));
+    assert_eq!(listening_at_gateways(), 1);
+    gateway.remove("shares");
+    eventually("its listener is closed", PATIENCE, || (listening_at_gateways() == 0).then_some(()));
+    gateway.deploy(&hello_on_host("shares"));
+    gateway.kill();
+    for name in ["pinnace-spawner", "pinnace-router", "pinnace-init"] {
+        kill_named(name);
+    }
+    gateway.up();
+    gateway.until("shares", "it serves", |status| status["availableReplicas"].as_u64() == Some(1));
+    gateway.kill();
+    assert_eq!(listening_at_gateways(), 1, "its init keeps it");
+    assert!(gateway.down().status.success());
+    eventually("the host is as before", PATIENCE, || (host() == before).then_some(()));
+    eventually("nothing listens and no process is left", PATIENCE, || {
+        let is_ours = |(_, name): &(i32, String)| name.starts_with("pinnace-");
+        (listening_at_gateways() == 0 && !processes().iter().any(is_ours)).then_some(())
+    });
+}
+
+/// Listeners of this network namespace at port 8080, which is the gateway's.
+fn listening_at_gateways() -> usize {
+    run("ss --numeric --no-header --listening --tcp").matches(":8080 ").count()
 }
 
 /// The processes of this pid namespace, which is the test's own: number and name.

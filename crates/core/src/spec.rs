@@ -38,7 +38,7 @@ pub const ANNOTATION_PULL: &str = "dev.pinnace.pull";
 /// Annotation of ours: what the function reaches beside the platform: `none`, `nat` or `host`.
 pub const ANNOTATION_NETWORK: &str = "dev.pinnace.network";
 
-/// Most replicas of a function that names no maximum (contract section 9).
+/// Most replicas of a function that names no maximum (contract section 9). On the host's network it is one.
 const SCALE_MAX_DEFAULT: u32 = 20;
 
 /// A checked function. The deployment is kept as it was sent; what the platform acts on is beside it.
@@ -127,13 +127,13 @@ impl FunctionSpec {
         check_image(&deployment, &mut faults);
         check_sizes(&deployment, &mut faults);
         check_environment(&deployment, &mut faults);
-        let scale = check_scale(deployment.labels.as_ref(), &mut faults);
+        let network = check_network(deployment.annotations.as_ref(), &mut faults);
+        let scale = check_scale(deployment.labels.as_ref(), network, &mut faults);
         let memory_bytes = check_memory(&deployment, &mut faults);
         let cpu_millicores = check_cpu(&deployment, &mut faults);
         check_listen(deployment.annotations.as_ref(), &mut faults);
         let concurrency = check_concurrency(deployment.annotations.as_ref(), &mut faults);
         let pull = check_pull(&deployment, &mut faults);
-        let network = check_network(deployment.annotations.as_ref(), &mut faults);
         let env = |name: &str| deployment.env_vars.as_ref().and_then(|env| env.get(name));
         let seconds = |name: &str| env(name).and_then(|text| duration::parse_seconds_or_go(text));
         let deadline = seconds("exec_timeout").filter(|d| !d.is_zero());
@@ -243,7 +243,7 @@ fn check_environment(deployment: &FunctionDeployment, faults: &mut Vec<String>) 
     }
 }
 
-fn check_scale(labels: Option<&Map>, faults: &mut Vec<String>) -> Scale {
+fn check_scale(labels: Option<&Map>, network: Option<Network>, faults: &mut Vec<String>) -> Scale {
     let label = |name: &str| labels.and_then(|labels| labels.get(name)).map(String::as_str);
     let mut count = |name: &str, default: u32| match label(name).map(str::parse::<u32>) {
         None => default,
@@ -255,7 +255,8 @@ fn check_scale(labels: Option<&Map>, faults: &mut Vec<String>) -> Scale {
         }
     };
     let min = count(LABEL_SCALE_MIN, 1);
-    let max = count(LABEL_SCALE_MAX, SCALE_MAX_DEFAULT.max(min));
+    let most = if network == Some(Network::Host) { 1 } else { SCALE_MAX_DEFAULT };
+    let max = count(LABEL_SCALE_MAX, most.max(min));
     if min > max {
         faults.push(format!("labels: {LABEL_SCALE_MIN} is above {LABEL_SCALE_MAX}"));
     }
@@ -428,6 +429,15 @@ mod tests {
         assert_eq!(spec.cpu_millicores, Some(250));
         assert_eq!(spec.concurrency, Some(1));
         assert_eq!(spec.network, Some(Network::Nat));
+        let max = |annotations: &str, labels: &str| {
+            let json = format!(
+                r#"{{"service":"a","image":"b","annotations":{annotations},"labels":{labels}}}"#
+            );
+            FunctionSpec::check(serde_json::from_str(&json).unwrap()).unwrap().scale.max
+        };
+        let host = r#"{"dev.pinnace.network":"host"}"#;
+        assert_eq!((max("{}", "{}"), max(host, "{}")), (SCALE_MAX_DEFAULT, 1));
+        assert_eq!(max(host, r#"{"com.openfaas.scale.max":"3"}"#), 3);
         assert_eq!(spec.deadline, Some(Duration::from_secs(120)));
         assert_eq!(spec.grace, Duration::from_secs(7));
         assert_eq!(spec.scale.to_zero, Some(true));

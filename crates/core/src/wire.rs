@@ -125,6 +125,10 @@ pub struct FunctionStatus {
     /// How far the latest deploy has come. Not in OpenFaaS; its clients ignore it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// What it reaches beside the platform: `none`, `nat` or `host`, also where its image decided that. Told
+    /// of a function that is asked for by name. Not in OpenFaaS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
     /// What is wrong with the function, a sentence each. Not in OpenFaaS.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<String>,

@@ -34,6 +34,9 @@ pub mod network;
 /// First word of the command line that asks for a probe.
 pub(crate) const PROBE: &str = "--probe";
 
+/// First version of Landlock's interface that also fences abstract unix sockets and signals.
+pub const LANDLOCK_SCOPES: u32 = 6;
+
 /// What a host can do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {

@@ -17,7 +17,7 @@
 //! | `init.sock` | spawner | where a server reaches the init |
 //! | `exit.json` | spawner | a `pinnace_core::Exit`, written by the init when the function has ended |
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use pinnace_core::{Exit, image::User};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,10 @@ pub struct SlotSpec {
     pub id_base: Option<u32>,
     /// Its directory on the host, mode 0700.
     pub dir: PathBuf,
+    /// Where its function reaches the platform if it shares the host's network: an address of the loopback
+    /// device. `None` where it has a network of its own, in which the gateway's address is the same for all.
+    #[serde(default)]
+    pub host_gateway: Option<Ipv4Addr>,
 }
 
 /// What most sandboxes have, so that it is made ahead: another choice costs its start a little.
@@ -146,7 +150,8 @@ pub enum ToSpawner {
         /// Its name.
         slot: String,
     },
-    /// Make and start a sandbox. Carries the function's listener if it `listens`.
+    /// Make and start a sandbox. Carries the function's listener if it `listens`, then the listener at its
+    /// slot's `host_gateway` if it has one.
     Start {
         /// Comes back in the answer.
         request: u64,
@@ -236,8 +241,8 @@ pub enum ToInit {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "say")]
 pub enum FromInit {
-    /// Answers [`ToInit::Attach`]. Carries two pipe ends, standard output and standard error, then for the
-    /// first server some [`Self::Sockets`].
+    /// Answers [`ToInit::Attach`]. Carries two pipe ends, standard output and standard error, then the
+    /// listener at the slot's `host_gateway` if it has one, then for the first server some [`Self::Sockets`].
     Attached {
         /// Whether the function serves: it has said so (see [`READY_FD`]), or its port accepts connections.
         ready: bool,

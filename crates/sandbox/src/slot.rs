@@ -76,11 +76,9 @@ pub struct Workshop<'s> {
 /// milliseconds.
 const ABANDON_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 
-const NAMESPACES: i32 = libc::CLONE_NEWNS
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWNET;
+/// The namespaces that every slot has of its own.
+const NAMESPACES: i32 =
+    libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
 impl Slot {
     /// Makes a slot. Its init may not have come to be parked yet: see [`Self::parked`].
@@ -119,9 +117,12 @@ impl Slot {
     ) -> io::Result<Self> {
         let (channel, far) = Channel::pair()?;
         let own_ids = shop.ids != Ids::Roots || spec.id_base.is_some();
-        let user = if own_ids { libc::CLONE_NEWUSER } else { 0 };
+        let own_network = spec.host_gateway.is_none();
+        let namespaces = NAMESPACES
+            | if own_ids { libc::CLONE_NEWUSER } else { 0 }
+            | if own_network { libc::CLONE_NEWNET } else { 0 };
         let into = group.directory.as_ref().map(|directory| directory.as_fd());
-        let cloned = sys::clone_process(shop.proof, NAMESPACES | user, into)
+        let cloned = sys::clone_process(shop.proof, namespaces, into)
             .doing(|| "clone a process into new namespaces")?;
         let (pid, pidfd) = match cloned {
             Cloned::Parent { pid, pidfd } => (pid, pidfd),
@@ -139,7 +140,8 @@ impl Slot {
             Some(_) => Some(fs::File::open(format!("/proc/{pid}/ns/user"))?.into()),
             None => None,
         };
-        let network = fs::File::open(format!("/proc/{pid}/ns/net"))?;
+        let network =
+            own_network.then(|| fs::File::open(format!("/proc/{pid}/ns/net"))).transpose()?;
         let start_time = adoption::start_time(pid)?;
         directory::write_pid(&spec.dir, pid, start_time)?;
         channel.send(&GO, &[])?;
@@ -147,10 +149,15 @@ impl Slot {
             ids: shop.ids,
             tmp_bytes: bounds.tmp_bytes,
             shows_group: shop.cgroups.version() == Some(2) && group.directory.is_some(),
+            own_network,
         };
         Outfit::send(&numbers, shop.devices.as_fd(), shop.seccomp, &channel)?;
         // While the init prepares itself.
-        let at = wiring.attach(network.as_fd(), *leaves).doing(|| "attach it to the network")?;
+        let at = match &network {
+            Some(network) => wiring.attach(network.as_fd(), *leaves),
+            None => Ok(None),
+        };
+        let at = at.doing(|| "attach it to the network")?;
         if let Some(at) = at {
             directory::write_address(&spec.dir, at.address)?;
         }

@@ -29,8 +29,8 @@ pub(crate) enum StartError {
     Binds { count: usize },
     #[error("it has {count} layers, and 1 to {max} are possible", max = LAYERS_MAX)]
     Layers { count: usize },
-    #[error("a function that listens needs one listener, and {count} came")]
-    Listener { count: usize },
+    #[error("{count} listeners came for it, and it needs {needed}")]
+    Listeners { needed: usize, count: usize },
     #[error("cannot make its sandbox: {0}")]
     Make(io::Error),
     #[error("cannot make its root filesystem: {0}")]
@@ -108,7 +108,7 @@ fn begin(
         None => {}
     }
     let gifts: Vec<(Gift, BorrowedFd<'_>)> =
-        fds.iter().map(|listener| (Gift::Listener, listener.as_fd())).collect();
+        listeners(spec).zip(fds.iter().map(AsFd::as_fd)).collect();
     slot.order(&tools.cgroups, spec.clone(), &gifts).map_err(StartError::Orders)?;
     let assembly = slot.assemble(&tools.scaffold, &spec.root, spec.bounds.upper_bytes)?;
     slot.start(assembly.root.as_fd(), &mounts(tools, spec)?).map_err(StartError::Orders)
@@ -139,10 +139,17 @@ fn check(spec: &SandboxSpec, fds: usize) -> Result<(), StartError> {
     if !(1..=LAYERS_MAX).contains(&spec.root.layers.len()) {
         return Err(StartError::Layers { count: spec.root.layers.len() });
     }
-    if fds != usize::from(spec.listens) {
-        return Err(StartError::Listener { count: fds });
+    let needed = listeners(spec).count();
+    if fds != needed {
+        return Err(StartError::Listeners { needed, count: fds });
     }
     Ok(())
+}
+
+/// The listeners that come with a start, in their order.
+fn listeners(spec: &SandboxSpec) -> impl Iterator<Item = Gift> {
+    let own = spec.listens.then_some(Gift::Listener);
+    own.into_iter().chain(spec.slot.host_gateway.map(|_| Gift::Gateway))
 }
 
 /// It becomes a directory's name among the control groups, so it must not climb.

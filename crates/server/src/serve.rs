@@ -37,7 +37,7 @@ use crate::{
     },
     proxy::{
         call::Calls,
-        gateway::{Callers, Gateway},
+        gateway::{Callers, Gateway, Hall},
         worker::{HandedOver, Shared, Worker},
     },
     registry::Puller,
@@ -171,11 +171,13 @@ impl Started {
         let policy = sandbox::policy(&settings.allow_net, &resolvers);
         let Served { spawner, losses, standing, gateways, renewals } =
             spawner.serve(copies, policy).await?;
-        let outside = Outside { standing, resolvers };
+        let no_host = sandbox::no_host_network(settings.auth, &host);
+        let outside = Outside { standing, resolvers, no_host };
         let callers = Arc::new(Callers::default());
+        let (own_listeners, opened) = mpsc::unbounded_channel();
 
         let mut missing = host.missing();
-        missing.extend(outside.missing());
+        missing.extend(outside.missing(&host));
         let parts = SandboxParts {
             spawner,
             slots_max: settings.slots_max,
@@ -184,6 +186,7 @@ impl Started {
             host,
             outside,
             callers: callers.clone(),
+            own_listeners,
             host_root: host_root::prepare(&state.path().join("root"))?,
             images: images.clone(),
             puller: puller.clone(),
@@ -241,10 +244,9 @@ impl Started {
         };
         let (outboxes, inboxes) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
         let gateway = Gateway {
-            callers,
+            hall: Hall { callers, places: shared.places.clone(), inboxes: Vec::clone(&outboxes) },
             listeners: gateways,
-            places: shared.places.clone(),
-            inboxes: Vec::clone(&outboxes),
+            own_listeners: opened,
             ending: shared.ending.clone(),
         };
         tokio::spawn(gateway.run());

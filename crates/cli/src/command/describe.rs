@@ -121,6 +121,9 @@ fn block(description: &Description, verbose: bool, color: bool) -> String {
     line("Function Process:", &printable(process));
     line("URL:", &description.url);
     line("Async URL:", &description.async_url);
+    if let Some(network) = &status.network {
+        line("Network:", &printable(network));
+    }
     if verbose {
         line("Created:", &printable(&status.created_at));
         if let Some(rollout) = &status.rollout {
@@ -228,6 +231,13 @@ Environment:
 ";
         assert_eq!(block(&description, false, false), expected);
         assert_eq!(notices(&description.status, false), "");
+    }
+
+    #[test]
+    fn the_network_is_shown_where_the_server_tells_it() {
+        let description = described(r#"{"name":"echo","image":"i:1","network":"nat"}"#);
+        let text = block(&description, false, false);
+        assert!(text.ends_with("/async-function/echo\nNetwork:            nat\n"), "{text}");
     }
 
     #[test]

@@ -75,10 +75,9 @@ impl Shell {
         // has it already.
         let _ = rustix::process::setsid();
         umask(Mode::from_raw_mode(0o022));
-        sys::loopback_up().doing(|| "take the loopback device up")?;
-        let Outfit { numbers: OutfitNumbers { ids, tmp_bytes, shows_group }, devices, seccomp } =
-            outfit;
-        let sockets = watch::sockets(SOCKETS_AHEAD).doing(|| "make sockets")?;
+        let Outfit { numbers, devices, seccomp } = outfit;
+        let OutfitNumbers { ids, tmp_bytes, shows_group, own_network } = numbers;
+        let sockets = if own_network { network()? } else { Vec::new() };
         let temporary = (temporary(tmp_bytes)?, tmp_bytes);
         limits()?;
         // What its control group is called is the host's business. A kernel that has none has no names either.
@@ -90,6 +89,7 @@ impl Shell {
 
         // These two need the host's own still in sight: the kernel shows no more than was visible before.
         let proc = filesystem("proc", &[], HARDENED).doing(|| "mount a /proc")?;
+        // It shows the devices of a network, so that only who owns the network may mount it.
         let sys = filesystem("sysfs", &[], READ_ONLY).ok();
 
         let null = targets::resolve(devices.as_fd(), Path::new("null"), OFlags::RDONLY);
@@ -169,6 +169,12 @@ impl Shell {
         let shm = place(&self.devices, "shm").doing(|| "find /dev/shm")?;
         targets::attach(shared, shm.as_fd()).doing(|| "mount /dev/shm")
     }
+}
+
+/// Sets the sandbox's own network up, and makes sockets in it.
+fn network() -> Result<Vec<OwnedFd>, Failed> {
+    sys::loopback_up().doing(|| "take the loopback device up")?;
+    watch::sockets(SOCKETS_AHEAD).doing(|| "make sockets")
 }
 
 /// Filesystems for /tmp and /dev/shm, mounted nowhere yet.

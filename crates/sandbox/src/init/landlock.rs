@@ -18,7 +18,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
 };
 
-use crate::sys;
+use crate::{host::LANDLOCK_SCOPES, sys};
 
 // The kernel's names for its bits (linux/landlock.h).
 const MAKE_CHAR: u64 = 1 << 6;
@@ -30,8 +30,6 @@ const SCOPE_SIGNAL: u64 = 1 << 1;
 
 /// First version that can allow [`REFER`]: without, a function could not move its files.
 const ABI_MIN: u32 = 2;
-/// First version with scopes.
-const ABI_SCOPES: u32 = 6;
 
 /// The ruleset, which lacks [`allow_root`]; `None` where the kernel has no such thing or an old one.
 ///
@@ -42,7 +40,7 @@ pub(super) fn ruleset() -> io::Result<Option<OwnedFd>> {
     if abi < ABI_MIN {
         return Ok(None);
     }
-    let scopes = if abi < ABI_SCOPES { 0 } else { SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL };
+    let scopes = if abi < LANDLOCK_SCOPES { 0 } else { SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL };
     sys::landlock_ruleset(MAKE_CHAR | MAKE_BLOCK | REFER, scopes).map(Some)
 }
 

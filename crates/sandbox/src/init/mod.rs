@@ -73,6 +73,7 @@ fn serve(channel: Channel) -> i32 {
                 control: Listener::from(control),
                 exit_file,
                 oom_events: gifts.oom_events,
+                gateway: gifts.gateway,
                 sockets,
             };
             Watch::new(&orders.spec, function, ends, signals).run()

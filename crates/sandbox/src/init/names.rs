@@ -93,7 +93,8 @@ fn is_file(place: &OwnedFd) -> bool {
 /// What they hold.
 fn texts(spec: &SandboxSpec) -> [String; PATHS.len()] {
     let name = &spec.hostname;
-    let (gateway, names) = (plan::GATEWAY, plan::GATEWAY_NAMES.join(" "));
+    let gateway = spec.slot.host_gateway.unwrap_or(plan::GATEWAY);
+    let names = plan::GATEWAY_NAMES.join(" ");
     let hosts = format!(
         "127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost {name}\n{gateway}\t{names}\n"
     );

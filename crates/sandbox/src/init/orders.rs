@@ -49,6 +49,8 @@ pub struct OutfitNumbers {
     pub tmp_bytes: u64,
     /// Whether it has a control group of its own in version 2, which it can see.
     pub shows_group: bool,
+    /// Whether its network is its own, not the host's.
+    pub own_network: bool,
 }
 
 impl Outfit {
@@ -103,6 +105,8 @@ pub enum Gift {
     OomEvents,
     /// The function's listener.
     Listener,
+    /// The listener at the slot's `host_gateway`.
+    Gateway,
 }
 
 /// The descriptors, sorted.
@@ -116,6 +120,8 @@ pub struct Gifts {
     pub oom_events: Option<OwnedFd>,
     /// See [`Gift::Listener`].
     pub listener: Option<OwnedFd>,
+    /// See [`Gift::Gateway`].
+    pub gateway: Option<OwnedFd>,
 }
 
 impl Orders {
@@ -140,7 +146,12 @@ impl Orders {
     pub fn sample() -> io::Result<Self> {
         let word = || "x".repeat(64);
         let spec = SandboxSpec {
-            slot: SlotSpec { name: word(), id_base: Some(0), dir: word().into() },
+            slot: SlotSpec {
+                name: word(),
+                id_base: Some(0),
+                dir: word().into(),
+                host_gateway: None,
+            },
             hostname: word(),
             root: Root { layers: vec![word().into(); 4], read_only: false, host_usr: false },
             binds: Vec::new(),
@@ -233,6 +244,7 @@ impl Gifts {
             Gift::ExitFile => self.exit_file = Some(fd),
             Gift::OomEvents => self.oom_events = Some(fd),
             Gift::Listener => self.listener = Some(fd),
+            Gift::Gateway => self.gateway = Some(fd),
         }
     }
 }

@@ -30,6 +30,9 @@ pub(super) struct Watch {
     control: Listener,
     exit_file: OwnedFd,
     oom_events: Option<OwnedFd>,
+    /// Where the function reaches the platform on the host's network. Kept for the servers, so that nobody
+    /// else gets the address and calls wait while there is none.
+    gateway: Option<OwnedFd>,
     /// Made ahead for the first server that attaches.
     sockets: Vec<OwnedFd>,
     signals: Signals,
@@ -53,6 +56,8 @@ pub(super) struct Ends {
     pub(super) exit_file: OwnedFd,
     /// The kernel's count of processes that it ended for want of memory.
     pub(super) oom_events: Option<OwnedFd>,
+    /// The gateway's listener on the host's network, if the function is there.
+    pub(super) gateway: Option<OwnedFd>,
     /// Sockets for connections to the function.
     pub(super) sockets: Vec<OwnedFd>,
 }
@@ -76,7 +81,7 @@ type Still = io::Result<()>;
 
 impl Watch {
     pub(super) fn new(spec: &SandboxSpec, function: Started, ends: Ends, signals: Signals) -> Self {
-        let Ends { control, exit_file, oom_events, sockets } = ends;
+        let Ends { control, exit_file, oom_events, gateway, sockets } = ends;
         Self {
             function,
             stop_signal: spec.stop_signal,
@@ -84,6 +89,7 @@ impl Watch {
             control,
             exit_file,
             oom_events,
+            gateway,
             sockets,
             signals,
             server: None,
@@ -260,7 +266,7 @@ impl Watch {
     fn attach(&mut self) -> Still {
         let Some(server) = &mut self.server else { return Ok(()) };
         let mut fds = vec![self.function.stdout.as_fd(), self.function.stderr.as_fd()];
-        fds.extend(self.sockets.iter().map(AsFd::as_fd));
+        fds.extend(self.gateway.iter().chain(&self.sockets).map(AsFd::as_fd));
         server.channel.try_send(&FromInit::Attached { ready: self.ready }, &fds)?;
         server.attached = true;
         self.sockets.clear();

@@ -148,7 +148,7 @@ impl Host {
         let name = format!("slot-{number}");
         let dir = self.dir.path().join("run").join(&name);
         fs::create_dir(&dir).unwrap();
-        SlotSpec { name, id_base, dir }
+        SlotSpec { name, id_base, dir, host_gateway: None }
     }
 
     /// Has a slot made ahead, and waits until it is or cannot be.

@@ -156,7 +156,7 @@ fn a_start_that_is_refused_leaves_nothing() {
     spec.slot.name = "again".into();
     spec.root.layers.pop();
     spec.listens = true;
-    assert!(host.ask(&spec, &[]).err().unwrap().contains("one listener"));
+    assert!(host.ask(&spec, &[]).err().unwrap().contains("it needs 1"));
     spec.listens = false;
     let replica = host.ask(&spec, &[]).unwrap();
     assert!(host.ask(&spec, &[]).err().unwrap().contains("in use"));

@@ -11,6 +11,7 @@ mod host;
 mod leaks;
 mod life;
 mod masks;
+mod on_host;
 mod ordinary;
 mod slots;
 mod survival;

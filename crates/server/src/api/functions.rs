@@ -80,6 +80,8 @@ pub async fn describe(
     let id = reference(&name, &query.namespace)?;
     let entry = api.deployments.catalog.get(&id).ok_or(ChangeError::Unknown(id))?;
     let mut status = status(&entry);
+    let network = api.deployments.provider.network(&entry.deployed().spec);
+    status.network = Some(network.to_string());
     if matches!(query.usage.as_str(), "1" | "true") {
         status.usage = Some(api.deployments.provider.usage(&entry.id));
     }
@@ -175,6 +177,7 @@ fn status(entry: &Entry) -> FunctionStatus {
         available_replicas: u32::try_from(entry.ready().len()).unwrap_or(u32::MAX),
         created_at: entry.created_at.clone(),
         usage: None,
+        network: None,
         rollout: Some(entry.rollout()),
         conditions: standing.conditions.clone(),
     }

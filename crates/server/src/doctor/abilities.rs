@@ -2,15 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pinnace_sandbox::host::{Host, network::Network};
+use pinnace_sandbox::host::{Host, LANDLOCK_SCOPES, network::Network};
 
 use super::{Check, number_in};
 
 /// The oldest kernel on which Pinnace is tried: it maps the owners of files for overlays.
 const KERNEL_LEAST: (u32, u32) = (5, 15);
-
-/// Landlock's first interface that also fences sockets and signals.
-const LANDLOCK_SCOPES: u32 = 6;
 
 /// A time before which no Pinnace was built, in seconds since 1970: a clock before it is wrong.
 const EARLIEST_S: u64 = 1_735_689_600;

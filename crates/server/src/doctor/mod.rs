@@ -8,6 +8,9 @@ mod bounds;
 mod leftovers;
 mod place;
 
+#[cfg(test)]
+pub(crate) use self::abilities::tests::able;
+
 use std::{io, path::Path};
 
 use pinnace_sandbox::{

@@ -9,7 +9,7 @@ pub mod sandbox;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use pinnace_core::{FunctionRef, FunctionSpec};
+use pinnace_core::{FunctionRef, FunctionSpec, Network};
 
 use crate::{
     catalog::{Deployed, Entry},
@@ -49,6 +49,9 @@ pub trait Provider: Activate {
 
     /// Resource use of a function's replicas: thousandths of a processor, bytes of memory.
     fn usage(&self, id: &FunctionRef) -> pinnace_core::wire::Usage;
+
+    /// What a function reaches beside the platform: what it has chosen, or else what it has by default.
+    fn network(&self, spec: &FunctionSpec) -> Network;
 }
 
 /// Why a provider does not do it: a sentence, and whose fault it is.

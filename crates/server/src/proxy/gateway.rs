@@ -2,21 +2,26 @@
 //! workers, as calls of functions and nothing else.
 //!
 //! Who calls is known by the address that the connection comes from, which the router vouches for. A function
-//! has a bounded number of connections, so that it cannot take the places of all others.
+//! on the host's network has a listener of its own instead, and is known by that one's address: any process of
+//! the host may connect there, so that it is known well enough to count connections and not to grant anything.
+//! A function has a bounded number of connections, so that it cannot take the places of all others.
 
 use std::{
     collections::HashMap,
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as StdListener},
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use pinnace_core::{FunctionRef, limits};
+use pinnace_sandbox::network::plan::GATEWAY_PORT;
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    task::JoinSet,
 };
 
 use super::worker::HandedOver;
@@ -93,45 +98,111 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Accepts at the gateway, for the workers.
 pub struct Gateway {
-    /// Who may call.
-    pub callers: Arc<Callers>,
-    /// The listener; a new one takes the place of the one before.
+    /// Where connections go.
+    pub hall: Hall,
+    /// The listener at the router; a new one takes the place of the one before.
     pub listeners: mpsc::UnboundedReceiver<OwnedFd>,
-    /// Each worker's places for connections.
-    pub places: Box<[Arc<Semaphore>]>,
-    /// The workers' inboxes, by number.
-    pub inboxes: Vec<mpsc::UnboundedSender<HandedOver>>,
+    /// Further ones, each of one replica on the host's network.
+    pub own_listeners: mpsc::UnboundedReceiver<OwnListener>,
     /// Turns true when the server is asked to end.
     pub ending: watch::Receiver<bool>,
 }
 
-impl Gateway {
-    /// Accepts until the server is asked to end.
-    pub async fn run(mut self) {
-        let mut listener = None;
-        let mut ending = self.ending.clone();
+/// Where connections go that the gateway has accepted.
+pub struct Hall {
+    /// Who may call.
+    pub callers: Arc<Callers>,
+    /// Each worker's places for connections.
+    pub places: Box<[Arc<Semaphore>]>,
+    /// The workers' inboxes, by number.
+    pub inboxes: Vec<mpsc::UnboundedSender<HandedOver>>,
+}
+
+/// The listener that a replica on the host's network has for itself.
+pub struct OwnListener {
+    listener: TcpListener,
+    address: Ipv4Addr,
+    closed: oneshot::Receiver<()>,
+}
+
+/// Keeps an [`OwnListener`] accepting until it is dropped.
+#[derive(Debug)]
+pub struct KeptOpen {
+    _open: oneshot::Sender<()>,
+}
+
+impl OwnListener {
+    /// A listener that is to be at this address.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn new(address: Ipv4Addr, listener: OwnedFd) -> io::Result<(Self, KeptOpen)> {
+        // It comes from an init, which its function may have taken over.
+        let socket = SockRef::from(&listener);
+        let place = socket.local_addr()?.as_socket_ipv4();
+        if !socket.is_listener()? || place != Some(SocketAddrV4::new(address, GATEWAY_PORT)) {
+            return Err(io::Error::other(format!(
+                "what should listen for it at {address}:{GATEWAY_PORT} is something else"
+            )));
+        }
+        let (open, closed) = oneshot::channel();
+        Ok((Self { listener: adopt(listener)?, address, closed }, KeptOpen { _open: open }))
+    }
+
+    async fn serve(mut self, hall: Arc<Hall>) {
         loop {
             tokio::select! {
-                Some(new) = self.listeners.recv() => match adopt(new) {
+                accepted = self.listener.accept() => {
+                    // The init may have shut it down.
+                    if accepted.is_err() && !SockRef::from(&self.listener).is_listener().unwrap_or(false) {
+                        return;
+                    }
+                    hall.receive(accepted, Some(self.address)).await;
+                }
+                _ = &mut self.closed => return,
+            }
+        }
+    }
+}
+
+impl Gateway {
+    /// Accepts until the server is asked to end.
+    pub async fn run(self) {
+        let Self { hall, mut listeners, mut own_listeners, mut ending } = self;
+        let hall = Arc::new(hall);
+        let mut listener = None;
+        let mut own = JoinSet::new();
+        loop {
+            tokio::select! {
+                Some(new) = listeners.recv() => match adopt(new) {
                     Ok(new) => listener = Some(new),
                     Err(error) => tracing::error!(%error, "functions do not reach the platform as gateway"),
                 },
-                accepted = accept(listener.as_ref()) => match accepted {
-                    Ok((stream, peer)) => self.take(stream, peer).await,
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection of a function could not be accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                Some(new) = own_listeners.recv() => drop(own.spawn(new.serve(hall.clone()))),
+                Some(_) = own.join_next() => {}
+                accepted = accept(listener.as_ref()) => hall.receive(accepted, None).await,
                 () = async { drop(ending.wait_for(|ending| *ending).await) } => return,
+            }
+        }
+    }
+}
+
+impl Hall {
+    /// Takes what was accepted, at the listener that one replica has for itself if there is an address of it.
+    async fn receive(&self, accepted: io::Result<(TcpStream, SocketAddr)>, own: Option<Ipv4Addr>) {
+        match accepted {
+            Ok((stream, peer)) => self.take(stream, peer, own).await,
+            Err(error) => {
+                tracing::warn!(%error, "a connection of a function could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 
     /// Gives a connection to the worker with the most free places.
-    async fn take(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn take(&self, stream: TcpStream, peer: SocketAddr, own: Option<Ipv4Addr>) {
         let SocketAddr::V4(from) = peer else { return };
-        let Some(function) = self.callers.enter(*from.ip()) else {
+        let Some(function) = self.callers.enter(own.unwrap_or(*from.ip())) else {
             refuse(&stream);
             return;
         };
@@ -179,6 +250,19 @@ fn refuse(stream: &TcpStream) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_an_init_sends_must_be_its_listener() {
+        let address = Ipv4Addr::new(127, 100, 0, 1);
+        let right = StdListener::bind((address, GATEWAY_PORT)).unwrap();
+        let elsewhere = StdListener::bind((address, 0)).unwrap();
+        let no_listener = std::net::UdpSocket::bind((address, GATEWAY_PORT)).unwrap();
+        assert!(OwnListener::new(address, elsewhere.into()).is_err());
+        assert!(OwnListener::new(address, no_listener.into()).is_err());
+        let other_address = Ipv4Addr::new(127, 100, 0, 2);
+        assert!(OwnListener::new(other_address, right.try_clone().unwrap().into()).is_err());
+        assert!(OwnListener::new(address, right.into()).is_ok());
+    }
 
     #[test]
     fn places_are_bounded_and_given_back() {

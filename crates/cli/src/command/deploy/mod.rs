@@ -68,8 +68,9 @@ pub struct DeployArgs {
     /// When to pull the image: at each deploy, if the server does not have it [default], or not at all
     #[arg(long, value_name = "WHEN", value_parser = ["always", "missing", "never"], help_heading = "Function")]
     pull: Option<String>,
-    /// What it reaches beside the platform: nothing (none, the default of image host), or the outside by the
-    /// host's address (nat, the default of other images where the host can do it)
+    /// What it reaches beside the platform: nothing (none, the default of image host), the outside by the
+    /// host's address (nat, the default of other images where the host can do it), or all that the host does
+    /// (host, for one replica of a command that the watchdog runs)
     #[arg(long, value_name = "NETWORK", help_heading = "Function")]
     network: Option<String>,
     /// Secret to mount

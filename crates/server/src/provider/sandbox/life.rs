@@ -29,6 +29,7 @@ use super::{
 use crate::{
     logs::Source,
     provider::keeper::{Event, Reports},
+    proxy::gateway::{KeptOpen, OwnListener},
     replica::Endpoint,
     watched::watched,
 };
@@ -92,10 +93,10 @@ impl Life {
     pub fn start(
         mut self,
         spec: SandboxSpec,
-        listener: Option<OwnedFd>,
+        listeners: Vec<OwnedFd>,
         record: Record,
     ) -> impl Future<Output = ()> + Send {
-        let starting = self.ground.spawner.start(spec.clone(), listener);
+        let starting = self.ground.spawner.start(spec.clone(), listeners);
         async move {
             let exit = match self.begin(starting, spec, record).await {
                 Ok(pidfd) => self.live(pidfd).await,
@@ -124,33 +125,31 @@ impl Life {
                 Err(StartFailure::Refused(reason)) => return Err(reason),
                 Err(StartFailure::Ending) => return Err("the server is ending".to_owned()),
                 Err(StartFailure::SpawnerDied) => {
-                    let listener = self.move_on().await?;
+                    let listeners = self.move_on().await?;
                     spec.slot = self.slot.clone();
                     record.slot = self.slot.clone();
-                    starting = self.ground.spawner.start(spec.clone(), listener).boxed();
+                    starting = self.ground.spawner.start(spec.clone(), listeners).boxed();
                 }
             }
         }
         Err(format!("the spawner died {SPAWNER_DEATHS_MAX} times while it made the sandbox"))
     }
 
-    /// Leaves a slot in which a dead spawner has begun something, for another one. The listener there.
-    async fn move_on(&mut self) -> Result<Option<OwnedFd>, String> {
+    /// Leaves a slot in which a dead spawner has begun something, for another one. The listeners there.
+    async fn move_on(&mut self) -> Result<Vec<OwnedFd>, String> {
         let (slot, ground) = (self.slot.clone(), self.ground.clone());
         tokio::task::spawn_blocking(move || ground.slots.clear(&slot))
             .await
             .map_err(io::Error::other)
             .flatten()
             .map_err(|error| format!("what a dead spawner began stays: {error}"))?;
-        let other = |error| format!("it gets no other slot: {error}");
-        let slot = self.ground.slots.take().map_err(other)?;
-        let (slot, listener) = slot.with_listener(self.door).map_err(|(slot, error)| {
-            self.ground.slots.discard(slot);
-            other(error)
-        })?;
+        let (slot, listeners) = self
+            .ground
+            .slot(self.door, self.slot.host_gateway.is_some())
+            .map_err(|error| format!("it gets no other slot: {error}"))?;
         self.slot = slot;
         self.ground.moved(&self.id, &self.slot);
-        Ok(listener)
+        Ok(listeners)
     }
 
     /// Takes over a sandbox that an earlier server left.
@@ -189,8 +188,9 @@ impl Life {
         let Some((FromInit::Attached { ready }, mut fds)) = attached else {
             return Err(io::Error::other("it does not say how its function stands"));
         };
-        let stock = fds.split_off(PIPES.min(fds.len()));
+        let mut stock = fds.split_off(PIPES.min(fds.len()));
         self.keep_output(fds).await;
+        let _open = self.open_gateway(&mut stock)?;
 
         let (wants, mut wanted) = mpsc::channel(1);
         let sockets = match self.door {
@@ -259,13 +259,25 @@ impl Life {
         }
     }
 
-    /// Notes the address by which the gateway knows it, which the spawner has written down.
+    /// Notes the address by which the gateway knows it.
     fn locate(&self) {
-        // Missing where there is no network.
-        let Ok(text) = fs::read_to_string(self.slot.dir.join("address")) else { return };
-        if let Ok(address) = text.parse() {
+        // The spawner has written it down; missing where there is no network.
+        let at_router = || fs::read_to_string(self.slot.dir.join("address")).ok()?.parse().ok();
+        if let Some(address) = self.slot.host_gateway.or_else(at_router) {
             self.ground.located(&self.id, &self.function, address);
         }
+    }
+
+    /// Has the gateway accept at the listener that its init keeps, if it is on the host's network, until what
+    /// is returned is dropped.
+    fn open_gateway(&self, listeners: &mut Vec<OwnedFd>) -> io::Result<Option<KeptOpen>> {
+        let Some(address) = self.slot.host_gateway else { return Ok(None) };
+        let missing = || io::Error::other("it has no listener of the gateway");
+        let listener = listeners.pop().ok_or_else(missing)?;
+        let (own, open) = OwnListener::new(address, listener)?;
+        // Nobody accepts any more where the server is ending.
+        let _ = self.ground.own_listeners.send(own);
+        Ok(Some(open))
     }
 
     async fn keep_output(&self, pipes: Vec<OwnedFd>) {

@@ -8,6 +8,7 @@ mod id_ranges;
 mod life;
 mod line;
 mod link;
+mod loopback;
 mod outside;
 mod plan;
 mod prepared;
@@ -26,7 +27,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use pinnace_core::{Exit, FunctionRef, FunctionSpec, limits, wire::Usage};
+use pinnace_core::{Exit, FunctionRef, FunctionSpec, Network, limits, wire::Usage};
 use pinnace_sandbox::{
     adoption,
     cgroup::Cgroups,
@@ -46,7 +47,7 @@ use self::{
     waiting::Waiting,
 };
 pub use self::{
-    outside::{Outside, policy, resolvers},
+    outside::{Outside, no_host_network, policy, resolvers},
     record::replicas_in,
     spawner::{GATEWAY, IdleSpawner, Kept, Losses, ROUTER, Served, Spawner, SpawnerPaths, quit},
 };
@@ -59,7 +60,7 @@ use crate::{
     },
     proxy::{
         admission::Activate,
-        gateway::{Caller, Callers},
+        gateway::{Caller, Callers, OwnListener},
     },
     registry::Puller,
 };
@@ -71,6 +72,7 @@ pub struct Ground {
     cgroups: Arc<Cgroups>,
     slots: Arc<SlotPool>,
     callers: Arc<Callers>,
+    own_listeners: mpsc::UnboundedSender<OwnListener>,
     lives: Mutex<HashMap<String, LifeHandle>>,
 }
 
@@ -78,6 +80,8 @@ struct LifeHandle {
     function: FunctionRef,
     /// Name of its control group.
     slot: String,
+    /// Whether it shares the host's network.
+    on_host: bool,
     stop: mpsc::Sender<Duration>,
     cpu_seen: Option<(u64, std::time::Instant)>,
 }
@@ -98,6 +102,8 @@ pub struct SandboxParts {
     pub outside: Outside,
     /// Who calls by the gateway.
     pub callers: Arc<Callers>,
+    /// Where the gateway is told of the listeners of replicas on the host's network.
+    pub own_listeners: mpsc::UnboundedSender<OwnListener>,
     /// Layers that come from no image.
     pub host_root: HostRoot,
     /// Images.
@@ -150,15 +156,16 @@ impl SandboxProvider {
     #[must_use]
     pub fn start(parts: SandboxParts, settings: KeeperSettings) -> Self {
         let SandboxParts { spawner, logs, cgroups, host, host_root, .. } = parts;
-        let SandboxParts { images, puller, callers, .. } = parts;
+        let SandboxParts { images, puller, callers, own_listeners, .. } = parts;
         let has_ranges = host.id_ranges.is_ok();
         let slots =
             SlotPool::new(parts.slots.clone(), parts.slots_max, has_ranges, cgroups.clone());
         let slots = Arc::new(slots);
-        let ground = Ground { spawner, logs, cgroups, slots, callers, lives: Mutex::default() };
+        let lives = Mutex::default();
+        let ground = Ground { spawner, logs, cgroups, slots, callers, own_listeners, lives };
         let defaults = Defaults { memory_bytes: parts.memory_bytes, pids: parts.pids };
         let mut missing = host.missing();
-        missing.extend(parts.outside.missing());
+        missing.extend(parts.outside.missing(&host));
         let way_out = parts.outside.way_out();
         // An image's function leaves unless it is told not to.
         let expected = Expected { bounds: defaults.bounds(), leaves: way_out.missing.is_none() };
@@ -186,7 +193,7 @@ impl SandboxProvider {
         let ground = self.sandboxes.ground.clone();
         tokio::spawn(async move {
             while let Some(()) = renewals.recv().await {
-                for life in ground.lives().values() {
+                for life in ground.lives().values().filter(|life| !life.on_host) {
                     // Full: it has been asked to stop already.
                     let _ = life.stop.try_send(limits::GRACE_DEFAULT);
                 }
@@ -207,6 +214,9 @@ impl SandboxProvider {
             else {
                 continue;
             };
+            if !self.sandboxes.preparer.may_go_on(&record.slot) {
+                continue;
+            }
             self.sandboxes.ground.slots.claim(&record.slot);
             found.entry(function).or_default().push(Leftover { record, init });
         }
@@ -289,6 +299,10 @@ impl Provider for SandboxProvider {
     fn usage(&self, id: &FunctionRef) -> Usage {
         self.sandboxes.ground.usage(id)
     }
+
+    fn network(&self, spec: &FunctionSpec) -> Network {
+        self.sandboxes.preparer.network(spec)
+    }
 }
 
 impl Runtime for Sandboxes {
@@ -342,32 +356,24 @@ impl Sandboxes {
     ) {
         let function = deployed.spec.id.clone();
         let started = prepared.and_then(|prepared| {
-            self.slot(prepared.door())
-                .map_err(|error| Refusal::Broken(format!("its directory cannot be made: {error}")))
-                .map(|(slot, listener)| (slot, listener, prepared))
+            self.ground
+                .slot(prepared.door(), prepared.is_on_host())
+                .map_err(|error| Refusal::Broken(format!("it gets no slot: {error}")))
+                .map(|(slot, listeners)| (slot, listeners, prepared))
         });
         match started {
-            Ok((slot, listener, prepared)) => {
+            Ok((slot, listeners, prepared)) => {
                 let record = prepared.record(replica, deployed, slot.clone());
                 let spec = prepared.sandbox(replica, slot.clone());
                 let (door, layers) = (prepared.door(), prepared.lease());
                 let life = self.life(replica, function, slot, (door, layers), reports);
-                tokio::spawn(life.start(spec, listener, record));
+                tokio::spawn(life.start(spec, listeners, record));
             }
             Err(refusal) => {
                 let exit = Exit::CannotStart { reason: refusal.to_string() };
                 tokio::spawn(async move { reports.send(Event::Gone(exit)).await });
             }
         }
-    }
-
-    /// A slot, with the listener that a replica with this door needs.
-    fn slot(&self, door: Door) -> io::Result<(SlotSpec, Option<OwnedFd>)> {
-        let slot = self.ground.slots.take()?;
-        slot.with_listener(door).map_err(|(spec, error)| {
-            self.ground.slots.discard(spec);
-            error
-        })
     }
 
     fn adopt(&self, function: &FunctionRef, leftover: Leftover, reports: Reports) {
@@ -387,7 +393,10 @@ impl Sandboxes {
     ) -> Life {
         let (stop, stops) = mpsc::channel(1);
         let group = slot.name.clone();
-        let handle = LifeHandle { function: function.clone(), slot: group, stop, cpu_seen: None };
+        let on_host = slot.host_gateway.is_some();
+        let function_of = function.clone();
+        let handle =
+            LifeHandle { function: function_of, slot: group, on_host, stop, cpu_seen: None };
         self.ground.lives().insert(id.to_owned(), handle);
         Life {
             id: id.to_owned(),
@@ -405,6 +414,15 @@ impl Sandboxes {
 impl Ground {
     fn lives(&self) -> MutexGuard<'_, HashMap<String, LifeHandle>> {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A slot, with the listeners that the start of a replica with this door needs.
+    fn slot(&self, door: Door, on_host: bool) -> io::Result<(SlotSpec, Vec<OwnedFd>)> {
+        let slot = if on_host { self.slots.take_on_host() } else { self.slots.take() }?;
+        slot.with_listeners(door).map_err(|(spec, error)| {
+            self.slots.discard(spec);
+            error
+        })
     }
 
     /// A replica has got another slot.

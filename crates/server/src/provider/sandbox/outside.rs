@@ -3,7 +3,10 @@
 use std::{fs, io::Read as _, path::Path};
 
 use pinnace_core::{Resolvers, network::Block};
-use pinnace_sandbox::network::{Policy, Standing};
+use pinnace_sandbox::{
+    host::{Host, LANDLOCK_SCOPES},
+    network::{Policy, Standing},
+};
 
 use super::plan::WayOut;
 
@@ -14,6 +17,8 @@ pub struct Outside {
     pub standing: Standing,
     /// What this host's files say.
     pub resolvers: Resolvers,
+    /// Why no function may share the host's network, if so.
+    pub no_host: Option<String>,
 }
 
 /// Where a host's nameservers stand, and where those stand that a resolver of systemd on the loopback device
@@ -36,6 +41,29 @@ fn read(file: &Path) -> Option<Resolvers> {
     Some(Resolvers::parse(&String::from_utf8_lossy(&bytes)))
 }
 
+/// Why no function may share the host's network, if so. `asks_password` says whether the API asks for one.
+#[must_use]
+pub fn no_host_network(asks_password: bool, host: &Host) -> Option<String> {
+    if !asks_password {
+        return Some(
+            "it could drive the API, which asks for no password; start Pinnace without `--no-auth`"
+                .to_owned(),
+        );
+    }
+    if !host.root {
+        return Some(
+            "an ordinary user's functions are in a network of that user's; run Pinnace as root"
+                .to_owned(),
+        );
+    }
+    // One of Pinnace's own ids may listen beside it at its very ports (SO_REUSEPORT).
+    let why = host.id_ranges.as_ref().err()?;
+    Some(format!(
+        "it would have the host's user ids, and with them could take calls from Pinnace's own ports, because \
+         {why}; keep the state directory on ext4, xfs or btrfs"
+    ))
+}
+
 /// What functions that leave may reach.
 #[must_use]
 pub fn policy(allowed: &[Block], resolvers: &Resolvers) -> Policy {
@@ -48,7 +76,7 @@ pub fn policy(allowed: &[Block], resolvers: &Resolvers) -> Policy {
 impl Outside {
     /// What cannot be had, a sentence each.
     #[must_use]
-    pub fn missing(&self) -> Vec<String> {
+    pub fn missing(&self, host: &Host) -> Vec<String> {
         let Standing { no_gateway, no_way_out, obstacles } = &self.standing;
         let gateway = no_gateway
             .as_ref()
@@ -62,31 +90,65 @@ impl Outside {
                 FILES[0], FILES[1]
             )
         });
-        gateway.into_iter().chain(way_out).chain(names).chain(obstacles.iter().cloned()).collect()
+        let sockets = (self.no_host.is_none() && host.landlock_abi < LANDLOCK_SCOPES).then(|| {
+            "functions with network host reach the abstract unix sockets of this host's programs: only Landlock \
+             since Linux 6.12 keeps them from those"
+                .to_owned()
+        });
+        let sentences = gateway.into_iter().chain(way_out).chain(names).chain(sockets);
+        sentences.chain(obstacles.iter().cloned()).collect()
     }
 
     /// What a function's plan goes by.
     #[must_use]
     pub fn way_out(&self) -> WayOut {
-        WayOut { missing: self.standing.no_way_out.clone(), resolvers: self.resolvers.clone() }
+        WayOut {
+            missing: self.standing.no_way_out.clone(),
+            no_host: self.no_host.clone(),
+            resolvers: self.resolvers.clone(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::able;
+
+    #[test]
+    fn the_hosts_network_needs_a_password_root_and_ids_of_its_own() {
+        let no_host = |host: &Host| no_host_network(true, host);
+        assert_eq!(no_host(&able()), None);
+        let why = no_host_network(false, &able()).unwrap();
+        assert!(why.contains("--no-auth"), "{why}");
+        let why = no_host(&Host { root: false, ..able() }).unwrap();
+        assert!(why.ends_with("run Pinnace as root"), "{why}");
+        let why = no_host(&Host { id_ranges: Err("it is so".into()), ..able() }).unwrap();
+        assert!(why.contains("because it is so; "), "{why}");
+        let outside = Outside {
+            standing: Standing::default(),
+            resolvers: Resolvers::parse("nameserver 192.0.2.1"),
+            no_host: None,
+        };
+        let older = Host { landlock_abi: LANDLOCK_SCOPES - 1, ..able() };
+        assert!(outside.missing(&older)[0].contains("abstract unix sockets"));
+        let closed = Outside { no_host: Some("it is so".into()), ..outside };
+        assert!(closed.missing(&older).is_empty());
+    }
 
     #[test]
     fn what_is_missing_is_said_once() {
         let standing = Standing::default();
         let resolvers = Resolvers::parse("nameserver 192.0.2.1");
-        let whole = Outside { standing, resolvers };
-        assert!(whole.missing().is_empty());
+        let whole = Outside { standing, resolvers, no_host: None };
+        assert!(whole.missing(&able()).is_empty());
         assert_eq!(whole.way_out().missing, None);
         let silent = Outside { resolvers: Resolvers::default(), ..whole.clone() };
-        assert!(silent.missing()[0].starts_with("functions with network nat resolve no names"));
+        assert!(
+            silent.missing(&able())[0].starts_with("functions with network nat resolve no names")
+        );
         let standing = Standing { no_way_out: Some("it is so".into()), ..Standing::default() };
-        let within = Outside { standing, resolvers: Resolvers::default() };
-        assert_eq!(within.missing(), ["no function can have network nat: it is so"]);
+        let within = Outside { standing, resolvers: Resolvers::default(), no_host: None };
+        assert_eq!(within.missing(&able()), ["no function can have network nat: it is so"]);
     }
 }

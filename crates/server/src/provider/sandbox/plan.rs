@@ -9,6 +9,7 @@ use pinnace_core::{
     FunctionSpec, Network, Resolvers,
     image::{ImageConfig, User},
     limits,
+    spec::{ANNOTATION_LISTEN, LABEL_SCALE_MAX},
 };
 use pinnace_sandbox::protocol::{Bind, Bounds, LISTEN_FD, READY_FD};
 
@@ -87,6 +88,10 @@ impl Plan {
         } else {
             (own, Door::Port(port(spec, offer)))
         };
+        let network = way_out.permit(spec)?;
+        if let (Network::Host, Door::Port(port)) = (network, door) {
+            return Err(at_a_port_of_the_host(spec, offer, port));
+        }
         let user = if offer.is_host {
             User { uid: NOBODY, gid: NOBODY, groups: Vec::new() }
         } else {
@@ -101,7 +106,7 @@ impl Plan {
             user,
             stop_signal: offer.config.stop_signal.unwrap_or(SIGTERM),
             door,
-            network: network(spec, offer, way_out)?,
+            network,
             brings_watchdog,
         })
     }
@@ -143,11 +148,45 @@ impl Defaults {
 pub struct WayOut {
     /// Why none can leave, if so.
     pub missing: Option<String>,
+    /// Why none may share the host's network, if so.
+    pub no_host: Option<String>,
     /// Where those that leave ask for names.
     pub resolvers: Resolvers,
 }
 
 impl WayOut {
+    /// What a function reaches: its choice, else the host's own programs stay within, and an image leaves
+    /// where that can be had.
+    #[must_use]
+    pub fn network(&self, spec: &FunctionSpec) -> Network {
+        let leaves = self.missing.is_none() && !spec.is_host();
+        spec.network.unwrap_or(if leaves { Network::Nat } else { Network::None })
+    }
+
+    /// The same, if the function may have it whatever its image is.
+    ///
+    /// # Errors
+    /// It may not, or this host does not have it.
+    pub fn permit(&self, spec: &FunctionSpec) -> Result<Network, Refusal> {
+        let network = self.network(spec);
+        let obstacle = match network {
+            Network::None => None,
+            Network::Nat => {
+                self.missing.as_ref().map(|why| format!("{why}; network none can be had"))
+            }
+            Network::Host if spec.scale.max > 1 => Some(format!(
+                "it may have {} replicas, which would have the host's ports in common; set label {LABEL_SCALE_MAX} \
+                 to 1",
+                spec.scale.max
+            )),
+            Network::Host => self.no_host.clone(),
+        };
+        match obstacle {
+            None => Ok(network),
+            Some(obstacle) => Err(no_such_network(spec, network, &obstacle)),
+        }
+    }
+
     /// The resolv.conf of a function.
     #[must_use]
     pub fn resolv_conf(&self, network: Network) -> String {
@@ -160,21 +199,21 @@ impl WayOut {
     }
 }
 
-/// The host's own programs stay within; an image leaves where that can be had.
-fn network(spec: &FunctionSpec, offer: &Offer, way_out: &WayOut) -> Result<Network, Refusal> {
-    match (spec.network, &way_out.missing) {
-        (Some(Network::Nat), Some(why)) => Err(Refusal::Unfit(format!(
-            "function {} cannot have network nat: {why}; network none can be had",
-            spec.id
-        ))),
-        (Some(Network::Host), _) => Err(Refusal::Unfit(format!(
-            "function {} cannot have network host: this version has none and nat",
-            spec.id
-        ))),
-        (Some(network), _) => Ok(network),
-        (None, None) if !offer.is_host => Ok(Network::Nat),
-        (None, _) => Ok(Network::None),
-    }
+fn no_such_network(spec: &FunctionSpec, network: Network, obstacle: &str) -> Refusal {
+    Refusal::Unfit(format!("function {} cannot have network {network}: {obstacle}", spec.id))
+}
+
+fn at_a_port_of_the_host(spec: &FunctionSpec, offer: &Offer, port: u16) -> Refusal {
+    let change = if offer.has_watchdog {
+        "its image has a watchdog of its own, so choose network nat".to_owned()
+    } else {
+        format!(
+            "give its command as fprocess (`--fprocess`), which a watchdog runs behind a unix socket, set \
+             annotation {ANNOTATION_LISTEN} to socket if its program takes one, or choose network nat"
+        )
+    };
+    let obstacle = format!("it is called at port {port}, which would be the host's; {change}");
+    no_such_network(spec, Network::Host, &obstacle)
 }
 
 fn nothing_to_run(spec: &FunctionSpec, offer: &Offer) -> Refusal {
@@ -241,7 +280,8 @@ mod tests {
     }
 
     fn out() -> WayOut {
-        WayOut { missing: None, resolvers: Resolvers::parse("nameserver 192.0.2.1") }
+        let resolvers = Resolvers::parse("nameserver 192.0.2.1");
+        WayOut { missing: None, no_host: None, resolvers }
     }
 
     fn has(plan: &Plan, pair: &str) -> bool {
@@ -326,27 +366,66 @@ mod tests {
         assert_eq!(bounds.upper_bytes + bounds.tmp_bytes, 256 << 20);
     }
 
+    /// A function with a command that makes this choice of network, and has this beside.
+    fn choosing(network: &str, image: &str, beside: &str) -> FunctionSpec {
+        let choice = format!(r#","annotations":{{"dev.pinnace.network":"{network}"}}"#);
+        let choice = if network.is_empty() { String::new() } else { choice };
+        spec(&format!(r#"{{"service":"a","image":"{image}","envProcess":"cat"{choice}{beside}}}"#))
+    }
+
+    #[test]
+    fn the_hosts_network_is_for_one_replica_behind_a_socket() {
+        let image = offer(&["/app"]);
+        let refused = |spec: &FunctionSpec, offer: &Offer, way_out: &WayOut| {
+            let refused = Plan::new(spec, offer, way_out).unwrap_err();
+            assert!(matches!(refused, Refusal::Unfit(_)), "{refused:?}");
+            let text = refused.to_string();
+            assert!(
+                text.starts_with("function a.openfaas-fn cannot have network host: "),
+                "{text}"
+            );
+            text
+        };
+        let max = |max: u32| format!(r#","labels":{{"com.openfaas.scale.max":"{max}"}}"#);
+        let plan = Plan::new(&choosing("host", "i", &max(1)), &image, &out()).unwrap();
+        assert_eq!((plan.network, plan.door), (Network::Host, Door::Socket));
+        let two = refused(&choosing("host", "i", &max(2)), &image, &out());
+        assert!(two.contains("2 replicas") && two.contains("com.openfaas.scale.max to 1"), "{two}");
+        let min = r#","labels":{"com.openfaas.scale.min":"3"}"#;
+        assert!(refused(&choosing("host", "i", min), &image, &out()).contains("3 replicas"));
+
+        let at_port = r#"{"service":"a","image":"i","annotations":{"dev.pinnace.network":"host"}}"#;
+        let text = refused(&spec(at_port), &image, &out());
+        assert!(text.contains("port 8080") && text.contains("--fprocess"), "{text}");
+        let own = Offer { has_watchdog: true, ..image.clone() };
+        let text = refused(&choosing("host", "i", ""), &own, &out());
+        assert!(text.contains("a watchdog of its own") && !text.contains("fprocess"), "{text}");
+        let taken = at_port.replace("}}", r#","dev.pinnace.listen":"socket"}}"#);
+        assert_eq!(Plan::new(&spec(&taken), &image, &out()).unwrap().network, Network::Host);
+
+        let closed = WayOut { no_host: Some("it is so".into()), ..out() };
+        assert!(refused(&choosing("host", "i", ""), &image, &closed).ends_with(": it is so"));
+        assert!(Plan::new(&choosing("nat", "i", ""), &image, &closed).is_ok());
+    }
+
     #[test]
     fn images_leave_where_they_can_and_host_programs_do_not() {
-        let json = |network: &str| {
-            let choice = format!(r#","annotations":{{"dev.pinnace.network":"{network}"}}"#);
-            let choice = if network.is_empty() { String::new() } else { choice };
-            spec(&format!(r#"{{"service":"a","image":"i","envProcess":"cat"{choice}}}"#))
-        };
         let none = WayOut { missing: Some("it is so".into()), ..out() };
-        let image = offer(&["/app"]);
-        let host = Offer { is_host: true, ..Default::default() };
-        for (choice, offer, way_out, expected) in [
-            ("", &image, &out(), Network::Nat),
-            ("", &image, &none, Network::None),
-            ("", &host, &out(), Network::None),
-            ("nat", &host, &out(), Network::Nat),
-            ("none", &image, &out(), Network::None),
+        for (choice, image, way_out, expected) in [
+            ("", "i", &out(), Network::Nat),
+            ("", "i", &none, Network::None),
+            ("", "host", &out(), Network::None),
+            ("nat", "host", &out(), Network::Nat),
+            ("none", "i", &out(), Network::None),
+            ("host", "i", &none, Network::Host),
+            ("host", "host", &out(), Network::Host),
         ] {
-            let plan = Plan::new(&json(choice), offer, way_out).unwrap();
+            let offer = Offer { is_host: image == "host", ..offer(&["/app"]) };
+            let plan = Plan::new(&choosing(choice, image, ""), &offer, way_out).unwrap();
             assert_eq!(plan.network, expected, "{choice}");
         }
-        let refused = Plan::new(&json("nat"), &image, &none).unwrap_err().to_string();
+        let image = offer(&["/app"]);
+        let refused = Plan::new(&choosing("nat", "i", ""), &image, &none).unwrap_err().to_string();
         assert_eq!(
             refused,
             "function a.openfaas-fn cannot have network nat: it is so; network none can be had"

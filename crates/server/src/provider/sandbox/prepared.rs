@@ -79,6 +79,8 @@ impl Preparer {
         if spec.is_host() {
             return self.make(spec, None).map(drop);
         }
+        // What an image has no part in need not wait until it is pulled.
+        self.way_out.permit(spec)?;
         let may_be_pulled =
             spec.pull != PullPolicy::Never && Reference::parse(spec.image()).is_ok();
         match self.images.resolve(spec.image()) {
@@ -86,6 +88,16 @@ impl Preparer {
             Err(error) if may_be_pulled && error.is_mended_by_pull() => Ok(()),
             found => self.make(spec, Some(found.map_err(|error| unfit(spec, &error))?)).map(drop),
         }
+    }
+
+    /// What a function reaches beside the platform.
+    pub fn network(&self, spec: &FunctionSpec) -> Network {
+        self.way_out.network(spec)
+    }
+
+    /// Whether a replica may go on in this slot, which an earlier server gave it.
+    pub fn may_go_on(&self, slot: &SlotSpec) -> bool {
+        slot.host_gateway.is_none() || self.way_out.no_host.is_none()
     }
 
     /// What was prepared for this deploy, if that can be said at once.
@@ -265,6 +277,12 @@ impl Prepared {
     #[must_use]
     pub fn door(&self) -> Door {
         self.plan.door
+    }
+
+    /// Whether its replicas share the host's network.
+    #[must_use]
+    pub fn is_on_host(&self) -> bool {
+        self.plan.network == Network::Host
     }
 
     /// Keeps its layers.

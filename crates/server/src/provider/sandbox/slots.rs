@@ -26,6 +26,7 @@ use super::{
     Spawner,
     endpoint::UnixConnector,
     id_ranges::IdRanges,
+    loopback,
     record::{Door, Record},
     spawner::Loss,
 };
@@ -49,6 +50,8 @@ pub struct Slot {
     pub spec: SlotSpec,
     /// Listens in its directory.
     listener: Option<OwnedFd>,
+    /// Listens at its `host_gateway`.
+    gateway: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -94,6 +97,16 @@ impl SlotPool {
         ready.map_or_else(|| self.with_directory(self.name()), Ok)
     }
 
+    /// A slot on the host's network, to be made with its start: none is made ahead.
+    ///
+    /// # Errors
+    /// It gets no directory, or there is no address for its gateway.
+    pub fn take_on_host(self: &Arc<Self>) -> io::Result<Slot> {
+        let (address, gateway) = loopback::listen()?;
+        let slot = self.with_directory(SlotSpec { host_gateway: Some(address), ..self.name() })?;
+        Ok(Slot { gateway: Some(gateway), ..slot })
+    }
+
     /// A slot is in use, by a replica that was there before.
     pub fn claim(&self, slot: &SlotSpec) {
         let mut state = self.state();
@@ -133,14 +146,14 @@ impl SlotPool {
         let name = format!("{}-{}", state.prefix, state.named);
         state.known.insert(name.clone());
         let id_base = state.ranges.as_mut().map(IdRanges::take);
-        SlotSpec { dir: self.directory.join(&name), name, id_base }
+        SlotSpec { dir: self.directory.join(&name), name, id_base, host_gateway: None }
     }
 
     /// Makes the server's part of a slot but its listener.
     fn with_directory(self: &Arc<Self>, spec: SlotSpec) -> io::Result<Slot> {
         let made = fs::DirBuilder::new().mode(0o700).create(&spec.dir);
         match made.and_then(|()| Record::make(&spec.dir)) {
-            Ok(()) => Ok(Slot { spec, listener: None }),
+            Ok(()) => Ok(Slot { spec, listener: None, gateway: None }),
             Err(error) => {
                 let text = format!("cannot make {}: {error}", spec.dir.display());
                 self.discard(spec);
@@ -265,23 +278,24 @@ impl SlotPool {
 }
 
 impl Slot {
-    /// It, with the listener that a replica with this door needs.
+    /// It, with the listeners that the start of a replica with this door needs.
     ///
     /// # Errors
-    /// The listener was not made ahead and cannot be made. The slot is for the caller to clear.
-    pub fn with_listener(
+    /// A listener was not made ahead and cannot be made. The slot is for the caller to clear.
+    pub fn with_listeners(
         self,
         door: Door,
-    ) -> Result<(SlotSpec, Option<OwnedFd>), (SlotSpec, io::Error)> {
-        let Self { spec, listener } = self;
-        match (door, listener) {
-            (Door::Port(_), _) => Ok((spec, None)),
-            (Door::Socket, Some(listener)) => Ok((spec, Some(listener))),
+    ) -> Result<(SlotSpec, Vec<OwnedFd>), (SlotSpec, io::Error)> {
+        let Self { spec, listener, gateway } = self;
+        let own = match (door, listener) {
+            (Door::Port(_), _) => None,
+            (Door::Socket, Some(listener)) => Some(listener),
             (Door::Socket, None) => match UnixConnector::listen(&spec.dir) {
-                Ok(listener) => Ok((spec, Some(listener))),
-                Err(error) => Err((spec, error)),
+                Ok(listener) => Some(listener),
+                Err(error) => return Err((spec, error)),
             },
-        }
+        };
+        Ok((spec, own.into_iter().chain(gateway).collect()))
     }
 }
 

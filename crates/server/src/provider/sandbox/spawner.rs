@@ -85,11 +85,11 @@ type Current = Arc<Mutex<Option<Arc<Line>>>>;
 enum Request {
     Start {
         spec: Box<SandboxSpec>,
-        listener: Option<OwnedFd>,
+        listeners: Vec<OwnedFd>,
         answer: oneshot::Sender<Result<Started, StartFailure>>,
     },
     Prepare {
-        slot: SlotSpec,
+        slot: Box<SlotSpec>,
         expected: Expected,
         answer: oneshot::Sender<Result<(), String>>,
     },
@@ -131,10 +131,10 @@ impl Spawner {
     pub fn start(
         &self,
         spec: SandboxSpec,
-        listener: Option<OwnedFd>,
+        listeners: Vec<OwnedFd>,
     ) -> impl Future<Output = Result<Started, StartFailure>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
-        let request = Request::Start { spec: Box::new(spec), listener, answer };
+        let request = Request::Start { spec: Box::new(spec), listeners, answer };
         let left = self.ask_at_once(request).err();
         let requests = self.requests.clone();
         async move {
@@ -151,13 +151,10 @@ impl Spawner {
         // Held until it is asked: what is asked of one that has died must be among those that are told so.
         let current = lock(&self.current);
         match (&*current, request) {
-            (Some(line), Request::Start { spec, listener, answer }) => {
-                let fds: Vec<OwnedFd> = listener.into_iter().collect();
+            (Some(line), Request::Start { spec, listeners, answer }) => {
                 let message = |request| ToSpawner::Start { request, spec: spec.clone() };
-                match line.try_ask(Asker::Start(answer), &fds, message) {
-                    Err(Asker::Start(answer)) => {
-                        Err(Request::Start { spec, listener: fds.into_iter().next(), answer })
-                    }
+                match line.try_ask(Asker::Start(answer), &listeners, message) {
+                    Err(Asker::Start(answer)) => Err(Request::Start { spec, listeners, answer }),
                     _ => Ok(()),
                 }
             }
@@ -173,7 +170,7 @@ impl Spawner {
         let (answer, answered) = oneshot::channel();
         let ending = || "the server is ending".to_owned();
         self.requests
-            .send(Request::Prepare { slot, expected, answer })
+            .send(Request::Prepare { slot: Box::new(slot), expected, answer })
             .await
             .map_err(|_| ending())?;
         answered.await.map_err(|_| ending())?
@@ -404,13 +401,12 @@ async fn replace(paths: &SpawnerPaths, policy: &Policy, dead: Alive, told: &Told
 async fn send_all(line: &Line, inbox: &mut mpsc::Receiver<Request>) -> Option<oneshot::Sender<()>> {
     loop {
         match inbox.recv().await? {
-            Request::Start { spec, listener, answer } => {
-                let fds: Vec<OwnedFd> = listener.into_iter().collect();
+            Request::Start { spec, listeners, answer } => {
                 let message = |request| ToSpawner::Start { request, spec };
-                line.ask(Asker::Start(answer), &fds, message).await;
+                line.ask(Asker::Start(answer), &listeners, message).await;
             }
             Request::Prepare { slot, expected, answer } => {
-                let message = |request| ToSpawner::Prepare { request, slot, expected };
+                let message = |request| ToSpawner::Prepare { request, slot: *slot, expected };
                 line.ask(Asker::Prepare(answer), &[], message).await;
             }
             Request::Retire { slot } => {
