@@ -254,6 +254,29 @@ fn nothing_is_left_after_a_stop_nor_after_a_crash_and_down() {
     Census::settle(&before, &state_dir);
 }
 
+/// As on a host whose `/run` is in memory, which where tests run it need not be.
+#[test]
+fn records_of_what_runs_may_lie_elsewhere() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("memory/pinnace");
+    let mut gateway = Gateway::start_with(&["--run-dir", place.to_str().unwrap()]);
+    gateway.deploy_hello("a");
+    gateway.until("a", "it serves", |status| status["availableReplicas"] == 1);
+    assert_eq!(std::fs::read_dir(&place).unwrap().count(), 1);
+    assert_eq!(gateway.call("a/write/tmp/mark", b"the same replica").status, 200);
+    gateway.kill();
+    // Where they lie is settled until `down`.
+    gateway.set_flags(&[]);
+    gateway.up();
+    assert_eq!(gateway.call("a/read/tmp/mark", b"").body, b"the same replica");
+    gateway.kill();
+    assert!(gateway.doctor().contains("pinnace down"), "{}", gateway.doctor());
+    let output = gateway.down();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!place.exists() && std::fs::symlink_metadata(gateway.state_dir().join("run")).is_err());
+}
+
 #[test]
 fn what_was_wished_for_holds_after_a_crash() {
     let _turn = turn();

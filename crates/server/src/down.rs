@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::{
     provider::sandbox::{ROUTER, quit},
+    run_dir,
     state_dir::{RUN, SLOTS, StateDir},
     watched::watched,
 };
@@ -77,10 +78,7 @@ pub(crate) async fn clear(state_dir: &Path) -> io::Result<()> {
         }
         Router::end(&run.join(ROUTER))?;
         cgroups.remove_base();
-        match std::fs::remove_dir_all(&run) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        run_dir::remove(&run)
     })
     .await?
 }

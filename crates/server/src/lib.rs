@@ -21,6 +21,7 @@ pub mod provider;
 pub mod proxy;
 pub mod registry;
 pub mod replica;
+mod run_dir;
 mod serve;
 pub mod settings;
 pub mod state_dir;

@@ -70,7 +70,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: &Settings) -> anyhow::Result<()> {
-    let state = StateDir::open(&settings.state_dir)?;
+    let state = StateDir::open(&settings.state_dir, settings.run_dir.as_deref())?;
     let mut signals = Signals::new()?;
     let started = match Started::new(settings, &state).await {
         Ok(started) => started,

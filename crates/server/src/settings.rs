@@ -15,6 +15,8 @@ pub struct Settings {
     pub metrics_listen: SocketAddr,
     /// Where everything is kept.
     pub state_dir: PathBuf,
+    /// Where sockets and records of what runs get a directory, if the operator has named a place.
+    pub run_dir: Option<PathBuf>,
     /// Whether `/system` asks for the password.
     pub auth: bool,
     /// Whether no password is allowed on an address other hosts reach.

@@ -9,7 +9,7 @@
 //! | `logs/NAMESPACE/NAME/` | what functions printed | yes |
 //! | `bin/HASH/` | our programs, as unpacked from the binary | yes |
 //! | `root/` | layers that come from no image | yes |
-//! | `run/` | sockets and records of what runs | no |
+//! | `run` | sockets and records of what runs, on disk or in memory ([`run_dir`]) | no |
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -23,7 +23,7 @@ use rustix::{
     process::{Flock, FlockType, fcntl_getlk},
 };
 
-use crate::provider::sandbox::replicas_in;
+use crate::{provider::sandbox::replicas_in, run_dir};
 
 /// Name of the directory of what runs.
 pub(crate) const RUN: &str = "run";
@@ -65,11 +65,12 @@ pub enum StateDirError {
 }
 
 impl StateDir {
-    /// Makes the directory if it is missing, and locks it.
+    /// Makes the directory if it is missing, and locks it. What runs has its directory below `run_parent`, or
+    /// where it is best.
     ///
     /// # Errors
     /// Another server uses it, or it cannot be made.
-    pub fn open(path: &Path) -> Result<Self, StateDirError> {
+    pub fn open(path: &Path, run_parent: Option<&Path>) -> Result<Self, StateDirError> {
         let io = |at: &Path| {
             let path = at.to_owned();
             move |error| StateDirError::Io { path, error }
@@ -85,7 +86,10 @@ impl StateDir {
             return Err(StateDirError::InUse { path, pid });
         }
         let state = Self { path, _lock: lock };
-        for dir in [state.run(), state.slots(), state.run().join("mnt")] {
+        let run_parent = run_parent.map(Path::to_owned).or_else(run_dir::default_parent);
+        let name = Self::name(&state.path);
+        run_dir::make(&state.run(), run_parent.as_deref(), &name).map_err(io(&state.run()))?;
+        for dir in [state.slots(), state.run().join("mnt")] {
             private(&dir).map_err(io(&dir))?;
         }
         Ok(state)
@@ -208,7 +212,7 @@ mod tests {
     #[test]
     fn the_password_is_made_once_and_private() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(&dir.path().join("a/b")).unwrap();
+        let state = StateDir::open(&dir.path().join("a/b"), None).unwrap();
         let (first, made) = state.password().unwrap();
         assert!(made && first.len() == PASSWORD_CHARS);
         assert_eq!(state.password().unwrap(), (first, false));
@@ -219,7 +223,7 @@ mod tests {
     #[test]
     fn programs_of_older_releases_go() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
+        let state = StateDir::open(dir.path(), None).unwrap();
         let bin = state.path().join("bin");
         for release in ["old", "new"] {
             fs::create_dir_all(bin.join(release)).unwrap();

@@ -39,6 +39,10 @@ pub struct UpArgs {
     /// Where everything is kept [default: /var/lib/pinnace as root, else pinnace in the XDG data directory]
     #[arg(long, value_name = "DIR", env = "PINNACE_STATE_DIR", help_heading = "Where")]
     pub state_dir: Option<PathBuf>,
+    /// Where sockets and records of what runs lie, best in memory [default: /run/pinnace as root if /run is in
+    /// memory, else the state directory]
+    #[arg(long, value_name = "DIR", help_heading = "Where")]
+    pub run_dir: Option<PathBuf>,
 
     /// Let everybody who reaches the address use the API
     #[arg(long, help_heading = "Access")]
@@ -139,6 +143,7 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
         check_access(args, listen, &mut faults);
     }
     let state_dir = state_dir(args, default_state_dir, &mut faults);
+    let run_dir = args.run_dir.as_deref().and_then(|dir| absolute("--run-dir", dir, &mut faults));
     let drain = time("--drain", &args.drain, &mut faults);
     let call_deadline = time("--timeout", &args.timeout, &mut faults);
     if call_deadline == Some(Duration::ZERO) {
@@ -172,6 +177,7 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
             listen: listen?,
             metrics_listen: metrics_listen?,
             state_dir: state_dir?,
+            run_dir: run_dir.clone(),
             auth: !args.no_auth,
             insecure: args.insecure,
             programs: PathBuf::new(),
@@ -236,9 +242,12 @@ fn state_dir(
         );
         return None;
     };
-    std::path::absolute(dir)
-        .map_err(|error| faults.push(format!("--state-dir {}: {error}", dir.display())))
-        .ok()
+    absolute("--state-dir", dir, faults)
+}
+
+fn absolute(flag: &str, dir: &Path, faults: &mut Vec<String>) -> Option<PathBuf> {
+    let refused = |error| faults.push(format!("{flag} {}: {error}", dir.display()));
+    std::path::absolute(dir).map_err(refused).ok()
 }
 
 fn registry(args: &UpArgs, faults: &mut Vec<String>) -> Option<RegistrySettings> {
@@ -404,8 +413,9 @@ mod tests {
 
     #[test]
     fn the_state_directory_is_absolute_and_must_be_known() {
-        let settings = resolved(&["--state-dir", "rel"]).unwrap();
-        assert!(settings.state_dir.is_absolute());
+        let settings = resolved(&["--state-dir", "rel", "--run-dir", "mem"]).unwrap();
+        assert!(settings.state_dir.is_absolute() && settings.run_dir.unwrap().is_absolute());
+        assert!(refused(&["--run-dir", ""]).contains("--run-dir"));
         let line = Line::try_parse_from(["up"]).unwrap();
         let mut args = line.up;
         args.state_dir = None;

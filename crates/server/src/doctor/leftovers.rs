@@ -111,7 +111,8 @@ fn look_into_directory(seen: &mut Seen, mounts: &[String]) {
     let run = directory.join(RUN);
     seen.replicas = replicas_in(&run.join(SLOTS));
     seen.slots = names_in(run.join(SLOTS)).len();
-    seen.mounts = mounts.iter().filter(|at| Path::new(at).starts_with(&run)).cloned().collect();
+    let place = fs::canonicalize(&run).unwrap_or(run);
+    seen.mounts = mounts.iter().filter(|at| Path::new(at).starts_with(&place)).cloned().collect();
 }
 
 /// Spawners: process id, name of the Pinnace, and state directory.

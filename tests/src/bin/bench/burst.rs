@@ -10,6 +10,7 @@ use crate::{
     figures::median,
     hello,
     latency::Caller,
+    platform,
     reference::{Runc, if_there},
     report::{Promise, Row},
     warm::image,
@@ -28,7 +29,7 @@ const PROMISED_MS: f64 = 400.0;
 /// Something cannot be started, or a call failed.
 pub fn from_zero(plan: &Plan) -> Result<Vec<Row>> {
     let hello = hello()?;
-    let gateway = Gateway::start();
+    let gateway = platform(&[]);
     let names: Vec<_> = (0..FUNCTIONS).map(|number| format!("burst-{number}")).collect();
     gateway.load(IMAGE, &image(IMAGE, &hello)?);
     for name in &names {

@@ -14,6 +14,7 @@ use crate::{
     figures::percentile,
     hello,
     latency::Caller,
+    platform,
     reference::{Docker, Migrated, Runc, if_there},
     report::{Promise, Row},
     warm::{Way, deploy},
@@ -31,7 +32,7 @@ const END_MAX: Duration = Duration::from_secs(20);
 /// Something cannot be started, or a call failed.
 pub fn from_zero(plan: &Plan) -> Result<Vec<Row>> {
     let hello = hello()?;
-    let gateway = Gateway::start();
+    let gateway = platform(&[]);
     deploy(&gateway, &hello, "cold", Way::Port)?;
     let promises = [("p50 us", 50.0, 2_000.0), ("p99 us", 99.0, 10_000.0)];
 
@@ -53,7 +54,7 @@ pub fn from_zero(plan: &Plan) -> Result<Vec<Row>> {
 /// Something cannot be started, or a call failed.
 pub fn without_slots(plan: &Plan) -> Result<Vec<Row>> {
     let hello = hello()?;
-    let gateway = Gateway::start_with(&["--slots", "0"]);
+    let gateway = platform(&["--slots", "0"]);
     deploy(&gateway, &hello, "cold", Way::Port)?;
     let mut migrated = Migrated::new(&hello)?;
     let promises = [("p50 us", 50.0, 12_000.0), ("p99 us", 99.0, 30_000.0)];

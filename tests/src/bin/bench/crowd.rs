@@ -16,6 +16,7 @@ use crate::{
     figures::{median, percentile},
     hello,
     latency::Caller,
+    platform,
     report::{Promise, Row},
     warm::{Way, deploy, image},
 };
@@ -35,7 +36,7 @@ const CALLS: usize = 2_000;
 /// # Errors
 /// Something cannot be started, or is refused.
 pub fn idle(_: &Plan) -> Result<Vec<Row>> {
-    let gateway = Gateway::start();
+    let gateway = platform(&[]);
     gateway.load("crowd:1", &image("crowd:1", &hello()?)?);
     for number in 0..MANY {
         let name = format!("crowd-{number}");
@@ -138,7 +139,7 @@ fn beside(plan: &Plan, case: &str, crowd: &Gateway, one: &Gateway) -> Result<Row
 /// A server with one function that runs and so many at zero, and how many seconds it took to start with them.
 /// They are copies of one that was deployed, made in the database: deploying them would take minutes.
 fn crowded(hello: &std::path::Path, count: u32) -> Result<(Gateway, f64)> {
-    let mut gateway = Gateway::start();
+    let mut gateway = platform(&[]);
     deploy(&gateway, hello, "called", Way::Port)?;
     gateway.load("crowd:1", &image("crowd:1", hello)?);
     gateway.deploy(&Function::new("crowd-0", "crowd:1"));

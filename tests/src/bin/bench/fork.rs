@@ -20,6 +20,7 @@ use crate::{
     Plan,
     figures::median,
     load::post,
+    platform,
     reference::{Running, forking, spawned_per_second},
     report::{Promise, Row},
     warm::unpacked_watchdog,
@@ -40,7 +41,7 @@ const OF_WATCHDOG_MISSING: &str = "PINNACE_OF_WATCHDOG, the path of of-watchdog,
 /// # Errors
 /// Something cannot be started, or a call failed.
 pub fn per_request(plan: &Plan) -> Result<Vec<Row>> {
-    let gateway = Gateway::start();
+    let gateway = platform(&[]);
     gateway.load("bench/cat:1", &image()?);
     let ours = unpacked_watchdog(&gateway)?;
     let original = std::env::var_os(OF_WATCHDOG).map(PathBuf::from);

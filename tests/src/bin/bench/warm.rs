@@ -14,6 +14,7 @@ use crate::{
     figures::median,
     hello,
     load::{Load, load},
+    platform,
     reference::{Nginx, direct, watchdog},
     report::{Promise, Row},
 };
@@ -28,7 +29,7 @@ const CONNECTIONS: [u32; 3] = [4, 32, 256];
 /// Something cannot be started, or a call failed.
 pub fn throughput(plan: &Plan) -> Result<Vec<Row>> {
     let hello = hello()?;
-    let gateway = Gateway::start();
+    let gateway = platform(&[]);
     deploy(&gateway, &hello, "plain", Way::Port)?;
     deploy(&gateway, &hello, "handed", Way::Socket)?;
     deploy(&gateway, &hello, "watched", Way::Watchdog)?;
@@ -89,7 +90,7 @@ fn beside(
 /// Something cannot be started, or a call failed.
 pub fn added(plan: &Plan) -> Result<Vec<Row>> {
     let hello = hello()?;
-    let gateway = Gateway::start();
+    let gateway = platform(&[]);
     deploy(&gateway, &hello, "plain", Way::Port)?;
     let function = direct(&hello)?;
     let url = format!("{}/function/plain/", gateway.url());
