@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use pinnace_tests::{
-    Function, Gateway,
+    Function,
     images::{Image, Layer, Packing},
 };
 use serde_json::json;
