@@ -7,7 +7,9 @@
 //! time zone. Nothing else of /etc, and nothing of /root, /home or /var.
 
 use std::{
-    fs, io,
+    collections::BTreeMap,
+    fs,
+    io::{self, Write as _},
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
 };
@@ -79,18 +81,22 @@ const COPIED_FILE_BYTES_MAX: u64 = 16 << 20;
 /// Entries that are copied in all.
 const COPIED_ENTRIES_MAX: usize = 10_000;
 
-/// Makes the layers below `dir`, or finds them there from an earlier start.
+/// Bytes that are copied in all, but for the last file.
+const COPIED_BYTES_MAX: u64 = 64 << 20;
+
+/// Makes the layers below `dir`, or finds them there from an earlier start; nothing is written then, so that a
+/// full disk keeps nobody from starting.
 ///
-/// The host's part is named after its content, so that a sandbox that still runs keeps the one it has.
+/// They are named after their content, so that a sandbox that still runs keeps the one it has.
 ///
 /// # Errors
 /// With the file they are about.
 pub fn prepare(dir: &Path) -> io::Result<HostRoot> {
-    let skeleton = build(dir, "skeleton", |root| {
-        MOUNT_POINTS.iter().try_for_each(|point| create_directories(&root.join(point)))?;
-        MOUNT_FILES.iter().try_for_each(|file| write_file(&root.join(file), b"", 0o644))
-    })?;
-    let host = build(dir, "host", host_layer)?;
+    let mut skeleton = Layer::default();
+    MOUNT_POINTS.iter().for_each(|point| skeleton.directory(point));
+    MOUNT_FILES.iter().for_each(|file| skeleton.file(file, Vec::new(), 0o644));
+    let skeleton = skeleton.made(dir, "skeleton")?;
+    let host = host_layer()?.made(dir, "host")?;
     Ok(HostRoot { skeleton, host })
 }
 
@@ -103,104 +109,156 @@ pub fn bound_directories() -> Vec<PathBuf> {
     [&"/usr"].into_iter().chain(unmerged).map(PathBuf::from).collect()
 }
 
-/// Builds a layer beside its place and moves it there under the digest of its content.
-fn build(
-    dir: &Path,
-    name: &str,
-    fill: impl FnOnce(&Path) -> io::Result<()>,
-) -> io::Result<PathBuf> {
-    create_directories(dir)?;
-    let making = dir.join(format!("{name}.making"));
-    // There is one only if a server was killed just here.
-    let _ = fs::remove_dir_all(&making);
-    let made = (|| {
-        create_directories(&making)?;
-        fill(&making)?;
-        let place = dir.join(format!("{name}-{}", digest(&making)?));
-        if place.is_dir() {
-            return Ok(place);
-        }
-        fs::rename(&making, &place).doing(|| format!("make {}", place.display()))?;
-        Ok(place)
-    })();
-    let _ = fs::remove_dir_all(&making);
-    made
-}
-
-fn host_layer(root: &Path) -> io::Result<()> {
+fn host_layer() -> io::Result<Layer> {
+    let mut layer = Layer::default();
     for path in SYSTEM_DIRECTORIES {
-        let inside = root.join(path.trim_start_matches('/'));
         match fs::read_link(path) {
-            Ok(target) => {
-                symlink(target, &inside).doing(|| format!("make {}", inside.display()))?;
-            }
-            Err(_) if Path::new(path).is_dir() => create_directories(&inside)?,
+            Ok(target) => layer.link(path, target),
+            Err(_) if Path::new(path).is_dir() => layer.directory(path),
             Err(_) => {}
         }
     }
-    create_directories(&root.join("usr"))?;
-    create_directories(&root.join("etc"))?;
+    layer.directory("usr");
     for (path, content) in MADE_UP {
-        write_file(&root.join(path), content.as_bytes(), 0o644)?;
+        layer.file(path, content.into(), 0o644);
     }
-    let mut left = COPIED_ENTRIES_MAX;
     for path in COPIED {
-        let inside = root.join(path.trim_start_matches('/'));
-        create_directories(inside.parent().unwrap_or(root))?;
-        copy(Path::new(path), &inside, &mut left)?;
+        layer.copy(Path::new(path))?;
     }
-    Ok(())
+    Ok(layer)
 }
 
-/// Copies what is there; what cannot be read by this user, or is no file, link or directory, is left
-/// out.
-fn copy(from: &Path, to: &Path, left: &mut usize) -> io::Result<()> {
-    let Ok(found) = fs::symlink_metadata(from) else { return Ok(()) };
-    if *left == 0 {
-        let text = format!("has more than {COPIED_ENTRIES_MAX} entries with all below it");
-        return Err(io::Error::other(format!("{} {text}", from.display())));
+/// What a layer has, by path. Everything belongs to this user, and everybody may read it.
+#[derive(Debug, Default)]
+struct Layer {
+    entries: BTreeMap<PathBuf, Entry>,
+    file_bytes: u64,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Directory,
+    Link(PathBuf),
+    File { content: Vec<u8>, mode: u32 },
+}
+
+impl Layer {
+    fn directory(&mut self, path: impl AsRef<Path>) {
+        self.add(path.as_ref(), Entry::Directory);
     }
-    *left -= 1;
-    if found.is_dir() {
-        create_directories(to)?;
-        let Ok(entries) = fs::read_dir(from) else { return Ok(()) };
-        for entry in entries.flatten() {
-            copy(&entry.path(), &to.join(entry.file_name()), left)?;
+
+    fn link(&mut self, path: impl AsRef<Path>, target: PathBuf) {
+        self.add(path.as_ref(), Entry::Link(target));
+    }
+
+    fn file(&mut self, path: impl AsRef<Path>, content: Vec<u8>, mode: u32) {
+        self.file_bytes += content.len() as u64;
+        self.add(path.as_ref(), Entry::File { content, mode });
+    }
+
+    /// Adds it, and the directories above it.
+    fn add(&mut self, path: &Path, entry: Entry) {
+        let path = path.strip_prefix("/").unwrap_or(path);
+        for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+            self.entries.entry(above.to_owned()).or_insert(Entry::Directory);
         }
-    } else if found.is_symlink() {
-        copy_link(from, to)?;
-    } else if found.is_file() && found.len() <= COPIED_FILE_BYTES_MAX {
-        copy_file(from, found.permissions().mode(), to)?;
+        self.entries.insert(path.to_owned(), entry);
     }
-    Ok(())
+
+    /// Copies what is there on the host; what cannot be read by this user, is too large, or is no file, link or
+    /// directory, is left out.
+    fn copy(&mut self, path: &Path) -> io::Result<()> {
+        let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+        if self.entries.len() >= COPIED_ENTRIES_MAX || self.file_bytes > COPIED_BYTES_MAX {
+            let most = format!("{COPIED_ENTRIES_MAX} entries or {COPIED_BYTES_MAX} bytes");
+            let text = format!("up to {} there are more than {most} to copy", path.display());
+            return Err(io::Error::other(text));
+        }
+        if found.is_dir() {
+            self.directory(path);
+            let Ok(entries) = fs::read_dir(path) else { return Ok(()) };
+            for entry in entries.flatten() {
+                self.copy(&entry.path())?;
+            }
+        } else if found.is_symlink() {
+            let leads_to = fs::canonicalize(path).unwrap_or_default();
+            // A sandbox has nothing at the end of other links.
+            if leads_to.starts_with("/usr") || COPIED.iter().any(|from| leads_to.starts_with(from))
+            {
+                self.link(path, fs::read_link(path)?);
+            }
+        } else if found.is_file() && found.len() <= COPIED_FILE_BYTES_MAX {
+            let mode = found.permissions().mode();
+            // What only root may read is not for functions.
+            if mode & 0o004 != 0
+                && let Ok(content) = fs::read(path)
+            {
+                self.file(path, content, 0o644 | (mode & 0o111));
+            }
+        }
+        Ok(())
+    }
+
+    /// Its place below `dir`: it is there, or is made beside it and moved.
+    fn made(&self, dir: &Path, name: &str) -> io::Result<PathBuf> {
+        let place = dir.join(format!("{name}-{}", self.digest()));
+        if place.is_dir() {
+            return Ok(place);
+        }
+        create_directories(dir)?;
+        let making = dir.join(format!("{name}.making"));
+        // There is one only if a server was killed just here.
+        let _ = fs::remove_dir_all(&making);
+        let made = self.write(&making).and_then(|()| fs::rename(&making, &place));
+        let _ = fs::remove_dir_all(&making);
+        made.doing(|| format!("make {}", place.display()))?;
+        Ok(place)
+    }
+
+    fn write(&self, root: &Path) -> io::Result<()> {
+        create_directories(root)?;
+        for (path, entry) in &self.entries {
+            let path = root.join(path);
+            match entry {
+                Entry::Directory => create_directories(&path)?,
+                Entry::Link(target) => {
+                    symlink(target, &path).doing(|| format!("make {}", path.display()))?;
+                }
+                Entry::File { content, mode } => write_file(&path, content, *mode)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A short name for everything in it.
+    fn digest(&self) -> String {
+        const BYTES: usize = 8;
+        let mut hash = Sha256::new();
+        for (path, entry) in &self.entries {
+            let (mode, content) = match entry {
+                Entry::Directory => (0o040_755, [].as_slice()),
+                Entry::Link(target) => (0o120_777, target.as_os_str().as_encoded_bytes()),
+                Entry::File { content, mode } => (0o100_000 | mode, content.as_slice()),
+            };
+            for part in [path.as_os_str().as_encoded_bytes(), &mode.to_le_bytes(), content] {
+                hash.update(part.len().to_le_bytes());
+                hash.update(part);
+            }
+        }
+        hash.finalize().iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
-fn copy_link(from: &Path, to: &Path) -> io::Result<()> {
-    let target = fs::read_link(from)?;
-    let leads_to = fs::canonicalize(from).unwrap_or_default();
-    // A sandbox has nothing at the end of other links.
-    if leads_to.starts_with("/usr") || COPIED.iter().any(|copied| leads_to.starts_with(copied)) {
-        symlink(target, to).doing(|| format!("make {}", to.display()))?;
-    }
-    Ok(())
-}
-
-fn copy_file(from: &Path, mode: u32, to: &Path) -> io::Result<()> {
-    // What only root may read is not for functions.
-    if mode & 0o004 == 0 {
-        return Ok(());
-    }
-    match fs::read(from) {
-        Ok(content) => write_file(to, &content, 0o644 | (mode & 0o111)),
-        Err(_) => Ok(()),
-    }
-}
-
-/// A file that anybody may read, whatever this process's umask is.
+/// A file that anybody may read, whatever this process's umask is. It is on its disk: the name of its layer
+/// must say what is in it also after the machine has failed.
 fn write_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let doing = || format!("make {}", path.display());
-    fs::write(path, content).doing(doing)?;
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode)).doing(doing)?)
+    let write = || {
+        let mut file = fs::File::create_new(path)?;
+        file.write_all(content)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        if content.is_empty() { Ok(()) } else { file.sync_all() }
+    };
+    Ok(write().doing(|| format!("make {}", path.display()))?)
 }
 
 /// Directories that anybody may enter, whatever this process's umask is.
@@ -214,35 +272,6 @@ fn create_directories(path: &Path) -> io::Result<()> {
     fs::create_dir(path).doing(|| format!("make {}", path.display()))?;
     Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))
         .doing(|| format!("make {}", path.display()))?)
-}
-
-/// A short name for everything below a directory: paths, links and contents.
-fn digest(root: &Path) -> io::Result<String> {
-    const BYTES: usize = 8;
-    let mut hash = Sha256::new();
-    let mut todo = vec![root.to_owned()];
-    while let Some(directory) = todo.pop() {
-        let mut paths: Vec<PathBuf> =
-            fs::read_dir(&directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-        paths.sort();
-        for path in paths {
-            let name = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_encoded_bytes();
-            let found = fs::symlink_metadata(&path)?;
-            let content = if found.is_dir() {
-                todo.push(path.clone());
-                Vec::new()
-            } else if found.is_symlink() {
-                fs::read_link(&path)?.into_os_string().into_encoded_bytes()
-            } else {
-                fs::read(&path)?
-            };
-            for part in [name, &found.permissions().mode().to_le_bytes(), &content] {
-                hash.update(part.len().to_le_bytes());
-                hash.update(part);
-            }
-        }
-    }
-    Ok(hash.finalize().iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]
@@ -263,6 +292,17 @@ mod tests {
         for private in ["etc/shadow", "etc/ssl/private", "etc/ssh", "root", "home", "var"] {
             assert!(!made.host.join(private).exists(), "{private}");
         }
+    }
+
+    #[test]
+    fn what_is_there_is_found_where_nothing_can_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = prepare(dir.path()).unwrap();
+        // Root may write where the mode forbids it, but not make a directory where a file is.
+        for name in ["skeleton.making", "host.making"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(prepare(dir.path()).unwrap(), made);
     }
 
     #[test]

@@ -162,7 +162,9 @@ impl Started {
         let http = Listeners::take_or_bind(&mut kept, "http", settings.listen, workers)?;
         let metrics = Listeners::take_or_bind(&mut kept, "metrics", settings.metrics_listen, 1)?;
         // Clients on this host send the password only where this says that we listen.
-        std::fs::write(state.run().join("listen"), http.address().to_string())?;
+        if let Err(error) = std::fs::write(state.run().join("listen"), http.address().to_string()) {
+            tracing::warn!(%error, "clients on this host will not find the password by themselves");
+        }
         let mut copies = http.copies()?;
         copies.extend(metrics.copies()?);
         // The gateway's listener of an earlier server.

@@ -30,12 +30,15 @@ fn gateway_on(mount: impl Fn(&Path)) -> (Gateway, PathBuf) {
 /// Writes until nothing fits any more, and answers the file.
 fn fill(state: &Path) -> PathBuf {
     let path = state.join("in-the-way");
-    let mut file = File::create(&path).unwrap();
+    fill_by(File::create(&path).unwrap());
+    path
+}
+
+fn fill_by(mut file: File) {
     for size in [1 << 20, 4096, 1] {
         let piece = vec![1; size];
         while file.write_all(&piece).is_ok() {}
     }
-    path
 }
 
 /// Deploys what takes room in the database, until that is refused.
@@ -73,6 +76,10 @@ fn a_full_disk_refuses_deploys_and_drops_logs_and_nothing_else() {
         let load = gateway.try_load("late:1", "archive", &Image::hello("late:1").oci_layout());
         assert_eq!(load["event"], "refused", "{load}");
         assert!(load["error"].as_str().unwrap().contains("No space left"), "{load}");
+        gateway.kill();
+        File::options().append(true).open(&in_the_way).map(fill_by).unwrap();
+        gateway.up();
+        gateway.call("a", b"").expect(200);
         for number in 0..2000 {
             gateway.call(&format!("a/say/lost-{number}-{}", "x".repeat(200)), b"").expect(200);
         }
