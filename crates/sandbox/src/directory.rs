@@ -2,19 +2,24 @@
 
 use std::{
     fs,
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     net::Ipv4Addr,
     os::{fd::OwnedFd, unix::fs::OpenOptionsExt as _},
     path::Path,
 };
+
+use pinnace_core::Exit;
 
 use crate::{
     channel::{Channel, Listener},
     failed::Doing as _,
 };
 
-/// They.
+/// Their names.
 const MADE: [&str; 4] = ["pid", "address", "exit.json", "init.sock"];
+
+/// Bytes of exit.json; a longer one is not what an init writes.
+const EXIT_BYTES_MAX: u64 = 4096;
 
 /// Those of which the init needs a descriptor.
 #[derive(Debug)]
@@ -52,6 +57,15 @@ pub(crate) fn write_pid(dir: &Path, pid: i32, start_time: u64) -> io::Result<()>
 /// Writes down by which address the gateway knows the slot.
 pub(crate) fn write_address(dir: &Path, address: Ipv4Addr) -> io::Result<()> {
     new_file(dir, "address")?.write_all(address.to_string().as_bytes())
+}
+
+/// What is written down of how a replica ended, if it is.
+#[must_use]
+pub fn exit(dir: &Path) -> Option<Exit> {
+    let mut text = Vec::new();
+    let file = fs::File::open(dir.join("exit.json")).ok()?;
+    file.take(EXIT_BYTES_MAX).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
 }
 
 /// Removes them.

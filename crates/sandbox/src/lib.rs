@@ -16,7 +16,7 @@ pub mod cgroup;
 pub mod channel;
 pub mod client;
 mod custody;
-mod directory;
+pub mod directory;
 pub mod failed;
 mod filesystem;
 pub mod host;

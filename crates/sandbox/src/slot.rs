@@ -76,6 +76,9 @@ pub struct Workshop<'s> {
 /// milliseconds.
 const ABANDON_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// How long the spawner waits for an init that hears it no more to end.
+const REFUSAL_TIME_MAX: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// The namespaces that every slot has of its own.
 const NAMESPACES: i32 =
     libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
@@ -231,6 +234,17 @@ impl Slot {
     /// If the init is gone, or the targets are too long for a message.
     pub fn start(&self, root: BorrowedFd<'_>, within: &[(PathBuf, OwnedFd)]) -> io::Result<()> {
         Mounts::send(root, within, &self.channel)
+    }
+
+    /// Why its init has given up its orders, if it has.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        adoption::wait_for_end(&self.pidfd, REFUSAL_TIME_MAX);
+        let written = directory::exit(&self.spec.dir).and_then(|exit| match exit {
+            Exit::CannotStart { reason } => Some(reason),
+            _ => None,
+        });
+        let said = || std::iter::from_fn(|| self.parked()).take(2).find_map(Parked::err);
+        written.or_else(said)
     }
 
     /// Leaves nothing of it but its directory.

@@ -41,6 +41,8 @@ pub(crate) enum StartError {
     NoWayOut,
     #[error("cannot give its init orders: {0}")]
     Orders(io::Error),
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// An image's layers and the one with the mount points.
@@ -109,9 +111,17 @@ fn begin(
     }
     let gifts: Vec<(Gift, BorrowedFd<'_>)> =
         listeners(spec).zip(fds.iter().map(AsFd::as_fd)).collect();
-    slot.order(&tools.cgroups, spec.clone(), &gifts).map_err(StartError::Orders)?;
+    let unheard = |error| unheard(slot, error);
+    slot.order(&tools.cgroups, spec.clone(), &gifts).map_err(unheard)?;
     let assembly = slot.assemble(&tools.scaffold, &spec.root, spec.bounds.upper_bytes)?;
-    slot.start(assembly.root.as_fd(), &mounts(tools, spec)?).map_err(StartError::Orders)
+    slot.start(assembly.root.as_fd(), &mounts(tools, spec)?).map_err(unheard)
+}
+
+/// An init that has closed its channel has a better reason than that.
+fn unheard(slot: &Slot, error: io::Error) -> StartError {
+    let closed = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
+    let refusal = if closed { slot.refusal() } else { None };
+    refusal.map_or(StartError::Orders(error), StartError::Refused)
 }
 
 /// What is bound in: the host's programs for image `host`, then what the server asks for.

@@ -51,7 +51,8 @@ pub fn sweep(run_dir: &Path, cgroups: &Cgroups, keep: &BTreeSet<String>) -> io::
         swept.left.extend(cleared.err().map(|error| (slot.clone(), error)));
     }
     // Last of all, since a slot without a directory is not looked for again.
-    for name in slots.difference(keep) {
+    let stays: BTreeSet<String> = swept.left.iter().map(|(name, _)| name.clone()).collect();
+    for name in slots.difference(keep).filter(|name| !stays.contains(*name)) {
         if let Err(error) = remove_directory(&run_dir.join(name)) {
             swept.left.push((name.clone(), error));
         }
@@ -74,7 +75,10 @@ pub fn clear(slot: &SlotSpec, cgroups: &Cgroups) -> io::Result<()> {
 fn end(dir: &Path) -> io::Result<bool> {
     let Some(init) = Adopted::find(dir)? else { return Ok(false) };
     init.kill()?;
-    wait_for_end(&init.pidfd, limits::CGROUP_REMOVE_TIME_MAX);
+    if !wait_for_end(&init.pidfd, limits::CGROUP_REMOVE_TIME_MAX) {
+        let text = format!("the init of {} was killed and does not end", dir.display());
+        return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+    }
     Ok(true)
 }
 

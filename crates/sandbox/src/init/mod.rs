@@ -63,8 +63,18 @@ fn serve(channel: Channel) -> i32 {
     rehearse();
     // A spawner that is gone shows in the next step.
     let _ = channel.send(&Parked::Ok(()), &[]);
-    let Ok(Some((orders, mut gifts))) = Orders::receive(&channel) else { return 1 };
-    let (Some(control), Some(exit_file)) = (gifts.control.take(), gifts.exit_file.take()) else {
+    let (orders, mut gifts) = match Orders::receive(&channel) {
+        Ok(Some(received)) => received,
+        // The spawner is gone, or has given it up.
+        Ok(None) => return 1,
+        Err(error) => {
+            slot::cannot_start(&channel, format!("its orders cannot be read: {error}"));
+            return 1;
+        }
+    };
+    let Some(exit_file) = gifts.exit_file.take() else { return 1 };
+    let Some(control) = gifts.control.take() else {
+        record(&exit_file, &Exit::CannotStart { reason: "its orders lack a socket".to_owned() });
         return 1;
     };
     match start(shell, ahead, &orders.spec, &mut gifts, channel) {
@@ -113,7 +123,9 @@ fn start(
 ) -> Result<Option<(Started, Vec<OwnedFd>)>, String> {
     shell.settle(spec).map_err(|error| error.to_string())?;
     let draft = Draft::new(ahead, spec, gifts)?;
-    let Ok(Some((root, mounts))) = Mounts::receive(&channel) else { return Ok(None) };
+    let received = Mounts::receive(&channel);
+    let received = received.map_err(|error| format!("its mounts cannot be received: {error}"))?;
+    let Some((root, mounts)) = received else { return Ok(None) };
     drop(channel);
     let sockets = shell.furnish(spec, root, mounts).map_err(|error| error.to_string())?;
     let started = draft.start(spec)?;

@@ -164,6 +164,29 @@ fn a_start_that_is_refused_leaves_nothing() {
 }
 
 #[test]
+fn an_init_that_refuses_says_why_however_fast_it_is() {
+    let mut host = Host::new();
+    let root = host.host_image();
+    for _ in 0..30 {
+        let mut spec = host.spec(root.clone(), &["true"]);
+        spec.user.uid = 70_000;
+        host.prepare(&spec.slot);
+        let reason = match host.ask(&spec, &[]) {
+            Err(reason) => reason,
+            Ok(mut replica) => {
+                assert!(replica.attach().is_err());
+                replica.wait_for_end();
+                let exit = replica.exit_on_disk().unwrap();
+                host.clean_up(&replica);
+                let Exit::CannotStart { reason } = exit else { panic!("{exit:?}") };
+                reason
+            }
+        };
+        assert!(reason.contains("sandbox has ids 0 to 65535"), "{reason}");
+    }
+}
+
+#[test]
 fn a_function_that_listens_gets_its_listener_and_is_heard_when_ready() {
     let mut host = Host::new();
     let script = "import socket, os\n\

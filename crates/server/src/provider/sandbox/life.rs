@@ -10,6 +10,7 @@ use pinnace_core::{Exit, FunctionRef, limits};
 use pinnace_sandbox::{
     adoption::kill,
     channel::Channel,
+    directory,
     images::Lease,
     protocol::{FromInit, SandboxSpec, SlotSpec, ToInit},
 };
@@ -36,9 +37,6 @@ use crate::{
 
 /// How much longer than the function's grace period its init may take to end.
 const INIT_END_MAX: Duration = Duration::from_secs(5);
-
-/// Bytes of an `exit.json`.
-const EXIT_BYTES_MAX: u64 = 4096;
 
 /// Spawners that may die over one start.
 const SPAWNER_DEATHS_MAX: u32 = 5;
@@ -312,11 +310,7 @@ impl Life {
     }
 
     fn written_exit(&self) -> Option<Exit> {
-        let path = self.slot.dir.join("exit.json");
-        if fs::metadata(&path).ok()?.len() > EXIT_BYTES_MAX {
-            return None;
-        }
-        serde_json::from_slice(&fs::read(path).ok()?).ok()
+        directory::exit(&self.slot.dir)
     }
 
     /// Clears away what is left, then says that it is gone.

@@ -119,15 +119,15 @@ impl SlotPool {
     /// Ends what runs in a slot and removes what is left of it. Not for a thread that serves.
     ///
     /// # Errors
-    /// Something stays.
+    /// Something stays; then nobody else gets its ids.
     pub fn clear(&self, slot: &SlotSpec) -> io::Result<()> {
-        let cleared = sweep::clear(slot, &self.cgroups);
+        sweep::clear(slot, &self.cgroups)?;
         let mut state = self.state();
-        state.known.remove(&slot.name);
-        if let (Some(ranges), Some(base)) = (&mut state.ranges, slot.id_base) {
+        let was_known = state.known.remove(&slot.name);
+        if let (true, Some(ranges), Some(base)) = (was_known, &mut state.ranges, slot.id_base) {
             ranges.give_back(base);
         }
-        cleared
+        Ok(())
     }
 
     /// Clears away all slots that this pool does not know.
