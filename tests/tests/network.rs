@@ -168,6 +168,32 @@ fn without_their_router_replicas_are_replaced() {
 }
 
 #[test]
+fn a_router_that_cannot_be_replaced_at_once_is_replaced_later() {
+    if !alone("a_router_that_cannot_be_replaced_at_once_is_replaced_later") {
+        return;
+    }
+    internet();
+    let gateway = platform(&[]);
+    gateway.deploy(&hello("leaves", ""));
+    let place = gateway.state_dir().join("run/router");
+    std::fs::rename(&place, place.with_extension("away")).unwrap();
+    std::fs::write(&place, "").unwrap();
+    kill_named("pinnace-router");
+    let missing = || gateway.api("GET", "/system/info", b"").expect(200).text();
+    eventually("it is said that there is none", PATIENCE, || {
+        missing().contains("gateway:8080").then_some(())
+    });
+    std::fs::remove_file(&place).unwrap();
+    eventually("there is one again", PATIENCE, || {
+        (!missing().contains("gateway:8080")).then_some(())
+    });
+    eventually("a replica with a network serves", PATIENCE, || {
+        let answer = dial(&gateway, "leaves", &format!("{PUBLIC}:{WEB}"));
+        (answer.status == 200 && answer.text() == HOST).then_some(())
+    });
+}
+
+#[test]
 fn nothing_of_the_network_is_left() {
     if !alone("nothing_of_the_network_is_left") {
         return;

@@ -63,6 +63,10 @@ impl Slots {
 
     /// Lets go of all, and says what the server is to know.
     pub fn lose(&mut self, reason: &str, cgroups: &Cgroups) -> Vec<FromSpawner> {
+        // They end side by side; each is waited for below.
+        for Ahead { slot, .. } in &self.ahead {
+            let _ = adoption::kill(&slot.pidfd);
+        }
         let lost = self.ahead.drain(..);
         lost.map(|Ahead { slot, asked }| give_up(slot, asked, reason, cgroups)).collect()
     }

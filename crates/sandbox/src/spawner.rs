@@ -15,7 +15,7 @@ use std::{
 
 use pinnace_core::limits;
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{SealFlags, fcntl_add_seals},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
@@ -27,7 +27,7 @@ use crate::{
     failed::{Doing as _, Failed},
     host,
     ids::{self, Ids},
-    network::{self, Standing, Wiring},
+    network::{self, Renewed, Standing, Wiring},
     protocol::{Expected, FromSpawner, SandboxSpec, SlotSpec, ToSpawner},
     rootfs::Scaffold,
     seccomp,
@@ -160,7 +160,7 @@ impl Spawner {
                 let news = self.slots.hear(&self.tools.cgroups);
                 self.tell(news);
             }
-            if happened.router {
+            if happened.router || self.wiring.retry_in().is_some_and(|wait| wait.is_zero()) {
                 self.renew_router();
             }
         }
@@ -175,7 +175,8 @@ impl Spawner {
         );
         let of_router = of_slots.end..polled.len();
         polled.extend(self.server.as_ref().map(|server| PollFd::new(server, PollFlags::IN)));
-        match poll(&mut polled, None) {
+        let timeout = self.wiring.retry_in().and_then(|wait| Timespec::try_from(wait).ok());
+        match poll(&mut polled, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -267,10 +268,12 @@ impl Spawner {
 
     /// Replaces a router that has ended. What was attached to it has no network any more.
     fn renew_router(&mut self) {
-        let Some((standing, listener)) = self.wiring.renew() else { return };
-        let lost =
-            self.slots.lose("the router of the sandboxes' network has ended", &self.tools.cgroups);
-        self.tell(lost);
+        let Some(Renewed { standing, listener, keeps_slots }) = self.wiring.renew() else { return };
+        if !keeps_slots {
+            let reason = "the router of the sandboxes' network has ended";
+            let lost = self.slots.lose(reason, &self.tools.cgroups);
+            self.tell(lost);
+        }
         if let Some(server) = &self.server
             && tell_of_network(server, standing, listener.as_ref()).is_err()
         {

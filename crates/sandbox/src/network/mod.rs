@@ -33,4 +33,4 @@ pub use holder::{HOLDER, park};
 pub use router::{Attachment, Policy, Router};
 pub use uplink::{Obstacle, Uplink};
 pub use wiring::Standing;
-pub(crate) use wiring::Wiring;
+pub(crate) use wiring::{Renewed, Wiring};

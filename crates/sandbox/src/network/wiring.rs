@@ -6,6 +6,7 @@ use std::{
     net::TcpListener,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::PathBuf,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,16 @@ pub struct Standing {
     pub obstacles: Vec<String>,
 }
 
+impl Standing {
+    /// Whether something is not to be had that there was.
+    fn lacks(&self, before: &Self) -> bool {
+        let is_lost =
+            |before: &Option<String>, now: &Option<String>| before.is_none() && now.is_some();
+        is_lost(&before.no_gateway, &self.no_gateway)
+            || is_lost(&before.no_way_out, &self.no_way_out)
+    }
+}
+
 /// The router and its uplink.
 #[derive(Debug)]
 pub(crate) struct Wiring {
@@ -35,20 +46,58 @@ pub(crate) struct Wiring {
     ordinary_user: bool,
     policy: Policy,
     router: Option<Router>,
+    /// How it stood when the server asked for it.
+    first: Standing,
+    /// How it stands.
+    now: Standing,
+    /// When it is tried again to have what there was at first.
+    retry_at: Option<Instant>,
 }
+
+/// A network that took the place of another one.
+#[derive(Debug)]
+pub(crate) struct Renewed {
+    /// How it stands.
+    pub(crate) standing: Standing,
+    /// The gateway's listener, if it is a new one.
+    pub(crate) listener: Option<TcpListener>,
+    /// Whether what was attached to the network before is attached to this one.
+    pub(crate) keeps_slots: bool,
+}
+
+/// Wait before what could not be made again is tried again.
+const RETRY: Duration = Duration::from_secs(2);
 
 const AS_ROOT: &str = "run Pinnace as root to have it";
 
 impl Wiring {
     /// No network yet.
     pub(crate) fn new(dir: PathBuf, name: String, program: OwnedFd, ordinary_user: bool) -> Self {
-        Self { dir, name, program, ordinary_user, policy: Policy::default(), router: None }
+        Self {
+            dir,
+            name,
+            program,
+            ordinary_user,
+            policy: Policy::default(),
+            router: None,
+            first: Standing::default(),
+            now: Standing::default(),
+            retry_at: None,
+        }
     }
 
     /// Finds or makes the network, for slots that are made from now on. The listener is a new one, unless
     /// somebody has the gateway's already.
     pub(crate) fn set_up(&mut self, policy: Policy) -> (Standing, Option<TcpListener>) {
         self.policy = policy;
+        self.retry_at = None;
+        let (standing, listener) = self.find();
+        self.first = standing.clone();
+        self.now = standing.clone();
+        (standing, listener)
+    }
+
+    fn find(&mut self) -> (Standing, Option<TcpListener>) {
         self.router = None;
         let mut standing = Standing::default();
         let listener = match self.find_or_make() {
@@ -106,12 +155,26 @@ impl Wiring {
         self.router.as_ref().map(Router::end_of)
     }
 
-    /// Makes another router if the present one has ended: then what [`Self::set_up`] says of it.
-    pub(crate) fn renew(&mut self) -> Option<(Standing, Option<TcpListener>)> {
-        if self.router.as_ref()?.is_alive() {
+    /// How long until [`Self::renew`] is to be asked again, if at all.
+    pub(crate) fn retry_in(&self) -> Option<Duration> {
+        self.retry_at.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Makes another router if the present one has ended, and what could not be made at an earlier try. Answers
+    /// if something has changed.
+    pub(crate) fn renew(&mut self) -> Option<Renewed> {
+        let keeps_slots = self.router.as_ref().is_some_and(Router::is_alive);
+        let has_ended = self.router.is_some() && !keeps_slots;
+        if !has_ended && self.retry_in().is_none_or(|wait| !wait.is_zero()) {
             return None;
         }
-        Some(self.set_up(self.policy.clone()))
+        let (standing, listener) = self.find();
+        self.retry_at = standing.lacks(&self.first).then(|| Instant::now() + RETRY);
+        if standing == self.now && listener.is_none() && !has_ended {
+            return None;
+        }
+        self.now = standing.clone();
+        Some(Renewed { standing, listener, keeps_slots })
     }
 
     /// Attaches a slot, which may leave if so; nothing where there is no network.

@@ -112,7 +112,8 @@ impl Life {
         mut record: Record,
     ) -> Result<OwnedFd, String> {
         let mut starting = first.boxed();
-        for _ in 0..SPAWNER_DEATHS_MAX {
+        let mut deaths = 0;
+        loop {
             // While the spawner works: a sandbox without a record is cleared away by the next server.
             let written = record.write();
             match starting.await {
@@ -123,6 +124,12 @@ impl Life {
                 Err(StartFailure::Refused(reason)) => return Err(reason),
                 Err(StartFailure::Ending) => return Err("the server is ending".to_owned()),
                 Err(StartFailure::SpawnerDied) => {
+                    deaths += 1;
+                    if deaths == SPAWNER_DEATHS_MAX {
+                        return Err(format!(
+                            "the spawner died {deaths} times while it made the sandbox"
+                        ));
+                    }
                     let listeners = self.move_on().await?;
                     spec.slot = self.slot.clone();
                     record.slot = self.slot.clone();
@@ -130,7 +137,6 @@ impl Life {
                 }
             }
         }
-        Err(format!("the spawner died {SPAWNER_DEATHS_MAX} times while it made the sandbox"))
     }
 
     /// Leaves a slot in which a dead spawner has begun something, for another one. The listeners there.

@@ -48,7 +48,10 @@ impl Line {
         if let Err(error) = self.link.send(&message(request), fds).await
             && let Some(asker) = self.asker(request)
         {
-            asker.refuse(format!("the spawner cannot be asked: {error}"));
+            match error.kind() {
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => asker.tell_of_death(),
+                _ => asker.refuse(format!("the spawner cannot be asked: {error}")),
+            }
         }
     }
 

@@ -26,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use pinnace_core::{Exit, FunctionRef, FunctionSpec, Network, limits, wire::Usage};
 use pinnace_sandbox::{
@@ -40,10 +41,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::{
     life::Life,
-    plan::Defaults,
+    plan::{Defaults, WayOut},
     prepared::{Prepared, Preparer},
     record::{Door, Record},
     slots::SlotPool,
+    spawner::Renewal,
     waiting::Waiting,
 };
 pub use self::{
@@ -132,7 +134,10 @@ struct Sandboxes {
     preparer: Preparer,
     /// Replicas that have no sandbox yet.
     waiting: Waiting,
-    missing: Vec<String>,
+    host: Host,
+    outside: ArcSwap<Outside>,
+    /// What plans go by of what is outside.
+    way_out: Arc<ArcSwap<WayOut>>,
     slots: PathBuf,
     expected: Expected,
 }
@@ -164,16 +169,24 @@ impl SandboxProvider {
         let lives = Mutex::default();
         let ground = Ground { spawner, logs, cgroups, slots, callers, own_listeners, lives };
         let defaults = Defaults { memory_bytes: parts.memory_bytes, pids: parts.pids };
-        let mut missing = host.missing();
-        missing.extend(parts.outside.missing(&host));
         let way_out = parts.outside.way_out();
         // An image's function leaves unless it is told not to.
         let expected = Expected { bounds: defaults.bounds(), leaves: way_out.missing.is_none() };
+        let way_out = Arc::new(ArcSwap::from_pointee(way_out));
         let sandboxes = Arc::new(Sandboxes {
             ground: Arc::new(ground),
-            preparer: Preparer::new(images, puller, host_root, parts.programs, defaults, way_out),
+            preparer: Preparer::new(
+                images,
+                puller,
+                host_root,
+                parts.programs,
+                defaults,
+                way_out.clone(),
+            ),
             waiting: Waiting::default(),
-            missing,
+            host,
+            outside: ArcSwap::from_pointee(parts.outside),
+            way_out,
             slots: parts.slots,
             expected,
         });
@@ -188,11 +201,18 @@ impl SandboxProvider {
         tokio::spawn(ground.slots.clone().keep(ground.spawner.clone(), expected.clone(), losses));
     }
 
-    /// Replaces replicas whenever their router is another one, to which they are not attached.
-    pub fn renew(&self, mut renewals: mpsc::UnboundedReceiver<()>) {
-        let ground = self.sandboxes.ground.clone();
+    /// Goes by each new network, and replaces the replicas that are not attached to it.
+    pub fn renew(&self, mut renewals: mpsc::UnboundedReceiver<Renewal>) {
+        let sandboxes = self.sandboxes.clone();
         tokio::spawn(async move {
-            while let Some(()) = renewals.recv().await {
+            while let Some(Renewal { standing, cuts_off }) = renewals.recv().await {
+                let outside = Outside { standing, ..Outside::clone(&sandboxes.outside.load()) };
+                sandboxes.way_out.store(Arc::new(outside.way_out()));
+                sandboxes.outside.store(Arc::new(outside));
+                if !cuts_off {
+                    continue;
+                }
+                let ground = &sandboxes.ground;
                 for life in ground.lives().values().filter(|life| !life.on_host) {
                     // Full: it has been asked to stop already.
                     let _ = life.stop.try_send(limits::GRACE_DEFAULT);
@@ -293,7 +313,10 @@ impl Provider for SandboxProvider {
     }
 
     fn missing(&self) -> Vec<String> {
-        self.sandboxes.missing.clone()
+        let Sandboxes { host, outside, .. } = &*self.sandboxes;
+        let mut missing = host.missing();
+        missing.extend(outside.load().missing(host));
+        missing
     }
 
     fn usage(&self, id: &FunctionRef) -> Usage {

@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use arc_swap::ArcSwap;
 use pinnace_core::{FunctionRef, FunctionSpec, Network, image::Reference, spec::PullPolicy};
 use pinnace_sandbox::{
     host_root::HostRoot,
@@ -38,7 +39,7 @@ pub struct Preparer {
     host_root: HostRoot,
     programs: PathBuf,
     defaults: Defaults,
-    way_out: WayOut,
+    way_out: Arc<ArcSwap<WayOut>>,
     ready: Mutex<HashMap<FunctionRef, (u64, Preparation)>>,
 }
 
@@ -65,7 +66,7 @@ impl Preparer {
         host_root: HostRoot,
         programs: PathBuf,
         defaults: Defaults,
-        way_out: WayOut,
+        way_out: Arc<ArcSwap<WayOut>>,
     ) -> Self {
         let ready = Mutex::default();
         Self { images, puller, host_root, programs, defaults, way_out, ready }
@@ -80,7 +81,7 @@ impl Preparer {
             return self.make(spec, None).map(drop);
         }
         // What an image has no part in need not wait until it is pulled.
-        self.way_out.permit(spec)?;
+        self.way_out.load().permit(spec)?;
         let may_be_pulled =
             spec.pull != PullPolicy::Never && Reference::parse(spec.image()).is_ok();
         match self.images.resolve(spec.image()) {
@@ -92,12 +93,12 @@ impl Preparer {
 
     /// What a function reaches beside the platform.
     pub fn network(&self, spec: &FunctionSpec) -> Network {
-        self.way_out.network(spec)
+        self.way_out.load().network(spec)
     }
 
     /// Whether a replica may go on in this slot, which an earlier server gave it.
     pub fn may_go_on(&self, slot: &SlotSpec) -> bool {
-        slot.host_gateway.is_none() || self.way_out.no_host.is_none()
+        slot.host_gateway.is_none() || self.way_out.load().no_host.is_none()
     }
 
     /// What was prepared for this deploy, if that can be said at once.
@@ -226,7 +227,8 @@ impl Preparer {
                 is_host: false,
             },
         };
-        let plan = Plan::new(spec, &offer, &self.way_out)?;
+        let way_out = self.way_out.load();
+        let plan = Plan::new(spec, &offer, &way_out)?;
         let mut layers = vec![self.host_root.skeleton.clone()];
         match &image {
             None => layers.push(self.host_root.host.clone()),
@@ -237,7 +239,7 @@ impl Preparer {
             root: Root { layers, read_only, host_usr: image.is_none() },
             bounds: bounds(spec, self.defaults),
             binds: plan.binds(&self.programs),
-            resolv_conf: self.way_out.resolv_conf(plan.network),
+            resolv_conf: way_out.resolv_conf(plan.network),
             plan,
             image,
         })

@@ -58,6 +58,8 @@ pub struct Slot {
 struct State {
     stock: SlotStock,
     ready: VecDeque<Slot>,
+    /// Names of those that are being made for the stock, and are not lost already.
+    making: BTreeSet<String>,
     /// Slots of which there may be something, by name.
     known: BTreeSet<String>,
     /// `None` where sandboxes have no ranges of their own.
@@ -75,6 +77,7 @@ impl SlotPool {
         let state = State {
             stock: SlotStock::new(most, now()),
             ready: VecDeque::new(),
+            making: BTreeSet::new(),
             known: BTreeSet::new(),
             ranges: has_ranges.then(IdRanges::default),
             prefix: format!("slot-{}", unique.get(..8).unwrap_or_default()),
@@ -196,28 +199,44 @@ impl SlotPool {
 
     fn make(self: &Arc<Self>, spawner: &Spawner, expected: &Expected) {
         let (pool, spawner, expected) = (self.clone(), spawner.clone(), expected.clone());
+        let spec = self.name();
+        self.state().making.insert(spec.name.clone());
         tokio::spawn(async move {
-            match pool.make_one(&spawner, expected).await {
-                Ok(slot) => {
-                    let mut state = pool.state();
-                    state.stock.made();
-                    state.ready.push_back(slot);
-                }
-                Err(reason) => {
-                    tracing::warn!(%reason, "a sandbox cannot be made ahead");
-                    pool.state().stock.failed(now());
-                }
-            }
+            let name = spec.name.clone();
+            let made = pool.make_one(&spawner, spec, expected).await;
+            pool.keep_ready(&name, made);
             pool.changed.notify_one();
         });
+    }
+
+    /// Takes in what was made. Its loss may have been told before: by another channel than that it is made.
+    fn keep_ready(self: &Arc<Self>, name: &str, made: Result<Slot, String>) {
+        let mut state = self.state();
+        let is_there = state.making.remove(name);
+        match made {
+            Ok(slot) if is_there => {
+                state.stock.made();
+                state.ready.push_back(slot);
+            }
+            Ok(slot) => {
+                state.stock.failed(now());
+                drop(state);
+                self.discard(slot.spec);
+            }
+            Err(reason) => {
+                tracing::warn!(%reason, "a sandbox cannot be made ahead");
+                state.stock.failed(now());
+            }
+        }
     }
 
     async fn make_one(
         self: &Arc<Self>,
         spawner: &Spawner,
+        spec: SlotSpec,
         expected: Expected,
     ) -> Result<Slot, String> {
-        let (pool, spec) = (self.clone(), self.name());
+        let pool = self.clone();
         let begin = move || {
             let mut slot = pool.with_directory(spec)?;
             match UnixConnector::listen(&slot.spec.dir) {
@@ -246,12 +265,14 @@ impl SlotPool {
     }
 
     fn lose(self: &Arc<Self>, loss: &Loss) {
-        let is_lost = |slot: &Slot| match loss {
-            Loss::Slot(name) => slot.spec.name == *name,
+        let is_lost = |lost: &str| match loss {
+            Loss::Slot(name) => lost == name,
             Loss::Spawner => true,
         };
         let lost: VecDeque<Slot> = {
             let mut state = self.state();
+            state.making.retain(|name| !is_lost(name));
+            let is_lost = |slot: &Slot| is_lost(&slot.spec.name);
             let (lost, kept) = std::mem::take(&mut state.ready).into_iter().partition(is_lost);
             state.ready = kept;
             lost

@@ -243,15 +243,24 @@ pub struct Served {
     pub standing: Standing,
     /// The gateway's listener, and each that takes its place.
     pub gateways: mpsc::UnboundedReceiver<OwnedFd>,
-    /// Told when there is another router: replicas that were attached to the one before have no network.
-    pub renewals: mpsc::UnboundedReceiver<()>,
+    /// Told when the network is another one.
+    pub renewals: mpsc::UnboundedReceiver<Renewal>,
+}
+
+/// Another network than there was.
+#[derive(Debug)]
+pub struct Renewal {
+    /// How it stands.
+    pub standing: Standing,
+    /// Whether there is another router: replicas that were attached to the one before have no network.
+    pub cuts_off: bool,
 }
 
 /// What a spawner's messages change beside their askers.
 struct Told {
     losses: mpsc::UnboundedSender<Loss>,
     gateways: mpsc::UnboundedSender<OwnedFd>,
-    renewals: mpsc::UnboundedSender<()>,
+    renewals: mpsc::UnboundedSender<Renewal>,
     /// What the spawner keeps, for the next one.
     kept: Mutex<Arc<Kept>>,
 }
@@ -384,8 +393,9 @@ async fn replace(paths: &SpawnerPaths, policy: &Policy, dead: Alive, told: &Told
             Err(error) => Err(error),
         };
         match started {
-            Ok(Handed { alive, kept, gateway, .. }) => {
+            Ok(Handed { alive, kept, standing, gateway }) => {
                 *told.lock() = kept;
+                told.network_changed(standing, gateway.is_some());
                 if let Some(listener) = gateway {
                     told.new_gateway(listener);
                 }
@@ -434,11 +444,7 @@ async fn receive_all(line: &Line, told: &Told) -> io::Error {
     loop {
         match line.hear().await {
             Ok(Some((FromSpawner::Network { standing }, fds))) => {
-                tracing::warn!(
-                    ?standing,
-                    "the router of the functions' network had ended; there is another"
-                );
-                if let Err(error) = take_gateway(line, fds, told).await {
+                if let Err(error) = take_network(standing, line, fds, told).await {
                     return error;
                 }
             }
@@ -449,9 +455,22 @@ async fn receive_all(line: &Line, told: &Told) -> io::Error {
     }
 }
 
-/// Takes the listener of a router that was made anew, and has the spawner keep it.
-async fn take_gateway(line: &Line, fds: Vec<OwnedFd>, told: &Told) -> io::Result<()> {
-    let Some(listener) = fds.into_iter().next() else { return Ok(()) };
+/// Takes the listener of a router that was made anew, if there is one, and has the spawner keep it.
+async fn take_network(
+    standing: Standing,
+    line: &Line,
+    fds: Vec<OwnedFd>,
+    told: &Told,
+) -> io::Result<()> {
+    let listener = fds.into_iter().next();
+    match &listener {
+        Some(_) => {
+            tracing::warn!("the router of the functions' network had ended; there is another");
+        }
+        None => tracing::warn!("the functions' network has changed: see `pinnace doctor`"),
+    }
+    told.network_changed(standing, listener.is_some());
+    let Some(listener) = listener else { return Ok(()) };
     let kept = with_gateway(&told.kept(), &listener)?;
     let names = kept.iter().map(|(name, _)| name.clone()).collect();
     let sockets: Vec<OwnedFd> =
@@ -470,11 +489,14 @@ impl Told {
         self.lock().clone()
     }
 
-    /// There is another router: replicas that run are cut off from the network.
+    // Nobody listens any more where the server is ending.
+
     fn new_gateway(&self, listener: OwnedFd) {
-        // Nobody listens any more where the server is ending.
         let _ = self.gateways.send(listener);
-        let _ = self.renewals.send(());
+    }
+
+    fn network_changed(&self, standing: Standing, cuts_off: bool) {
+        let _ = self.renewals.send(Renewal { standing, cuts_off });
     }
 }
 
