@@ -292,6 +292,19 @@ fn what_was_wished_for_holds_after_a_crash() {
 }
 
 #[test]
+fn a_function_that_a_call_has_woken_goes_on_after_a_crash() {
+    let _turn = turn();
+    let mut gateway = Gateway::start();
+    gateway.deploy_hello("a");
+    gateway.scale("a", 0);
+    gateway.until("a", "none is left", |status| status["availableReplicas"].as_u64().is_none());
+    assert_eq!(gateway.call("a/write/tmp/mark", b"woken").status, 200);
+    gateway.kill();
+    gateway.up();
+    assert_eq!(gateway.call("a/read/tmp/mark", b"").body, b"woken");
+}
+
+#[test]
 fn a_call_that_waits_ends_when_its_function_is_removed() {
     let _turn = turn();
     let gateway = Gateway::start();

@@ -316,10 +316,13 @@ fn restore(
             left.into_iter().partition(|leftover| leftover.belongs_to(&entry));
         discarded.extend(strangers);
         let running = u32::try_from(left.len()).unwrap_or(u32::MAX);
-        // What was wished for holds, however many were running or draining; a function that may be at
-        // zero stays there until it is called.
+        // What was wished for holds, however many were running. A function that may be at zero, or was wished
+        // there, stays there until it is called; one that a call had woken goes on.
         let may_be_zero = entry.deployed().spec.scale.to_zero.unwrap_or(zero_by_default);
-        let wanted = if may_be_zero { stored.replicas.min(running) } else { stored.replicas };
+        let wanted = match stored.replicas {
+            replicas if may_be_zero || replicas == 0 => replicas.max(1).min(running),
+            replicas => replicas,
+        };
         provider.restore(&entry, wanted, left);
     }
     provider.discard(leftovers.into_values().flatten().chain(discarded))?;

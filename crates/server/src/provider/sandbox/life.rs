@@ -240,6 +240,7 @@ impl Life {
                 },
                 Some(()) = wanted.recv() => ask_for_sockets(link).await?,
                 Some(grace) = self.stops.recv() => {
+                    Record::remove(&self.slot.dir);
                     link.send(&ToInit::Stop { grace }, &[]).await?;
                     watch = Watch {
                         stopping: true,

@@ -79,6 +79,12 @@ impl Record {
         file.write_all(&serde_json::to_vec(self)?)
     }
 
+    /// Removes it: a replica that is to end is for no later server to take over.
+    pub fn remove(dir: &Path) {
+        // A disk that takes nothing more has a later server end it again.
+        let _ = fs::remove_file(dir.join(FILE));
+    }
+
     /// Reads the record in a slot's directory.
     ///
     /// # Errors
