@@ -134,7 +134,7 @@ impl Shell {
         for (target, mount) in mounts {
             targets.attach(&mount, &target)?;
         }
-        self.names.attach(spec, &targets)?;
+        self.names.attach(spec.root.read_only, &targets)?;
         if !spec.working_dir.is_empty() {
             targets.ensure_directory(Path::new(&spec.working_dir))?;
         }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FileType, OFlags, fstat, makedev},
+    fs::{Dir, FileType, OFlags, fstat, makedev},
     io::Errno,
     mount::MountAttrFlags,
 };
@@ -50,8 +50,8 @@ const PROC_READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 /// Paths of /sys that tell about the whole host's firmware and power, from which secrets were read.
 const SYS_HIDDEN: [&str; 2] = ["firmware", "devices/virtual/powercap"];
 
-/// Processors whose own files are hidden at most.
-const PROCESSORS_MAX: usize = 1024;
+/// Where in /sys each processor has a directory.
+const PROCESSORS: &str = "devices/system/cpu";
 
 const BARE: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY
     .union(MountAttrFlags::MOUNT_ATTR_NOSUID)
@@ -97,33 +97,49 @@ impl Masks {
         for name in SYS_HIDDEN {
             self.hide(sys, Path::new(name)).doing(|| format!("hide /sys/{name}"))?;
         }
-        for number in 0..PROCESSORS_MAX {
-            let name = format!("devices/system/cpu/cpu{number}/thermal_throttle");
-            // Where one processor has none, as in virtual machines, none has.
-            if !self.hide(sys, Path::new(&name)).doing(|| format!("hide /sys/{name}"))? {
-                break;
-            }
+        for processor in processors(sys).doing(|| format!("read /sys/{PROCESSORS}"))? {
+            // Some have none, as those of virtual machines and those that are switched off.
+            let name = format!("{PROCESSORS}/{processor}/thermal_throttle");
+            self.hide(sys, Path::new(&name)).doing(|| format!("hide /sys/{name}"))?;
         }
         Ok(())
     }
 
-    /// Covers a directory with an empty one, anything else with the null device. Whether it was there.
-    fn hide(&self, root: &OwnedFd, path: &Path) -> rustix::io::Result<bool> {
-        let found = match targets::resolve(root.as_fd(), path, OFlags::PATH) {
-            Ok(found) => found,
-            Err(Errno::NOENT) => return Ok(false),
-            Err(error) => return Err(error),
-        };
+    /// Covers a directory with an empty one, anything else with the null device, if it is there.
+    fn hide(&self, root: &OwnedFd, path: &Path) -> rustix::io::Result<()> {
+        let Some(found) = find(root, path)? else { return Ok(()) };
         let is_dir = FileType::from_raw_mode(fstat(&found)?.st_mode).is_dir();
         let cover = clone_of(if is_dir { &self.empty } else { &self.null })?;
-        targets::attach(&cover, found.as_fd())?;
-        Ok(true)
+        targets::attach(&cover, found.as_fd())
     }
+}
+
+fn find(root: &OwnedFd, path: &Path) -> rustix::io::Result<Option<OwnedFd>> {
+    match targets::resolve(root.as_fd(), path, OFlags::PATH) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Names of the directories that processors have.
+fn processors(sys: &OwnedFd) -> rustix::io::Result<Vec<String>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let directory = targets::resolve(sys.as_fd(), Path::new(PROCESSORS), flags)?;
+    let mut names = Vec::new();
+    for entry in Dir::new(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let number = name.strip_prefix("cpu").unwrap_or_default();
+        if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// Lays a read-only copy of what is there over it, if it is there.
 fn protect(root: &OwnedFd, path: &Path) -> std::io::Result<()> {
-    let Ok(found) = targets::resolve(root.as_fd(), path, OFlags::PATH) else { return Ok(()) };
+    let Some(found) = find(root, path)? else { return Ok(()) };
     let copy = clone_of(&found)?;
     sys::mount_setattr(copy.as_fd(), false, BARE.bits().into(), None)?;
     Ok(targets::attach(&copy, found.as_fd())?)

@@ -32,10 +32,11 @@ const PATHS: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
 #[derive(Debug)]
 pub(super) struct Names([Name; PATHS.len()]);
 
-/// A file, and a mount of it that is attached nowhere.
+/// A file, what was written to it, and a mount of it that is attached nowhere.
 #[derive(Debug)]
 struct Name {
     file: File,
+    text: String,
     mount: OwnedFd,
 }
 
@@ -55,7 +56,7 @@ impl Names {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             let file = openat(&within, &name, flags, Mode::from_raw_mode(0o644))?;
             let place = targets::resolve(within.as_fd(), Path::new(&name), OFlags::PATH)?;
-            Ok(Name { file: file.into(), mount: clone_of(&place)? })
+            Ok(Name { file: file.into(), text: String::new(), mount: clone_of(&place)? })
         };
         Ok(Self([make(0).doing(doing)?, make(1).doing(doing)?, make(2).doing(doing)?]))
     }
@@ -64,18 +65,19 @@ impl Names {
     pub(super) fn write(&mut self, spec: &SandboxSpec) -> Result<(), Failed> {
         for ((name, text), path) in self.0.iter_mut().zip(texts(spec)).zip(PATHS) {
             name.file.write_all(text.as_bytes()).doing(|| format!("write {path}"))?;
+            name.text = text;
         }
         Ok(())
     }
 
     /// Puts them in their places.
-    pub(super) fn attach(self, spec: &SandboxSpec, targets: &Targets) -> Result<(), Failed> {
-        for ((name, text), path) in self.0.into_iter().zip(texts(spec)).zip(PATHS.map(Path::new)) {
+    pub(super) fn attach(self, read_only: bool, targets: &Targets) -> Result<(), Failed> {
+        for (name, path) in self.0.into_iter().zip(PATHS.map(Path::new)) {
             let Some(place) = targets.open(path).ok().filter(is_file) else {
-                targets.write_file(path, &text)?;
+                targets.write_file(path, &name.text)?;
                 continue;
             };
-            if spec.root.read_only {
+            if read_only {
                 sys::mount_setattr(name.mount.as_fd(), false, libc::MOUNT_ATTR_RDONLY, None)
                     .doing(|| format!("write-protect {}", path.display()))?;
             }
