@@ -13,7 +13,7 @@ use crate::{
     failed::Doing as _,
 };
 
-/// They.
+/// Names of the files that are made.
 const MADE: [&str; 4] = ["pid", "address", "exit.json", "init.sock"];
 
 /// Those of which the init needs a descriptor.

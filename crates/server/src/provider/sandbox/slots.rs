@@ -28,7 +28,7 @@ use super::{
     id_ranges::IdRanges,
     loopback,
     record::{Door, Record},
-    spawner::Loss,
+    spawner::{Loss, StartFailure},
 };
 use crate::clock::now;
 
@@ -203,8 +203,15 @@ impl SlotPool {
                     state.stock.made();
                     state.ready.push_back(slot);
                 }
-                Err(reason) => {
-                    tracing::warn!(%reason, "a sandbox cannot be made ahead");
+                Err(failure) => {
+                    match failure {
+                        StartFailure::Refused(reason) => {
+                            tracing::warn!(%reason, "a sandbox cannot be made ahead");
+                        }
+                        StartFailure::SpawnerDied | StartFailure::Ending => {
+                            tracing::debug!(?failure, "a sandbox was not made ahead");
+                        }
+                    }
                     pool.state().stock.failed(now());
                 }
             }
@@ -216,7 +223,7 @@ impl SlotPool {
         self: &Arc<Self>,
         spawner: &Spawner,
         expected: Expected,
-    ) -> Result<Slot, String> {
+    ) -> Result<Slot, StartFailure> {
         let (pool, spec) = (self.clone(), self.name());
         let begin = move || {
             let mut slot = pool.with_directory(spec)?;
@@ -230,10 +237,10 @@ impl SlotPool {
             Ok(slot)
         };
         let begun = tokio::task::spawn_blocking(begin).await.map_err(io::Error::other).flatten();
-        let slot = begun.map_err(|error| error.to_string())?;
-        if let Err(reason) = spawner.prepare(slot.spec.clone(), expected).await {
+        let slot = begun.map_err(|error| StartFailure::Refused(error.to_string()))?;
+        if let Err(failure) = spawner.prepare(slot.spec.clone(), expected).await {
             self.discard(slot.spec);
-            return Err(reason);
+            return Err(failure);
         }
         Ok(slot)
     }
