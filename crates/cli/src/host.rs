@@ -16,6 +16,10 @@ pub fn down(state_dir: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
         }
         None => writeln!(out, "No server ran; what was left of replicas is cleared away.")?,
     }
+    if !state_dir.exists() {
+        writeln!(out, "There is no state in {} yet.", state_dir.display())?;
+        return Ok(());
+    }
     writeln!(out, "State is kept in {}; `pinnace up` starts with it again.", state_dir.display())?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use ureq::http::{Method, StatusCode};
 
 use super::{no_such_function, split_name};
 use crate::{
-    args::{GatewayArgs, NamespaceArgs, StackFileArgs},
+    args::{GatewayArgs, NamespaceArgs, StackFileArgs, number},
     failure::usage,
     gateway::{Gateway, Lines, Patience, query},
     golayout,
@@ -37,7 +37,7 @@ pub struct LogsArgs {
     #[arg(long, value_name = "TIME", conflicts_with = "since")]
     since_time: Option<String>,
     /// Only so many of the last lines; all if it is not above 0
-    #[arg(long, value_name = "COUNT", default_value_t = -1, allow_negative_numbers = true)]
+    #[arg(long, value_name = "COUNT", default_value_t = -1, value_parser = number::<i64>, allow_negative_numbers = true)]
     lines: i64,
     /// Go on with new lines until the stream is ended
     #[arg(short, long, visible_alias = "follow", value_name = "BOOL", default_value_t = true,
@@ -109,7 +109,7 @@ pub fn run(args: &LogsArgs) -> anyhow::Result<()> {
     let doing = format!("reading the logs of {name}");
     let answer = gateway.ask(Method::GET, &target, Patience::Stream, &doing)?;
     if answer.status() == StatusCode::NOT_FOUND {
-        return Err(no_such_function(name, namespace, gateway.address().as_str()));
+        return Err(no_such_function(name, namespace, &gateway));
     }
     let answer = gateway.expect(answer, &[StatusCode::OK], &doing)?;
     let mut lines = Lines::<_, Line>::new(answer.into_body().into_reader());

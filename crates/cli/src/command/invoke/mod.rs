@@ -12,6 +12,7 @@ use ureq::http::{HeaderName, HeaderValue, Method, Request, StatusCode, header, r
 use super::split_name;
 use crate::{
     args::{GatewayArgs, NamespaceArgs, OutputArgs, StackFileArgs, pair},
+    failure::usage,
     gateway::{Answer, CallBody, Gateway, query, spoken},
     output::{self, printable},
 };
@@ -75,6 +76,11 @@ fn header_pair(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 /// Calls a function.
 pub fn run(args: &InvokeArgs) -> anyhow::Result<()> {
     let (name, namespace) = split_name(&args.name, args.namespace.get())?;
+    if args.output.is_json() && !args.asynchronous {
+        return Err(usage(
+            "--output json goes with --async: what a function answers is printed as it comes",
+        ));
+    }
     let gateway = Gateway::open(&args.gateway, args.stack.gateway()?.as_deref())?;
     let request = request(args, &gateway, name, namespace);
     let body = match args.method {
@@ -87,6 +93,12 @@ pub fn run(args: &InvokeArgs) -> anyhow::Result<()> {
         && let Some(id) = text_of(&answer, "x-call-id")
     {
         output::remark(&format!("Call id: {id}"));
+    }
+    if args.asynchronous && answer.status() == StatusCode::NOT_FOUND {
+        anyhow::bail!(
+            "{doing}: {} queues no calls, or has no such function; leave out --async to wait for the answer",
+            gateway.address()
+        );
     }
     if !answer.status().is_success() {
         return Err(failed(name, answer));
