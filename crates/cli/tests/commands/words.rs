@@ -124,6 +124,12 @@ fn wrong_command_lines_exit_with_2() {
     bench.run(&["remove"]).failed(2, "name the functions to remove");
     bench.run(&["up", "--no-auth", "--listen", "0.0.0.0:8080"]).failed(2, "--insecure");
     bench.run(&["up", "--provider", "docker"]).failed(2, "not in this version");
+    let formed = ["logs", "f", "-j", "--time-format", "kitchen"];
+    bench.run(&formed).failed(2, "means nothing with JSON");
+    bench.run(&["list", "-n", "A B"]).failed(2, "namespace name \"A B\"");
+    bench.run(&["scale", "f", "many"]).failed(2, "a whole number");
+    let typed = ["invoke", "f", "--content-type", "a/b", "-H", "Content-Type: c/d"];
+    bench.run(&typed).failed(2, "exclude each other");
     bench.run(&["invoke", "f", "-j"]).failed(2, "--async");
     bench.run(&["down", "--state-dir", "nowhere"]).failed(2, "there is no directory nowhere");
     assert!(!bench.path("state").exists(), "nothing was made");

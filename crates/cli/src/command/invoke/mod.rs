@@ -31,9 +31,9 @@ pub struct InvokeArgs {
     /// Queue the call and do not wait for its answer
     #[arg(short = 'a', long = "async")]
     asynchronous: bool,
-    /// Media type of standard input
-    #[arg(long, value_name = "TYPE", default_value = "text/plain")]
-    content_type: String,
+    /// Media type of standard input [default: text/plain]
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
     /// Query parameter
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     query: Vec<(String, String)>,
@@ -81,6 +81,10 @@ pub fn run(args: &InvokeArgs) -> anyhow::Result<()> {
             "--output json goes with --async: what a function answers is printed as it comes",
         ));
     }
+    let names_type = args.headers.iter().any(|(name, _)| name == header::CONTENT_TYPE);
+    if names_type && args.content_type.is_some() {
+        return Err(usage("--content-type and --header Content-Type exclude each other"));
+    }
     let gateway = Gateway::open(&args.gateway, args.stack.gateway()?.as_deref())?;
     let request = request(args, &gateway, name, namespace);
     let body = match args.method {
@@ -117,7 +121,8 @@ fn request(args: &InvokeArgs, gateway: &Gateway, name: &str, namespace: Option<&
     let url = gateway.url(&format!("/{way}/{name}.{namespace}{}", query(&pairs)));
     let mut request = Request::builder().method(args.method.clone()).uri(url);
     if !args.headers.iter().any(|(name, _)| name == header::CONTENT_TYPE) {
-        request = request.header(header::CONTENT_TYPE, &args.content_type);
+        let content_type = args.content_type.as_deref().unwrap_or("text/plain");
+        request = request.header(header::CONTENT_TYPE, content_type);
     }
     for (name, value) in &args.headers {
         request = request.header(name, value);
