@@ -83,7 +83,8 @@ fn a_missing_command_says_so() {
     let missing = Function::new("d", "host").with("envProcess", "no-such-program".into());
     gateway.try_deploy(&missing).expect(202);
     gateway.until("d", "its failure is told", |status| {
-        status["rollout"]["phase"] == "failed" && status.to_string().contains("pinnace logs d")
+        status["rollout"]["phase"] == "failed"
+            && status["conditions"].to_string().contains("crashed with exit code")
     });
     let log = gateway.api("GET", "/system/logs?name=d&follow=false", b"").expect(200).text();
     assert!(log.contains("fprocess cannot be started") && log.contains("no-such-program"), "{log}");

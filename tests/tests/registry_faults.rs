@@ -213,7 +213,7 @@ fn who_is_not_there_is_named() {
     let said = gateway.try_pull("no-such-host.invalid/a:1").expect(502).text();
     assert!(said.contains("no-such-host.invalid"), "{said}");
     let said = gateway.try_pull("Not/A:reference").expect(400).text();
-    assert!(said.contains("small letters"), "{said}");
+    assert!(said.contains("small letters") && said.contains("/app:1.0"), "{said}");
     assert!(gateway.try_pull("host").expect(400).text().contains("host"));
     gateway.api("POST", "/system/images/pull", b"{}").expect(400);
     assert_eq!(stored(&gateway), before);

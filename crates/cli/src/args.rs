@@ -1,6 +1,8 @@
 //! The command line: its commands, and the flags that several of them share. Flags are named as faas-cli
 //! names them where it has the command.
 
+use std::str::FromStr;
+
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
@@ -170,6 +172,14 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A whole number.
+///
+/// # Errors
+/// It is none, or one that the flag has no room for.
+pub fn number<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| "give a whole number such as 3".to_owned())
+}
+
 /// The commands as the help groups them.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Functions", &["deploy", "invoke", "list", "describe", "logs", "scale", "remove"]),
@@ -241,6 +251,8 @@ mod tests {
         assert_eq!(pair("A="), Ok(("A".into(), String::new())));
         assert!(pair("A").is_err());
         assert!(pair("=b").is_err());
+        assert_eq!((number("3"), number::<i64>("-1")), (Ok(3_u64), Ok(-1)));
+        assert!(number::<u64>("many").is_err() && number::<u32>("-1").is_err());
     }
 
     #[test]
@@ -257,7 +269,7 @@ mod tests {
                 "deploy",
                 "--readonly",
                 "--network",
-                "x",
+                "func_functions",
                 "--lang",
                 "go",
                 "-l",

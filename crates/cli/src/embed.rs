@@ -36,11 +36,12 @@ pub struct Programs {
 /// Why the programs could not be unpacked.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot unpack Pinnace's own programs to {path}: {source}; the state directory must be writable"
+    "cannot unpack Pinnace's own programs to {path}: {error}; the state directory must be writable, and \
+     --state-dir can name another"
 )]
 pub struct UnpackError {
     path: String,
-    source: io::Error,
+    error: io::Error,
 }
 
 /// One embedded program.
@@ -66,7 +67,7 @@ pub fn unpack(state_dir: &Path) -> Result<Programs, UnpackError> {
     let dir = state_dir.join("bin").join(hash());
     let failed = |path: &Path| {
         let path = path.display().to_string();
-        move |source| UnpackError { path, source }
+        move |error| UnpackError { path, error }
     };
     // Sandboxes run the watchdog as other users, so everybody may read and search here.
     DirBuilder::new().recursive(true).mode(0o755).create(&dir).map_err(failed(&dir))?;

@@ -14,6 +14,10 @@ pub fn down(state_dir: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
             let took = down.took.as_secs_f32();
             writeln!(out, "Ended the server (process {pid}) and its replicas in {took:.1} s.")?;
         }
+        None if !state_dir.exists() => {
+            writeln!(out, "No server ran; there is no directory {} yet.", state_dir.display())?;
+            return Ok(());
+        }
         None => writeln!(out, "No server ran; what was left of replicas is cleared away.")?,
     }
     writeln!(out, "State is kept in {}; `pinnace up` starts with it again.", state_dir.display())?;

@@ -5,6 +5,7 @@ mod reference;
 
 use serde::{Deserialize, Serialize};
 
+use reference::EXAMPLE;
 pub use reference::{BadReference, Reference, stored_name};
 
 /// The reference that stands for the host's own programs instead of an image.
@@ -63,14 +64,41 @@ pub fn with_default_tag(reference: &str) -> String {
 /// Longest image reference accepted, in bytes.
 pub const REFERENCE_BYTES_MAX: usize = 512;
 
+/// A text is no image reference: what it is and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{shown:?} is no image reference: {why}; write it as {EXAMPLE}")]
+pub struct BadForm {
+    /// Its beginning.
+    shown: String,
+    why: String,
+}
+
+/// Checks that a reference is written with the characters that references are made of.
+///
+/// # Errors
+/// It is not; the error names the first thing that is wrong.
+pub fn check_form(text: &str) -> Result<(), BadForm> {
+    let allowed = |c: &char| c.is_ascii_alphanumeric() || "-._/:@+".contains(*c);
+    let why = if text.is_empty() {
+        "it is empty".to_owned()
+    } else if text.len() > REFERENCE_BYTES_MAX {
+        format!("it has more than {REFERENCE_BYTES_MAX} bytes")
+    } else if text.contains("://") {
+        "it is a URL; leave out what stands up to ://".to_owned()
+    } else if let Some(odd) = text.chars().find(|c| !allowed(c)) {
+        format!("it has {odd:?} in it, and only letters, digits and -._/:@+ may be")
+    } else if let Some(first) = text.chars().next().filter(|c| !c.is_ascii_alphanumeric()) {
+        format!("it begins with {first:?}, and only a letter or digit may be first")
+    } else {
+        return Ok(());
+    };
+    Err(BadForm { shown: reference::shown(text), why })
+}
+
 /// Whether a reference is written with the characters that references are made of.
 #[must_use]
 pub fn is_reference(text: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._/:@+".contains(c);
-    !text.is_empty()
-        && text.len() <= REFERENCE_BYTES_MAX
-        && text.chars().all(allowed)
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+    check_form(text).is_ok()
 }
 
 #[cfg(test)]
@@ -88,8 +116,20 @@ mod tests {
     #[test]
     fn references_have_no_odd_characters() {
         assert!(is_reference("ghcr.io/a/b-c_d:1.0@sha256:ab"));
-        for bad in ["", "../x", "/abs", "a b", "a\nb", "é"] {
-            assert!(!is_reference(bad), "{bad}");
+        for (bad, why) in [
+            ("", "empty"),
+            ("../x", "begins with '.'"),
+            ("/abs", "begins with '/'"),
+            ("a b", "' ' in it"),
+            ("a\nb", "'\\n' in it"),
+            ("é", "'é' in it"),
+            ("https://ghcr.io/a", "a URL"),
+            (&"a".repeat(600), "more than 512 bytes"),
+        ] {
+            let said = check_form(bad).unwrap_err().to_string();
+            assert!(said.contains(why) && said.contains(EXAMPLE), "{bad}: {said}");
+            assert!(!is_reference(bad) && said.len() < 300, "{said}");
         }
+        assert!(check_form("a b").unwrap_err().to_string().starts_with("\"a b\" is no image"));
     }
 }

@@ -2,18 +2,18 @@
 //!
 //! Source: the Kubernetes API's `resource.Quantity` (decimal, binary and milli suffixes, exponents).
 
-/// Bytes of a memory quantity, rounded up. `None` if it is none, is zero or overflows.
+/// Bytes of a memory quantity, rounded up. `None` if it is none or overflows.
 #[must_use]
 pub fn parse_bytes(text: &str) -> Option<u64> {
     let value = parse(text)?.ceil();
-    (value >= 1.0 && value <= i64::MAX as f64).then_some(value as u64)
+    (value <= i64::MAX as f64).then_some(value as u64)
 }
 
-/// Thousandths of a processor of a cpu quantity, rounded up. `None` if it is none, is zero or overflows.
+/// Thousandths of a processor of a cpu quantity, rounded up. `None` if it is none or overflows.
 #[must_use]
 pub fn parse_millicores(text: &str) -> Option<u32> {
     let value = (parse(text)? * 1000.0).ceil();
-    (value >= 1.0 && value <= f64::from(u32::MAX)).then_some(value as u32)
+    (value <= f64::from(u32::MAX)).then_some(value as u32)
 }
 
 fn parse(text: &str) -> Option<f64> {
@@ -58,7 +58,8 @@ mod tests {
         assert_eq!(parse_bytes("1e3"), Some(1000));
         assert_eq!(parse_bytes("1.5Ki"), Some(1536));
         assert_eq!(parse_bytes("100m"), Some(1));
-        for bad in ["", "Mi", "-1", "1MiB", "0", "1e99", "NaN", "inf"] {
+        assert_eq!(parse_bytes("0"), Some(0));
+        for bad in ["", "Mi", "-1", "1MiB", "1e99", "NaN", "inf"] {
             assert_eq!(parse_bytes(bad), None, "{bad}");
         }
     }

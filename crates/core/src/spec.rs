@@ -6,10 +6,10 @@ use std::{fmt, time::Duration};
 
 use crate::{
     duration,
-    image::{HOST, Reference, is_reference},
+    image::{self, HOST, Reference},
     limits,
     name::FunctionRef,
-    network::Network,
+    network::{Network, NotANetwork},
     quantity,
     wire::{FunctionDeployment, Map, Resources},
 };
@@ -203,9 +203,8 @@ fn check_id(deployment: &FunctionDeployment, faults: &mut Vec<String>) -> Option
 fn check_image(deployment: &FunctionDeployment, faults: &mut Vec<String>) {
     if deployment.image.is_empty() {
         faults.push("image: is required".to_owned());
-    } else if !is_reference(&deployment.image) {
-        let shown: String = deployment.image.chars().take(80).collect();
-        faults.push(format!("image: {shown:?} is no image reference"));
+    } else if let Err(error) = image::check_form(&deployment.image) {
+        faults.push(format!("image: {error}"));
     }
 }
 
@@ -231,7 +230,7 @@ fn check_environment(deployment: &FunctionDeployment, faults: &mut Vec<String>) 
     for (name, value) in deployment.env_vars.iter().flatten() {
         bytes += name.len() + value.len() + 2;
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-            let shown: String = name.chars().take(80).collect();
+            let shown = shown(name);
             faults.push(format!("envVars: {shown:?} cannot be an environment variable"));
         }
     }
@@ -245,31 +244,47 @@ fn check_environment(deployment: &FunctionDeployment, faults: &mut Vec<String>) 
 
 fn check_scale(labels: Option<&Map>, network: Option<Network>, faults: &mut Vec<String>) -> Scale {
     let label = |name: &str| labels.and_then(|labels| labels.get(name)).map(String::as_str);
-    let mut count = |name: &str, default: u32| match label(name).map(str::parse::<u32>) {
-        None => default,
-        Some(Ok(count)) if (1..=limits::REPLICAS_PER_FUNCTION_MAX).contains(&count) => count,
-        Some(_) => {
-            let most = limits::REPLICAS_PER_FUNCTION_MAX;
-            faults.push(format!("labels: {name} must be a number from 1 to {most}"));
+    let mut count = |name: &str, default: u32| {
+        let Some(text) = label(name) else { return default };
+        let most = limits::REPLICAS_PER_FUNCTION_MAX;
+        let count = text.parse().ok().filter(|count| (1..=most).contains(count));
+        count.unwrap_or_else(|| {
+            faults.push(unfit("labels", name, text, &format!("must be a number from 1 to {most}")));
             default
-        }
+        })
     };
     let min = count(LABEL_SCALE_MIN, 1);
     let most = if network == Some(Network::Host) { 1 } else { SCALE_MAX_DEFAULT };
     let max = count(LABEL_SCALE_MAX, most.max(min));
     if min > max {
-        faults.push(format!("labels: {LABEL_SCALE_MIN} is above {LABEL_SCALE_MAX}"));
+        faults
+            .push(format!("labels: {LABEL_SCALE_MIN} ({min}) is above {LABEL_SCALE_MAX} ({max})"));
     }
     let to_zero = label(LABEL_SCALE_ZERO).map(|text| text.eq_ignore_ascii_case("true"));
-    let zero_after = match label(LABEL_ZERO_DURATION).map(duration::parse_seconds_or_go) {
-        None => limits::ZERO_AFTER_DEFAULT,
-        Some(Some(after)) if !after.is_zero() => after,
-        Some(_) => {
-            faults.push(format!("labels: {LABEL_ZERO_DURATION} must be a duration such as 15m"));
-            limits::ZERO_AFTER_DEFAULT
+    let zero_after = label(LABEL_ZERO_DURATION).and_then(|text| {
+        let after = duration::parse_seconds_or_go(text).filter(|after| !after.is_zero());
+        if after.is_none() {
+            faults.push(unfit(
+                "labels",
+                LABEL_ZERO_DURATION,
+                text,
+                "must be a duration such as 15m",
+            ));
         }
-    };
-    Scale { min, max, to_zero, zero_after }
+        after
+    });
+    Scale { min, max, to_zero, zero_after: zero_after.unwrap_or(limits::ZERO_AFTER_DEFAULT) }
+}
+
+/// What is said of a label or annotation that must be something else.
+fn unfit(field: &str, name: &str, text: &str, must: &str) -> String {
+    let shown = shown(text);
+    format!("{field}: {name} is {shown:?}, but {must}")
+}
+
+/// The beginning of a text that somebody sent.
+fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 fn check_memory(deployment: &FunctionDeployment, faults: &mut Vec<String>) -> Option<u64> {
@@ -279,10 +294,14 @@ fn check_memory(deployment: &FunctionDeployment, faults: &mut Vec<String>) -> Op
         match bytes {
             Some(bytes) if bytes >= limits::MEMORY_BYTES_MIN => return Some(bytes),
             Some(_) => faults.push(format!(
-                "{field}.memory: {text:?} is too little, at least {}Mi",
+                "{field}.memory: {} is too little; give at least {}Mi",
+                shown(&text),
                 limits::MEMORY_BYTES_MIN >> 20
             )),
-            None => faults.push(format!("{field}.memory: {text:?} is no quantity such as 128Mi")),
+            None => {
+                let shown = shown(&text);
+                faults.push(format!("{field}.memory: {shown:?} is no quantity such as 128Mi"));
+            }
         }
         None
     };
@@ -298,8 +317,11 @@ fn check_cpu(deployment: &FunctionDeployment, faults: &mut Vec<String>) -> Optio
     let mut parse = |field: &str, resources: &Option<Resources>| {
         let text = resources.as_ref()?.cpu.as_ref().filter(|text| !text.is_empty())?;
         let millicores = quantity::parse_millicores(text);
-        if millicores.is_none() {
-            faults.push(format!("{field}.cpu: {text:?} is no quantity such as 500m"));
+        let shown = shown(text);
+        match millicores {
+            Some(0) => faults.push(format!("{field}.cpu: {shown} is too little; give at least 1m")),
+            Some(_) => {}
+            None => faults.push(format!("{field}.cpu: {shown:?} is no quantity such as 500m")),
         }
         millicores
     };
@@ -313,7 +335,8 @@ fn check_concurrency(annotations: Option<&Map>, faults: &mut Vec<String>) -> Opt
         Ok(0) => None,
         Ok(calls) => Some(calls),
         Err(_) => {
-            faults.push(format!("annotations: {ANNOTATION_CONCURRENCY} must be a number"));
+            let must = "must be a number of calls, or 0 for no limit";
+            faults.push(unfit("annotations", ANNOTATION_CONCURRENCY, text, must));
             None
         }
     }
@@ -321,8 +344,8 @@ fn check_concurrency(annotations: Option<&Map>, faults: &mut Vec<String>) -> Opt
 
 fn check_listen(annotations: Option<&Map>, faults: &mut Vec<String>) {
     let listen = annotations.and_then(|annotations| annotations.get(ANNOTATION_LISTEN));
-    if listen.is_some_and(|listen| listen != "socket" && listen != "port") {
-        faults.push(format!("annotations: {ANNOTATION_LISTEN} must be socket or port"));
+    if let Some(text) = listen.filter(|listen| !matches!(listen.as_str(), "socket" | "port")) {
+        faults.push(unfit("annotations", ANNOTATION_LISTEN, text, "must be socket or port"));
     }
 }
 
@@ -331,7 +354,12 @@ fn check_pull(deployment: &FunctionDeployment, faults: &mut Vec<String>) -> Pull
     let named = deployment.annotations.as_ref().and_then(|a| a.get(ANNOTATION_PULL));
     let Some(named) = named else { return PullPolicy::default() };
     let Some(policy) = PullPolicy::parse(named) else {
-        faults.push(format!("annotations: {ANNOTATION_PULL} must be always, missing or never"));
+        faults.push(unfit(
+            "annotations",
+            ANNOTATION_PULL,
+            named,
+            "must be always, missing or never",
+        ));
         return PullPolicy::default();
     };
     if policy == PullPolicy::Always && deployment.image != HOST {
@@ -342,8 +370,11 @@ fn check_pull(deployment: &FunctionDeployment, faults: &mut Vec<String>) -> Pull
 }
 
 fn check_network(annotations: Option<&Map>, faults: &mut Vec<String>) -> Option<Network> {
-    let parsed = annotations?.get(ANNOTATION_NETWORK)?.parse();
-    parsed.map_err(|error| faults.push(format!("annotations: {ANNOTATION_NETWORK} {error}"))).ok()
+    let text = annotations?.get(ANNOTATION_NETWORK)?;
+    let must = |error: NotANetwork| {
+        faults.push(unfit("annotations", ANNOTATION_NETWORK, text, &error.to_string()));
+    };
+    text.parse().map_err(must).ok()
 }
 
 #[cfg(test)]
@@ -380,8 +411,10 @@ mod tests {
         assert_eq!(pull("host", "always"), Ok(PullPolicy::Always));
         assert_eq!(pull("Only/Loaded", "never"), Ok(PullPolicy::Never));
         assert_eq!(pull("Only/Loaded", "missing"), Ok(PullPolicy::Missing));
-        assert!(pull("Only/Loaded", "always").unwrap_err().to_string().contains("small letters"));
-        assert!(pull("a:1", "sometimes").unwrap_err().to_string().contains("dev.pinnace.pull"));
+        assert!(pull("Only/Loaded", "always").unwrap_err().to_string().contains("part \"Only\""));
+        let refused = pull("a:1", "sometimes").unwrap_err().to_string();
+        let expected = "dev.pinnace.pull is \"sometimes\", but must be always, missing or never";
+        assert!(refused.ends_with(expected), "{refused}");
     }
 
     #[test]
@@ -396,12 +429,19 @@ mod tests {
             "image: is required",
             "limits.memory",
             "limits.cpu",
-            "dev.pinnace.network must be none, nat or host",
+            "dev.pinnace.network is \"bridge\", but must be none, nat or host",
             "scale.min",
         ] {
             assert!(said.contains(part), "{part} not in: {said}");
         }
         assert!(faults("{}").contains("service: is required"));
+    }
+
+    #[test]
+    fn limits_are_not_nothing() {
+        let said = faults(r#"{"service":"a","image":"b","limits":{"memory":"0","cpu":"0"}}"#);
+        assert!(said.contains("limits.memory: 0 is too little; give at least 4Mi"), "{said}");
+        assert!(said.contains("limits.cpu: 0 is too little; give at least 1m"), "{said}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
     failed::Doing as _,
 };
 
-/// Their names.
+/// Names of the files that are made.
 const MADE: [&str; 4] = ["pid", "address", "exit.json", "init.sock"];
 
 /// Bytes of exit.json; a longer one is not what an init writes.

@@ -1,7 +1,7 @@
 //! Ending everything that runs for a state directory, whether its server is there or not.
 
 use std::{
-    io,
+    fs, io,
     path::Path,
     time::{Duration, Instant},
 };
@@ -38,19 +38,46 @@ pub struct Down {
 /// The server does not end, or something of it stays.
 pub fn down(state_dir: &Path) -> anyhow::Result<Down> {
     let started = Instant::now();
-    if !state_dir.exists() {
-        return Ok(Down { server: None, took: started.elapsed() });
+    let nothing = || Down { server: None, took: started.elapsed() };
+    let path = match state_dir.canonicalize() {
+        Ok(path) => path,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(nothing()),
+        Err(error) => return Err(unusable(state_dir, &error)),
+    };
+    if is_empty(&path).map_err(|error| unusable(&path, &error))? {
+        return Ok(nothing());
     }
-    let path = std::fs::canonicalize(state_dir)?;
+    if !StateDir::is_one(&path) {
+        // Whatever else has a directory `run` must keep it.
+        anyhow::bail!(
+            "{} is no state directory of Pinnace, there is no file `lock` in it; name the one that \
+             `pinnace up` was given",
+            path.display()
+        );
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let server = StateDir::server(&path)?;
+        let server = StateDir::server(&path).map_err(|error| unusable(&path, &error))?;
         if let Some(pid) = server {
             end_server(pid).await?;
         }
         clear(&path).await?;
         Ok(Down { server, took: started.elapsed() })
     })
+}
+
+fn is_empty(dir: &Path) -> io::Result<bool> {
+    Ok(fs::read_dir(dir)?.next().is_none())
+}
+
+fn unusable(state_dir: &Path, error: &io::Error) -> anyhow::Error {
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; run this as root, or as the user that the server runs as"
+        }
+        _ => "",
+    };
+    anyhow::anyhow!("the state directory {} cannot be read: {error}{advice}", state_dir.display())
 }
 
 /// Clears away everything that runs for a state directory without a server.
@@ -95,4 +122,26 @@ async fn end_server(pid: i32) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_no_server_was_nothing_is_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(down(&dir.path().join("none")).unwrap().server, None);
+        assert_eq!(down(dir.path()).unwrap().server, None);
+        let of_another = dir.path().join("run/file");
+        fs::create_dir(dir.path().join("run")).unwrap();
+        fs::write(&of_another, "").unwrap();
+        // As /var/lock is.
+        fs::create_dir(dir.path().join("lock")).unwrap();
+        let refused = down(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("is no state directory of Pinnace"), "{refused}");
+        assert!(of_another.exists());
+        let file = down(&of_another).unwrap_err().to_string();
+        assert!(file.contains("run/file cannot be read: Not a directory"), "{file}");
+    }
 }

@@ -27,6 +27,7 @@ pub mod settings;
 pub mod state_dir;
 pub mod stats;
 pub mod store;
+mod tls;
 mod watched;
 
 /// The git revision that this was built from, or `unknown`.
@@ -36,3 +37,4 @@ pub use doctor::{Check, Diagnosis, Group, Verdict, doctor};
 pub use down::{Down, down};
 pub use serve::run;
 pub use settings::Settings;
+pub use tls::TlsFault;

@@ -61,6 +61,14 @@ fn make_private(dir: &Path) -> io::Result<()> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
 }
 
+/// Whether `run` leads to a directory right below `parent`.
+#[must_use]
+pub(crate) fn lies_below(run: &Path, parent: &Path) -> bool {
+    let at = fs::canonicalize(run).ok();
+    let at = at.as_deref().and_then(Path::parent);
+    at.is_some() && at == fs::canonicalize(parent).ok().as_deref()
+}
+
 /// Removes `run` and where it leads to, with everything in it.
 ///
 /// # Errors
@@ -93,6 +101,8 @@ mod tests {
         // As after a restart of the machine; another parent is for the next new one.
         fs::remove_dir_all(&parent).unwrap();
         make(&run, Some(Path::new("/nowhere")), "a").unwrap();
+        assert!(lies_below(&run, &parent) && !lies_below(&run, Path::new("/nowhere")));
+        assert!(!lies_below(&run, dir.path()));
         fs::write(run.join("file"), "").unwrap();
         make(&dir.path().join("other"), Some(&parent), "b").unwrap();
         remove(&run).unwrap();

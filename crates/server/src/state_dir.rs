@@ -86,13 +86,27 @@ impl StateDir {
             return Err(StateDirError::InUse { path, pid });
         }
         let state = Self { path, _lock: lock };
-        let run_parent = run_parent.map(Path::to_owned).or_else(run_dir::default_parent);
         let name = Self::name(&state.path);
-        run_dir::make(&state.run(), run_parent.as_deref(), &name).map_err(io(&state.run()))?;
+        let parent = run_parent.map(Path::to_owned).or_else(run_dir::default_parent);
+        run_dir::make(&state.run(), parent.as_deref(), &name).map_err(io(&state.run()))?;
+        if let Some(parent) = run_parent
+            && !run_dir::lies_below(&state.run(), parent)
+        {
+            tracing::warn!(
+                run_dir = %parent.display(),
+                "--run-dir counts from the next `pinnace down` on: what runs lies elsewhere already"
+            );
+        }
         for dir in [state.slots(), state.run().join("mnt")] {
             private(&dir).map_err(io(&dir))?;
         }
         Ok(state)
+    }
+
+    /// Whether a server has used this directory.
+    #[must_use]
+    pub(crate) fn is_one(path: &Path) -> bool {
+        fs::symlink_metadata(path.join("lock")).is_ok_and(|lock| lock.is_file())
     }
 
     /// The server that uses this directory, if one does.

@@ -57,7 +57,7 @@ pub fn run(args: &DescribeArgs) -> anyhow::Result<()> {
     let (name, namespace) = split_name(&args.name, args.namespace.get())?;
     let gateway = Gateway::open(&args.gateway, args.stack.gateway()?.as_deref())?;
     let Some(mut status) = gateway.function(name, namespace, true)? else {
-        return Err(no_such_function(name, namespace, gateway.address().as_str()));
+        return Err(no_such_function(name, namespace, &gateway));
     };
     // Other gateways count calls in the list alone.
     if status.invocation_count == 0.0 {
@@ -76,20 +76,23 @@ pub fn run(args: &DescribeArgs) -> anyhow::Result<()> {
         return output::json(&mut out, &description);
     }
     let color = has_color(&io::stdout());
-    write!(out, "{}", notices(&description.status, color))?;
+    let logs = gateway.command(&format!("logs {name}"), namespace);
+    write!(out, "{}", notices(&description.status, &logs, color))?;
     write!(out, "{}", block(&description, args.verbose, color))?;
     Ok(())
 }
 
-/// What the platform says of the function, above everything else.
-fn notices(status: &FunctionStatus, color: bool) -> String {
+/// What the platform says of the function, above everything else. `logs` is the command that shows its logs.
+fn notices(status: &FunctionStatus, logs: &str, color: bool) -> String {
     let mut text = String::new();
+    let mut is_failing = !status.conditions.is_empty();
     if let Some(rollout) = &status.rollout {
         let (word, paint) = match rollout.phase {
             RolloutPhase::Progressing => ("is being rolled out", Paint::Yellow),
             RolloutPhase::Failed => ("failed", Paint::Red),
             RolloutPhase::Ready => ("", Paint::Green),
         };
+        is_failing |= rollout.phase == RolloutPhase::Failed;
         if rollout.phase != RolloutPhase::Ready {
             let head = format!("Deploy {} {word}:", rollout.revision);
             let said = printable(&rollout.message);
@@ -99,6 +102,9 @@ fn notices(status: &FunctionStatus, color: bool) -> String {
     for condition in &status.conditions {
         let head = painted("Attention:", Paint::Yellow, color);
         text.push_str(&format!("{head} {}\n", printable(condition)));
+    }
+    if is_failing {
+        text.push_str(&format!("`{logs}` shows what it printed.\n"));
     }
     if !text.is_empty() {
         text.push('\n');
@@ -230,7 +236,7 @@ Environment:
  content_type: text/plain
 ";
         assert_eq!(block(&description, false, false), expected);
-        assert_eq!(notices(&description.status, false), "");
+        assert_eq!(notices(&description.status, "pinnace logs echo", false), "");
     }
 
     #[test]
@@ -259,9 +265,9 @@ Environment:
             phase: RolloutPhase::Failed,
             message: "the command was not found".into(),
         });
-        let text = notices(&description.status, false);
-        let expected =
-            "Deploy 3 failed: the command was not found\nAttention: the image is gone\n\n";
+        let text = notices(&description.status, "pinnace logs echo", false);
+        let expected = "Deploy 3 failed: the command was not found\nAttention: the image is gone\n\
+                        `pinnace logs echo` shows what it printed.\n\n";
         assert_eq!(text, expected);
     }
 }

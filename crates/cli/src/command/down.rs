@@ -1,6 +1,9 @@
 //! `pinnace down`: ends what a server left on this host.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
@@ -24,6 +27,12 @@ pub struct StateArgs {
 }
 
 impl StateArgs {
+    /// The directory that is named and not there, if so.
+    fn missing(&self) -> Option<&Path> {
+        let named = self.state_dir.as_deref().filter(|dir| !dir.as_os_str().is_empty())?;
+        matches!(named.try_exists(), Ok(false)).then_some(named)
+    }
+
     /// The directory, as an absolute path.
     pub fn get(&self) -> anyhow::Result<PathBuf> {
         let named = self.state_dir.clone().filter(|dir| !dir.as_os_str().is_empty());
@@ -36,5 +45,12 @@ impl StateArgs {
 
 /// Ends everything that a server left.
 pub fn run(args: &DownArgs) -> anyhow::Result<()> {
+    if let Some(dir) = args.state.missing() {
+        return Err(usage(format!(
+            "there is no directory {}; name the one that `pinnace up` was given with --state-dir, or none \
+             for the default",
+            dir.display()
+        )));
+    }
     host::down(&args.state.get()?, &mut io::stdout())
 }

@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use pinnace_core::{
-    image::{REFERENCE_BYTES_MAX, is_reference},
+    image::check_form,
     limits,
     wire::{ImageSummary, LoadEvent, Pruned, PullRequest},
 };
@@ -235,13 +235,7 @@ fn is_confirmed(gateway: &Gateway) -> anyhow::Result<bool> {
 }
 
 fn check_reference(reference: Option<&str>) -> anyhow::Result<()> {
-    match reference {
-        Some(reference) if !is_reference(reference) => Err(usage(format!(
-            "{reference:?} is no image reference: use letters, digits and -._/:@+, at most \
-             {REFERENCE_BYTES_MAX}, such as hello:1"
-        ))),
-        _ => Ok(()),
-    }
+    reference.map_or(Ok(()), check_form).map_err(|error| usage(error.to_string()))
 }
 
 /// How far the server is.
@@ -333,6 +327,7 @@ fn table(images: &[ImageSummary]) -> Columns {
 }
 
 fn rm(args: &RmArgs) -> anyhow::Result<()> {
+    args.references.iter().try_for_each(|reference| check_reference(Some(reference)))?;
     let gateway = args.common.open()?;
     let mut out = io::stdout().lock();
     let mut removed = Vec::new();
@@ -481,6 +476,7 @@ mod tests {
     fn references_are_checked_before_anything_is_sent() {
         assert!(check_reference(None).is_ok());
         assert!(check_reference(Some("a/b:1")).is_ok());
-        assert!(check_reference(Some("a b")).is_err());
+        let refused = check_reference(Some("a b")).unwrap_err().to_string();
+        assert!(refused.contains("' ' in it") && refused.contains("/app:1.0"), "{refused}");
     }
 }

@@ -6,11 +6,12 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use pinnace_core::wire::FunctionStatus;
+use pinnace_core::{name::check_label, wire::FunctionStatus};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
 use crate::{
     args::{GatewayArgs, NamespaceArgs, OutputArgs, StackFileArgs},
+    failure::usage,
     gateway::Gateway,
     output::{self, Columns, printable},
 };
@@ -55,6 +56,9 @@ enum Sort {
 /// Lists functions.
 pub fn run(args: &ListArgs) -> anyhow::Result<()> {
     let gateway = Gateway::open(&args.gateway, args.stack.gateway()?.as_deref())?;
+    if let Some(namespace) = args.namespace.get() {
+        check_label("namespace", namespace).map_err(|error| usage(error.to_string()))?;
+    }
     let mut functions = gateway.functions(args.namespace.get())?;
     sort(&mut functions, args.sort);
     let mut out = io::stdout().lock();

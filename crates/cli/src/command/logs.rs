@@ -10,7 +10,7 @@ use ureq::http::{Method, StatusCode};
 
 use super::{no_such_function, split_name};
 use crate::{
-    args::{GatewayArgs, NamespaceArgs, StackFileArgs},
+    args::{GatewayArgs, NamespaceArgs, StackFileArgs, number},
     failure::usage,
     gateway::{Gateway, Lines, Patience, query},
     golayout,
@@ -37,7 +37,7 @@ pub struct LogsArgs {
     #[arg(long, value_name = "TIME", conflicts_with = "since")]
     since_time: Option<String>,
     /// Only so many of the last lines; all if it is not above 0
-    #[arg(long, value_name = "COUNT", default_value_t = -1, allow_negative_numbers = true)]
+    #[arg(long, value_name = "COUNT", default_value_t = -1, value_parser = number::<i64>, allow_negative_numbers = true)]
     lines: i64,
     /// Go on with new lines until the stream is ended
     #[arg(short, long, visible_alias = "follow", value_name = "BOOL", default_value_t = true,
@@ -56,9 +56,9 @@ pub struct LogsArgs {
     /// The same as --output json
     #[arg(short, long, help_heading = "Output")]
     json: bool,
-    /// Form of the time
-    #[arg(long, value_name = "FORMAT", default_value = "rfc3339", help_heading = "Output")]
-    time_format: String,
+    /// Form of the time [default: rfc3339]
+    #[arg(long, value_name = "FORMAT", help_heading = "Output")]
+    time_format: Option<String>,
     #[command(flatten)]
     gateway: GatewayArgs,
     #[command(flatten)]
@@ -78,6 +78,12 @@ enum Form {
     Json,
 }
 
+impl LogsArgs {
+    fn is_json(&self) -> bool {
+        self.json || self.output == Form::Json
+    }
+}
+
 /// A line as any gateway sends it; a part that is missing is empty.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -92,6 +98,9 @@ struct Line {
 /// Shows logs.
 pub fn run(args: &LogsArgs) -> anyhow::Result<()> {
     let (name, namespace) = split_name(&args.function, args.namespace.get())?;
+    if args.is_json() && args.time_format.is_some() {
+        return Err(usage("--time-format means nothing with JSON, whose times are in RFC 3339"));
+    }
     let since = since(args, OffsetDateTime::now_utc())?;
     let gateway = Gateway::open(&args.gateway, args.stack.gateway()?.as_deref())?;
     let lines = args.lines.to_string();
@@ -109,7 +118,7 @@ pub fn run(args: &LogsArgs) -> anyhow::Result<()> {
     let doing = format!("reading the logs of {name}");
     let answer = gateway.ask(Method::GET, &target, Patience::Stream, &doing)?;
     if answer.status() == StatusCode::NOT_FOUND {
-        return Err(no_such_function(name, namespace, gateway.address().as_str()));
+        return Err(no_such_function(name, namespace, &gateway));
     }
     let answer = gateway.expect(answer, &[StatusCode::OK], &doing)?;
     let mut lines = Lines::<_, Line>::new(answer.into_body().into_reader());
@@ -140,15 +149,16 @@ fn since(args: &LogsArgs, now: OffsetDateTime) -> anyhow::Result<Option<String>>
 }
 
 fn formed(line: &Line, args: &LogsArgs) -> anyhow::Result<String> {
-    if args.json || args.output == Form::Json {
+    if args.is_json() {
         return Ok(serde_json::to_string(line)?);
     }
-    let time = golayout::reformat(&line.timestamp, &args.time_format);
+    let time_format = args.time_format.as_deref().unwrap_or("rfc3339");
+    let time = golayout::reformat(&line.timestamp, time_format);
     let text = line.text.trim_end_matches('\n');
     let mut out = String::new();
     if args.output == Form::Keyvalue {
         let mut pair = |key: &str, value: &str| out.push_str(&format!("{key}=\"{value}\" "));
-        if !args.time_format.is_empty() {
+        if !time_format.is_empty() {
             pair("timestamp", &time);
         }
         if args.name {
@@ -160,7 +170,7 @@ fn formed(line: &Line, args: &LogsArgs) -> anyhow::Result<String> {
         pair("text", text);
         return Ok(out);
     }
-    if !args.time_format.is_empty() {
+    if !time_format.is_empty() {
         out.push_str(&format!("{time} "));
     }
     if args.name {

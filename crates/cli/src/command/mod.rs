@@ -16,7 +16,7 @@ pub mod version;
 
 use pinnace_core::name::check_label;
 
-use crate::{args::Command, failure::usage};
+use crate::{args::Command, failure::usage, gateway::Gateway};
 
 /// Runs one command.
 pub fn run(command: Command) -> anyhow::Result<()> {
@@ -57,9 +57,11 @@ fn split_name<'a>(
 }
 
 /// What is said of a function that is not there.
-fn no_such_function(name: &str, namespace: Option<&str>, gateway: &str) -> anyhow::Error {
+fn no_such_function(name: &str, namespace: Option<&str>, gateway: &Gateway) -> anyhow::Error {
     let place = namespace.map(|ns| format!(" in namespace {ns}")).unwrap_or_default();
+    let list = gateway.command("list", namespace);
     anyhow::anyhow!(
-        "there is no function {name}{place} at {gateway}; `pinnace list` shows those there are"
+        "there is no function {name}{place} at {}; `{list}` shows those there are",
+        gateway.address()
     )
 }

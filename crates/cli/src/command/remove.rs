@@ -56,7 +56,7 @@ pub fn run(args: &RemoveArgs) -> anyhow::Result<()> {
                 }
             }
             Ok(false) if by_name => {
-                failed.push(no_such_function(name, namespace, gateway.address().as_str()));
+                failed.push(no_such_function(name, namespace, &gateway));
             }
             Ok(false) => {}
             Err(error) => failed.push(error),

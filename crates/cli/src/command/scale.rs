@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{no_such_function, split_name};
 use crate::{
-    args::{GatewayArgs, NamespaceArgs, OutputArgs, StackFileArgs},
+    args::{GatewayArgs, NamespaceArgs, OutputArgs, StackFileArgs, number},
     gateway::Gateway,
     output,
 };
@@ -22,6 +22,7 @@ pub struct ScaleArgs {
     /// The function
     name: String,
     /// How many replicas it shall have
+    #[arg(value_parser = number::<u64>)]
     replicas: u64,
     #[command(flatten)]
     output: OutputArgs,
@@ -38,7 +39,7 @@ pub fn run(args: &ScaleArgs) -> anyhow::Result<()> {
     let (name, namespace) = split_name(&args.name, args.namespace.get())?;
     let gateway = Gateway::open(&args.gateway, args.stack.gateway()?.as_deref())?;
     if !gateway.scale(name, namespace, args.replicas)? {
-        return Err(no_such_function(name, namespace, gateway.address().as_str()));
+        return Err(no_such_function(name, namespace, &gateway));
     }
     let mut out = io::stdout().lock();
     if args.output.is_json() {

@@ -1,8 +1,12 @@
 //! One place that turns what came back, or did not, into sentences for people.
 
-use std::io::{self, Read};
+use std::{
+    fmt,
+    io::{self, Read},
+};
 
 use pinnace_core::limits;
+use pinnace_server::TlsFault;
 use ureq::http::StatusCode;
 
 use super::{Address, Answer};
@@ -17,8 +21,8 @@ pub fn no_answer(address: &Address, doing: &str, error: &ureq::Error) -> anyhow:
             format!("the host of {address} is not known; check --gateway")
         }
         ureq::Error::Timeout(_) => format!("{address} did not answer in time"),
-        ureq::Error::Tls(why) => insecure(address, why),
-        ureq::Error::Rustls(why) => insecure(address, why),
+        ureq::Error::Tls(why) => insecure(address, why, None),
+        ureq::Error::Rustls(why) => insecure(address, why, TlsFault::behind(why)),
         ureq::Error::RedirectFailed => {
             format!("{address} asks to send the request elsewhere, which would repeat its body")
         }
@@ -38,7 +42,10 @@ fn by_io(address: &Address, doing: &str, error: &io::Error) -> anyhow::Error {
         | io::ErrorKind::ConnectionAborted => {
             anyhow::anyhow!("{doing}: {address} closed the connection without an answer")
         }
-        io::ErrorKind::InvalidData => anyhow::anyhow!("{doing}: {}", insecure(address, error)),
+        io::ErrorKind::InvalidData => {
+            let why = insecure(address, error, TlsFault::behind(error));
+            anyhow::anyhow!("{doing}: {why}")
+        }
         _ => anyhow::anyhow!("{doing}: {address}: {error}"),
     }
 }
@@ -50,11 +57,16 @@ fn unreachable(address: &Address, doing: &str) -> anyhow::Error {
     )
 }
 
-fn insecure(address: &Address, why: impl std::fmt::Display) -> String {
-    format!(
-        "the connection to {address} is not secure: {why}; with a certificate of your own, \
-         --tls-no-verify leaves the check out"
-    )
+fn insecure(address: &Address, why: impl fmt::Display, fault: Option<TlsFault>) -> String {
+    let advice = match &fault {
+        Some(TlsFault::Certificate(_)) => {
+            "; with a certificate of your own, --tls-no-verify leaves the check out"
+        }
+        Some(TlsFault::NotTls(_)) => "; perhaps its URL begins with http://",
+        Some(TlsFault::Other(_)) | None => "",
+    };
+    let why = fault.map_or_else(|| why.to_string(), |fault| fault.to_string());
+    format!("there is no secure connection to {address}: {why}{advice}")
 }
 
 /// What an answer that is no success means for `doing`.

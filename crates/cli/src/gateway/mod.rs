@@ -11,7 +11,7 @@ mod lines;
 
 use std::{io::Read, time::Duration};
 
-use pinnace_core::limits;
+use pinnace_core::{limits, name::DEFAULT_NAMESPACE};
 use serde::de::DeserializeOwned;
 use ureq::{
     Agent, AsSendBody, SendBody,
@@ -40,6 +40,8 @@ pub type Answer = Response<ureq::Body>;
 pub struct Gateway {
     agent: Agent,
     address: Address,
+    /// Whether a flag or a stack file names it.
+    is_named: bool,
     credential: Option<Credential>,
     stopped: early::Stopped,
 }
@@ -70,7 +72,8 @@ impl Gateway {
         if args.tls_no_verify {
             output::warn(&format!("the certificate of {address} is not checked"));
         }
-        Ok(Self::new(address, credential, args.tls_no_verify))
+        let is_named = args.gateway.is_some() || from_stack.is_some();
+        Ok(Self { is_named, ..Self::new(address, credential, args.tls_no_verify) })
     }
 
     /// A gateway at an address.
@@ -86,12 +89,24 @@ impl Gateway {
         let stopped = early::Stopped::default();
         let connector = DefaultConnector::new().chain(early::EarlyAnswer(stopped.clone()));
         let agent = Agent::with_parts(config.build(), connector, DefaultResolver::default());
-        Self { agent, address, credential, stopped }
+        Self { agent, address, is_named: false, credential, stopped }
     }
 
     /// Its address.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// A command line of ours that asks the same gateway: `words`, and what else it needs.
+    pub fn command(&self, words: &str, namespace: Option<&str>) -> String {
+        let mut command = format!("pinnace {words}");
+        if let Some(namespace) = namespace.filter(|namespace| *namespace != DEFAULT_NAMESPACE) {
+            command.push_str(&format!(" -n {namespace}"));
+        }
+        if self.is_named {
+            command.push_str(&format!(" --gateway {}", self.address));
+        }
+        command
     }
 
     /// Sends a request without a body to `/system` and returns the answer, whatever its status.

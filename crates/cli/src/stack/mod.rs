@@ -47,6 +47,8 @@ pub struct Stack {
 pub struct StackFunction {
     /// What the file says of it, flags left out.
     pub deployment: FunctionDeployment,
+    /// Whether its command is the one of a template.
+    pub process_of_template: bool,
 }
 
 /// One thing that is wrong with a stack file.
@@ -133,18 +135,23 @@ impl Stack {
         let mut functions = Vec::new();
         for function in file.functions.into_iter().filter(|f| selection.has(&f.name)) {
             let (line, name) = (function.line, function.name.clone());
+            let process_of_template = function.fprocess.is_empty();
             let deployment = deployment(function, beside, variable, &mut faults);
             if let Err(found) = FunctionSpec::check(deployment.clone()) {
                 let said = found.0.into_iter().map(|text| format!("functions.{name}: {text}"));
                 faults.extend(said.map(|text| Fault::at(line, text)));
             }
-            functions.push(StackFunction { deployment });
+            functions.push(StackFunction { deployment, process_of_template });
         }
         if !faults.is_empty() {
             return Err(Faults { path: path.to_owned(), faults }.into());
         }
         if functions.is_empty() && total > 0 {
-            anyhow::bail!("{}: none of its {total} functions is {selection}", path.display());
+            anyhow::bail!(
+                "{}: it has {total} function{}, but none {selection}",
+                path.display(),
+                if total == 1 { "" } else { "s" }
+            );
         }
         Ok(Self { gateway: file.gateway, functions })
     }

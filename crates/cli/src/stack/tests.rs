@@ -77,7 +77,7 @@ fn selections() {
     assert_eq!(names(&Selection::Glob("*s*".into())), ["first", "second"]);
     assert_eq!(names(&Selection::Regex(Regex::new("^f").unwrap())), ["first", "f"]);
     let none = read(text, &Selection::Glob("x*".into())).unwrap_err().to_string();
-    assert!(none.contains("none of its 3 functions is named like --filter \"x*\""), "{none}");
+    assert!(none.contains("it has 3 functions, but none named like --filter \"x*\""), "{none}");
 }
 
 #[test]

@@ -13,7 +13,6 @@ use std::{
     path::Path,
 };
 
-use anyhow::Context;
 use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan, util::SubscriberInitExt};
 
 use settings::LogFormat;
@@ -25,15 +24,19 @@ use crate::{embed, failure::usage, output, state_dir};
 pub fn run(args: &UpArgs) -> anyhow::Result<()> {
     let mut settings = settings::resolve(args, state_dir::default().as_deref())
         .map_err(|faults| usage(faults.join("\n       ")))?;
+    if let Some(file) = settings.registry.docker_config.as_ref().filter(|file| !file.exists()) {
+        output::warn(&format!(
+            "there is no {} (--docker-config); until there is, registries are asked without a login",
+            file.display()
+        ));
+    }
     if settings.registry.docker_config.is_none() {
         let home = std::env::home_dir();
         settings.registry.docker_config = home.map(|home| home.join(".docker/config.json"));
     }
     start_log(args.log_format)?;
     make_private_dir(&settings.state_dir)?;
-    settings.programs = embed::unpack(&settings.state_dir)
-        .with_context(|| format!("unpacking programs below {}", settings.state_dir.display()))?
-        .dir;
+    settings.programs = embed::unpack(&settings.state_dir)?.dir;
     if args.examples {
         examples::deploy_when_ready(settings.listen, settings.state_dir.clone(), settings.auth);
     }
@@ -68,7 +71,10 @@ fn start_log(format: LogFormat) -> anyhow::Result<()> {
 
 /// The directory holds a password and everybody's functions: nobody else reads it.
 fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| {
-        format!("making the state directory {}; name another with --state-dir", dir.display())
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+        let dir = dir.display();
+        anyhow::anyhow!(
+            "cannot make the state directory {dir}: {error}; --state-dir can name another"
+        )
     })
 }

@@ -16,6 +16,8 @@ use pinnace_server::{
     registry::{Mirror, PlainHosts, RegistrySettings},
 };
 
+use crate::args::number;
+
 /// The flags of `pinnace up` as they were typed.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
@@ -55,16 +57,22 @@ pub struct UpArgs {
     #[arg(long, value_name = "TIME", default_value = "60s", help_heading = "Functions")]
     pub timeout: String,
     /// Memory of a replica that names no limit
-    #[arg(long, value_name = "BYTES", default_value = "512Mi", help_heading = "Functions")]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value = "512Mi",
+        allow_negative_numbers = true,
+        help_heading = "Functions"
+    )]
     pub memory: String,
     /// Processes and threads of a replica
-    #[arg(long, value_name = "COUNT", default_value_t = limits::PIDS_DEFAULT, help_heading = "Functions")]
+    #[arg(long, value_name = "COUNT", default_value_t = limits::PIDS_DEFAULT, value_parser = number::<u32>, allow_negative_numbers = true, help_heading = "Functions")]
     pub pids: u32,
     /// Let functions with network nat reach a part of a private range, such as 10.1.0.0/16; may be repeated
     #[arg(long, value_name = "CIDR", help_heading = "Functions")]
     pub allow_net: Vec<String>,
     /// Sandboxes that are made ahead of need at most; 0 for none
-    #[arg(long, value_name = "COUNT", default_value_t = limits::SLOTS_DEFAULT, help_heading = "Functions")]
+    #[arg(long, value_name = "COUNT", default_value_t = limits::SLOTS_DEFAULT, value_parser = number::<usize>, allow_negative_numbers = true, help_heading = "Functions")]
     pub slots: usize,
     /// End idle functions unless their label says otherwise
     #[arg(long, help_heading = "Functions")]
@@ -93,10 +101,16 @@ pub struct UpArgs {
     pub docker_config: Option<PathBuf>,
 
     /// Largest image that is loaded or pulled, as its archive or registry has it
-    #[arg(long, value_name = "BYTES", default_value = "16Gi", help_heading = "Storage")]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value = "16Gi",
+        allow_negative_numbers = true,
+        help_heading = "Storage"
+    )]
     pub image_bytes_max: String,
     /// Log files of 8 MiB kept of each function
-    #[arg(long, value_name = "COUNT", default_value_t = limits::LOG_FILES_PER_FUNCTION_MAX, help_heading = "Storage")]
+    #[arg(long, value_name = "COUNT", default_value_t = limits::LOG_FILES_PER_FUNCTION_MAX, value_parser = number::<usize>, allow_negative_numbers = true, help_heading = "Storage")]
     pub log_files: usize,
 
     /// Form of the server's own log
@@ -287,13 +301,18 @@ fn bytes(flag: &str, text: &str, least: u64, faults: &mut Vec<String>) -> Option
     match quantity::parse_bytes(text) {
         Some(bytes) if bytes >= least => return Some(bytes),
         Some(_) => {
-            faults.push(format!("{flag} {text:?} is too little; give at least {}Mi", least >> 20));
+            faults.push(format!("{flag} {text} is too little; give at least {}", plain(least)));
         }
         None => faults.push(format!(
             "{flag} {text:?} is no number of bytes; write it as 536870912, 512Mi or 1Gi"
         )),
     }
     None
+}
+
+/// Bytes as a flag takes them.
+fn plain(bytes: u64) -> String {
+    if bytes.is_multiple_of(1 << 20) { format!("{}Mi", bytes >> 20) } else { bytes.to_string() }
 }
 
 #[cfg(test)]
@@ -365,9 +384,15 @@ mod tests {
         assert_eq!(memory("256Mi"), Ok(256 << 20));
         assert_eq!(memory("1G"), Ok(1_000_000_000));
         assert_eq!(memory("536870912"), Ok(512 << 20));
-        assert!(refused(&["--memory", "1Ki"]).contains("at least 4Mi"));
-        assert!(refused(&["--memory", "512MB"]).contains("512Mi"));
-        assert!(refused(&["--image-bytes-max", "0"]).contains("--image-bytes-max"));
+        for little in ["1Ki", "0"] {
+            let expected = format!("--memory {little} is too little; give at least 4Mi");
+            assert_eq!(refused(&["--memory", little]), expected);
+        }
+        for bad in ["512MB", "-1"] {
+            assert!(refused(&["--memory", bad]).contains("512Mi"), "{bad}");
+        }
+        assert!(refused(&["--pids", "-1"]).contains("whole number"));
+        assert!(refused(&["--image-bytes-max", "0"]).ends_with("give at least 1"));
     }
 
     #[test]

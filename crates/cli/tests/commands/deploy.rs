@@ -54,7 +54,7 @@ fn the_pull_policy_is_an_annotation_and_news_are_waited_for() {
         ("progressing", "unpacking"),
         ("ready", ""),
     ]);
-    let words = [&DEPLOY[..], &["--pull", "always", "--timeout", "250ms"]].concat();
+    let words = ["deploy", "hello", "--image", "a:1", "--pull", "always", "--timeout", "250ms"];
     let ran = Bench::new(&server.url).run(&words).ok();
     let sent: Value = serde_json::from_slice(&server.seen()[0].body).unwrap();
     assert_eq!(sent["annotations"]["dev.pinnace.pull"], "always");
@@ -162,5 +162,17 @@ fn wrong_command_lines() {
         .run(&["deploy", "a", "--image", "x", "--replace", "--update"])
         .failed(2, "--replace and --update");
     bench.run(&["deploy", "a", "--image", "x", "-e", "NOVALUE"]).failed(2, "NAME=VALUE");
+    let noen = bench.run(&["deploy", "a", "--image", "x", "--network", "noen"]);
+    noen.failed(2, "[possible values: none, nat, host]");
+    let filtered = ["deploy", "a", "--image", "x", "--filter", "b*"];
+    bench.run(&filtered).failed(2, "--image is without one");
+    let pulled = ["deploy", "a", "--image", "host", "--pull", "always"];
+    bench.run(&pulled).failed(2, "no image to pull");
+    let waited = ["deploy", "a", "--image", "x", "--no-wait", "--timeout", "5s"];
+    bench.run(&waited).failed(2, "cannot be used with");
+    let stack = "provider: {name: openfaas}\nfunctions:\n  a:\n    image: x\n    \
+                 annotations: {dev.pinnace.network: noen}\n";
+    let bench = bench.file("stack.yaml", stack);
+    bench.run(&["deploy"]).failed(1, "is \"noen\", but must be none, nat or host");
     bench.run(&["deploy", "-f", "none.yaml"]).failed(1, "none.yaml: there is no such file");
 }

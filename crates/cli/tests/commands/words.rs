@@ -71,10 +71,15 @@ fn what_is_wrong_with_a_function_is_shown_first() {
         "rollout": { "revision": 2, "phase": "failed", "message": "exit status 127" },
     });
     let server = Server::start(move |_| Reply::new(200, status.to_string()));
-    let ran = Bench::new(&server.url).run(&["describe", "f"]).ok();
-    let expected = "Deploy 2 failed: exit status 127\nAttention: the image is no longer in the store\n\n\
+    let bench = Bench::new(&server.url);
+    let described = bench.run(&["describe", "f"]).ok().out();
+    let expected = "Deploy 2 failed: exit status 127\nAttention: the image is no longer in the store\n\
+                    `pinnace logs f` shows what it printed.\n\n\
                     Name:               f\nStatus:             Not Ready\n";
-    assert!(ran.out().starts_with(expected), "{}", ran.out());
+    assert!(described.starts_with(expected), "{described}");
+    let elsewhere = bench.run(&["describe", "f.dev", "-g", &server.url]).ok().out();
+    let expected = format!("`pinnace logs f -n dev --gateway {}` shows", server.url);
+    assert!(elsewhere.contains(&expected), "{elsewhere}");
 }
 
 #[test]
@@ -119,6 +124,14 @@ fn wrong_command_lines_exit_with_2() {
     bench.run(&["remove"]).failed(2, "name the functions to remove");
     bench.run(&["up", "--no-auth", "--listen", "0.0.0.0:8080"]).failed(2, "--insecure");
     bench.run(&["up", "--provider", "docker"]).failed(2, "not in this version");
+    let formed = ["logs", "f", "-j", "--time-format", "kitchen"];
+    bench.run(&formed).failed(2, "means nothing with JSON");
+    bench.run(&["list", "-n", "A B"]).failed(2, "namespace name \"A B\"");
+    bench.run(&["scale", "f", "many"]).failed(2, "a whole number");
+    let typed = ["invoke", "f", "--content-type", "a/b", "-H", "Content-Type: c/d"];
+    bench.run(&typed).failed(2, "exclude each other");
+    bench.run(&["invoke", "f", "-j"]).failed(2, "--async");
+    bench.run(&["down", "--state-dir", "nowhere"]).failed(2, "there is no directory nowhere");
     assert!(!bench.path("state").exists(), "nothing was made");
 }
 

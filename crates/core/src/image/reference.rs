@@ -6,8 +6,10 @@
 
 use std::fmt;
 
-use super::{REFERENCE_BYTES_MAX, is_reference, with_default_tag};
+use super::{REFERENCE_BYTES_MAX, check_form, is_reference, with_default_tag};
 
+/// What a reference looks like, for those who wrote another thing.
+pub(super) const EXAMPLE: &str = "registry.example/team/app:1.0";
 /// The registry of references that name none.
 const DOCKER_HUB: &str = "docker.io";
 /// Its old name.
@@ -34,13 +36,13 @@ pub struct Reference {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadReference {
     text: String,
-    reason: &'static str,
+    reason: String,
 }
 
 impl fmt::Display for BadReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { text, reason } = self;
-        write!(f, "`{text}` names no image of a registry: {reason}")
+        write!(f, "{text:?} names no image of a registry: {reason}; write it as {EXAMPLE}")
     }
 }
 
@@ -52,35 +54,46 @@ impl Reference {
     /// # Errors
     /// It does not have the form of a registry's references.
     pub fn parse(text: &str) -> Result<Self, BadReference> {
-        let bad = |reason| BadReference { text: text.chars().take(200).collect(), reason };
-        if !is_reference(text) {
-            return Err(bad("write NAME:TAG, such as registry.example/team/app:1.0"));
-        }
+        let bad = |reason: String| BadReference { text: shown(text), reason };
+        check_form(text).map_err(|error| bad(error.why))?;
         if is_sha256(text) {
-            return Err(bad("a digest alone does not say in which repository; write NAME@DIGEST"));
+            let reason = "it is a digest alone, which does not say in which repository";
+            return Err(bad(format!("{reason}; write NAME@{text}, or a tag")));
         }
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) if is_sha256(digest) => (name, Some(digest.to_owned())),
-            Some(_) => return Err(bad("a digest is `sha256:` and 64 of 0-9 and a-f")),
+            Some((_, digest)) => {
+                let digest = shown(digest);
+                let reason = "is not sha256: and 64 of 0-9 and a-f";
+                return Err(bad(format!("its digest {digest:?} {reason}")));
+            }
             None => (text, None),
         };
         let (registry, rest) = split_registry(name);
         let (path, tag) = match rest.rsplit_once(':') {
             Some((path, tag)) if is_tag(tag) => (path, Some(tag)),
-            Some(_) => return Err(bad("a tag is up to 128 letters, digits and _.-")),
+            Some((_, tag)) => {
+                let tag = shown(tag);
+                let reason = "is not 1 to 128 letters, digits and _.-, the first no . or -";
+                return Err(bad(format!("its tag {tag:?} {reason}")));
+            }
             None => (rest, None),
         };
         let is_hub = registry == DOCKER_HUB;
         let repository =
             if is_hub && !path.contains('/') { format!("{LIBRARY}{path}") } else { path.into() };
-        if path.is_empty() || !repository.split('/').all(is_component) {
-            return Err(bad("its name is not of small letters, digits and .-_ between slashes"));
+        if let Some(part) = path.split('/').find(|part| !is_component(part)) {
+            let part = shown(part);
+            let reason = "is not of small letters and digits, with one of .-_ between them";
+            return Err(bad(format!("its name has the part {part:?}, which {reason}")));
         }
         if repository.len() > REPOSITORY_BYTES_MAX {
-            return Err(bad("its name is longer than 255 bytes"));
+            return Err(bad(format!("its name has more than {REPOSITORY_BYTES_MAX} bytes")));
         }
         if !is_registry(registry) {
-            return Err(bad("its registry is no host name with or without a port"));
+            let registry = shown(registry);
+            let reason = "is no host name with or without a port";
+            return Err(bad(format!("its registry {registry:?} {reason}")));
         }
         let tag = match (tag, &digest) {
             (None, None) => Some(LATEST.to_owned()),
@@ -145,6 +158,11 @@ pub fn stored_name(text: &str) -> Option<String> {
     };
     let name = with_default_tag(short);
     (name.len() <= REFERENCE_BYTES_MAX && is_reference(&name)).then_some(name)
+}
+
+/// The beginning of what somebody wrote.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 /// The registry and the rest of a name.
@@ -228,28 +246,30 @@ mod tests {
     fn what_no_registry_has_is_refused_with_a_reason() {
         let digest = format!("sha256:{}", "ab".repeat(32));
         for (text, word) in [
-            ("", "NAME:TAG"),
-            ("a b", "NAME:TAG"),
-            ("Upper", "small letters"),
-            ("a/B", "small letters"),
-            ("a//b", "small letters"),
-            ("x/a..b", "small letters"),
-            ("a..b/c", "no host name"),
-            ("a/b___c", "small letters"),
-            ("a/-b", "small letters"),
-            ("a/b.", "small letters"),
-            ("localhost:5000/", "small letters"),
-            ("a:.tag", "a tag is"),
-            ("a:", "a tag is"),
-            ("a@sha256:00", "digest"),
-            ("a@sha512:00", "digest"),
-            ("-host.example/x", "NAME:TAG"),
-            ("host-.example/x", "no host name"),
+            ("", "it is empty"),
+            ("a b", "' ' in it"),
+            ("https://a/b", "leave out"),
+            ("Upper", "part \"Upper\""),
+            ("a/B", "part \"B\""),
+            ("a//b", "part \"\""),
+            ("x/a..b", "part \"a..b\""),
+            ("a..b/c", "registry \"a..b\""),
+            ("a/b___c", "part \"b___c\""),
+            ("a/-b", "part \"-b\""),
+            ("a/b.", "part \"b.\""),
+            ("localhost:5000/", "part \"\""),
+            ("a:.tag", "tag \".tag\""),
+            ("a:", "tag \"\""),
+            ("a@sha256:00", "digest \"sha256:00\""),
+            ("a@sha512:00", "digest \"sha512:00\""),
+            ("-host.example/x", "begins with '-'"),
+            ("host-.example/x", "registry \"host-.example\""),
             ("host.example:99999/x", "no host name"),
             ("host.example:/x", "no host name"),
         ] {
             let said = Reference::parse(text).unwrap_err().to_string();
             assert!(said.contains(word), "{text}: {said}");
+            assert!(said.starts_with(&format!("{text:?}")) && said.contains(EXAMPLE), "{said}");
         }
         assert!(Reference::parse(&format!("a:{}", "t".repeat(129))).is_err());
         assert!(Reference::parse(&"a".repeat(300)).is_err());

@@ -41,11 +41,11 @@ impl Place {
         let writable = match access(&nearest, Access::WRITE_OK | Access::EXEC_OK) {
             _ if read_only => Err("the file system is mounted read-only".to_owned()),
             Ok(()) => Ok(()),
-            Err(error) => Err(format!(
-                "{} may not be written to: {}",
-                nearest.display(),
-                io::Error::from(error)
-            )),
+            Err(error) => {
+                let what =
+                    if nearest == path { "it".into() } else { nearest.display().to_string() };
+                Err(format!("{what} may not be written to: {}", io::Error::from(error)))
+            }
         };
         let room = stat.map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
         Self { path, nearest, writable, room }

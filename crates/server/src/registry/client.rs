@@ -16,9 +16,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use pinnace_core::limits;
+use rustls::CertificateError;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::{PullError, PullFault};
+use crate::tls::{TlsFault, chain};
 
 /// How long an unused connection is kept.
 const IDLE_CONNECTION_KEPT: Duration = Duration::from_secs(15);
@@ -176,28 +178,19 @@ fn slow(from: &str, idle: Duration) -> PullError {
 /// Why no answer came. One that broke off may come next time; a host that is not there will not soon.
 fn no_answer(from: &str, error: &legacy::Error) -> PullError {
     let why = innermost(error);
-    if let Some(tls) = tls_error(error) {
+    if let (Some(tls), Some(why)) = (tls_error(error), TlsFault::behind(error)) {
         let hint = match tls {
-            rustls::Error::InvalidCertificate(_) => {
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
                 "; SSL_CERT_FILE can name a file with the certificate of its authority"
             }
             _ => "",
         };
-        return PullError::registry(format!("no secure connection to {from}: {tls}{hint}"));
+        return PullError::registry(format!("no secure connection to {from}: {why}{hint}"));
     }
     if error.is_connect() {
         return PullError::registry(format!("no connection to {from}: {why}"));
     }
     PullError::passing(format!("the connection to {from} broke: {why}"), None)
-}
-
-/// The errors behind an error, outermost first. What an I/O error carries is not among its sources.
-fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |this: &&'e (dyn Error + 'static)| {
-        let this = *this;
-        let carried = this.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        carried.map(|carried| carried as &(dyn Error + 'static)).or_else(move || this.source())
-    })
 }
 
 /// The last error of the chain, which says most.

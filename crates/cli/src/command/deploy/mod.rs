@@ -71,12 +71,12 @@ pub struct DeployArgs {
     /// What it reaches beside the platform: nothing (none, the default of image host), the outside by the
     /// host's address (nat, the default of other images where the host can do it), or all that the host does
     /// (host, for one replica of a command that the watchdog runs)
-    #[arg(long, value_name = "NETWORK", help_heading = "Function")]
+    #[arg(long, value_name = "NETWORK", value_parser = wanted::networks(), help_heading = "Function")]
     network: Option<String>,
     /// Secret to mount
     #[arg(long, value_name = "NAME", help_heading = "Function")]
     secret: Vec<String>,
-    /// Placement constraint
+    /// Placement constraint; kept, and without effect on one host
     #[arg(long, value_name = "TEXT", help_heading = "Function")]
     constraint: Vec<String>,
     /// Root filesystem read-only; /tmp stays writable
@@ -89,10 +89,10 @@ pub struct DeployArgs {
     /// Most processor time of a replica, such as 500m
     #[arg(long, value_name = "CPU", help_heading = "Resources")]
     cpu_limit: Option<String>,
-    /// Memory asked for
+    /// Memory asked for; kept, and without effect on one host
     #[arg(long, value_name = "BYTES", help_heading = "Resources")]
     memory_request: Option<String>,
-    /// Processor time asked for
+    /// Processor time asked for; kept, and without effect on one host
     #[arg(long, value_name = "CPU", help_heading = "Resources")]
     cpu_request: Option<String>,
 
@@ -109,7 +109,13 @@ pub struct DeployArgs {
     #[arg(long, help_heading = "Rollout")]
     no_wait: bool,
     /// How long to wait for it to be ready, or for the next news of it
-    #[arg(long, value_name = "TIME", default_value = "120s", help_heading = "Rollout")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "120s",
+        conflicts_with = "no_wait",
+        help_heading = "Rollout"
+    )]
     timeout: String,
 
     /// Taken for the sake of scripts that other clients need it for
@@ -270,7 +276,11 @@ fn await_ready(
             Ok(Some(rollout))
         }
         Rollout::Failed(why) => {
-            anyhow::bail!("{name} was deployed but cannot serve: {}", printable(&why))
+            let logs = gateway.command(&format!("logs {name}"), namespace);
+            let why = printable(&why);
+            anyhow::bail!(
+                "{name} was deployed but cannot serve: {why}; `{logs}` shows what it printed"
+            )
         }
         Rollout::Unknown => Ok(None),
     }
@@ -305,10 +315,10 @@ pub fn settle(
         }
         if Instant::now() >= until {
             anyhow::bail!(
-                "{name} is not ready after {} s ({}); the gateway keeps trying, and `pinnace describe \
-                 {name}` shows how far it is",
+                "{name} is not ready after {} s ({}); the gateway keeps trying, and `{}` shows how far it is",
                 patience.as_secs(),
-                printable(&rollout.message)
+                printable(&rollout.message),
+                gateway.command(&format!("describe {name}"), namespace)
             );
         }
         pause::briefly();

@@ -1,7 +1,9 @@
 //! What is to be deployed: flags alone, or a stack file with flags over it.
 
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use pinnace_core::{
     Network,
+    image::HOST,
     spec::{ANNOTATION_NETWORK, ANNOTATION_PULL},
     wire::{FunctionDeployment, Map, Resources},
 };
@@ -12,6 +14,9 @@ use crate::{
     output::warn,
     stack::{Stack, StackFunction},
 };
+
+/// The network that scripts for Docker Swarm name, which go on unchanged.
+const SWARM: &str = "func_functions";
 
 /// Functions to deploy.
 #[derive(Debug)]
@@ -29,17 +34,14 @@ pub struct Wanted {
 /// # Errors
 /// There is nothing to deploy, or the file has faults.
 pub fn collect(args: &DeployArgs) -> anyhow::Result<Wanted> {
-    if let Some(name) = args.network.as_ref().filter(|_| network(args).is_none()) {
-        // Other clients name a network of Docker Swarm here, in scripts that go on unchanged.
-        warn(&format!("--network {name} is ignored: it must be none, nat or host"));
+    if args.network.as_deref() == Some(SWARM) {
+        warn(&format!(
+            "--network {SWARM} is of Docker Swarm and is left out; here it is none, nat or host"
+        ));
     }
     let name = args.named.as_deref().or(args.positional.as_deref());
     if let Some(image) = &args.image {
-        if args.stack.yaml.is_some() {
-            return Err(usage(
-                "--image and -f exclude each other: the stack file names the images",
-            ));
-        }
+        check_without_stack(image, args)?;
         let name =
             name.ok_or_else(|| usage("name the function: pinnace deploy NAME --image IMAGE"))?;
         let plain = FunctionDeployment {
@@ -58,14 +60,38 @@ pub fn collect(args: &DeployArgs) -> anyhow::Result<Wanted> {
              stack.yaml here",
         ));
     };
-    let functions = chosen(stack.functions, name)?;
+    let mut functions = chosen(stack.functions, name)?;
+    if args.read_template == Some(false) {
+        for function in functions.iter_mut().filter(|function| function.process_of_template) {
+            function.deployment.env_process.clear();
+        }
+    }
     let functions = functions.into_iter().map(|f| overlaid(f.deployment, args)).collect();
     Ok(Wanted { gateway: stack.gateway, from_stack: true, functions })
 }
 
-/// The network that a flag names, if it is one of ours.
-fn network(args: &DeployArgs) -> Option<Network> {
-    args.network.as_ref()?.parse().ok()
+/// Refuses flags that mean nothing for an image that is named.
+fn check_without_stack(image: &str, args: &DeployArgs) -> anyhow::Result<()> {
+    let stack = &args.stack;
+    if stack.yaml.is_some() {
+        return Err(usage("--image and -f exclude each other: the stack file names the images"));
+    }
+    if stack.filter.is_some() || stack.regex.is_some() || !stack.envsubst {
+        return Err(usage(
+            "--filter, --regex and --envsubst are about a stack file, and --image is without one",
+        ));
+    }
+    if image == HOST && args.pull.is_some() {
+        return Err(usage("--pull means nothing with --image host: there is no image to pull"));
+    }
+    Ok(())
+}
+
+/// What `--network` may be.
+pub fn networks() -> PossibleValuesParser {
+    let ours = [Network::None, Network::Nat, Network::Host].map(Network::name);
+    let ours = ours.into_iter().map(PossibleValue::new);
+    PossibleValuesParser::new(ours.chain([PossibleValue::new(SWARM).hide(true)]))
 }
 
 fn chosen(all: Vec<StackFunction>, name: Option<&str>) -> anyhow::Result<Vec<StackFunction>> {
@@ -94,7 +120,8 @@ fn overlaid(mut function: FunctionDeployment, args: &DeployArgs) -> FunctionDepl
     merge(&mut function.annotations, &args.annotation);
     let pull = args.pull.as_ref().map(|policy| (ANNOTATION_PULL.to_owned(), policy.clone()));
     merge(&mut function.annotations, pull.as_slice());
-    let network = network(args).map(|network| (ANNOTATION_NETWORK.to_owned(), network.to_string()));
+    let network = args.network.as_ref().filter(|network| *network != SWARM);
+    let network = network.map(|network| (ANNOTATION_NETWORK.to_owned(), network.clone()));
     merge(&mut function.annotations, network.as_slice());
     prepend(&mut function.secrets, &args.secret);
     prepend(&mut function.constraints, &args.constraint);

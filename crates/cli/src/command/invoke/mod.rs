@@ -12,6 +12,7 @@ use ureq::http::{HeaderName, HeaderValue, Method, Request, StatusCode, header, r
 use super::split_name;
 use crate::{
     args::{GatewayArgs, NamespaceArgs, OutputArgs, StackFileArgs, pair},
+    failure::usage,
     gateway::{Answer, CallBody, Gateway, query, spoken},
     output::{self, printable},
 };
@@ -30,9 +31,9 @@ pub struct InvokeArgs {
     /// Queue the call and do not wait for its answer
     #[arg(short = 'a', long = "async")]
     asynchronous: bool,
-    /// Media type of standard input
-    #[arg(long, value_name = "TYPE", default_value = "text/plain")]
-    content_type: String,
+    /// Media type of standard input [default: text/plain]
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
     /// Query parameter
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     query: Vec<(String, String)>,
@@ -75,6 +76,15 @@ fn header_pair(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 /// Calls a function.
 pub fn run(args: &InvokeArgs) -> anyhow::Result<()> {
     let (name, namespace) = split_name(&args.name, args.namespace.get())?;
+    if args.output.is_json() && !args.asynchronous {
+        return Err(usage(
+            "--output json goes with --async: what a function answers is printed as it comes",
+        ));
+    }
+    let names_type = args.headers.iter().any(|(name, _)| name == header::CONTENT_TYPE);
+    if names_type && args.content_type.is_some() {
+        return Err(usage("--content-type and --header Content-Type exclude each other"));
+    }
     let gateway = Gateway::open(&args.gateway, args.stack.gateway()?.as_deref())?;
     let request = request(args, &gateway, name, namespace);
     let body = match args.method {
@@ -87,6 +97,12 @@ pub fn run(args: &InvokeArgs) -> anyhow::Result<()> {
         && let Some(id) = text_of(&answer, "x-call-id")
     {
         output::remark(&format!("Call id: {id}"));
+    }
+    if args.asynchronous && answer.status() == StatusCode::NOT_FOUND {
+        anyhow::bail!(
+            "{doing}: {} queues no calls, or has no such function; leave out --async to wait for the answer",
+            gateway.address()
+        );
     }
     if !answer.status().is_success() {
         return Err(failed(name, answer));
@@ -105,7 +121,8 @@ fn request(args: &InvokeArgs, gateway: &Gateway, name: &str, namespace: Option<&
     let url = gateway.url(&format!("/{way}/{name}.{namespace}{}", query(&pairs)));
     let mut request = Request::builder().method(args.method.clone()).uri(url);
     if !args.headers.iter().any(|(name, _)| name == header::CONTENT_TYPE) {
-        request = request.header(header::CONTENT_TYPE, &args.content_type);
+        let content_type = args.content_type.as_deref().unwrap_or("text/plain");
+        request = request.header(header::CONTENT_TYPE, content_type);
     }
     for (name, value) in &args.headers {
         request = request.header(name, value);

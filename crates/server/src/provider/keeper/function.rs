@@ -207,7 +207,8 @@ impl Function {
         }
         let function = self.entry.id.to_string();
         tracing::warn!(%function, %replica, "replica {exit}");
-        let when = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        let when = OffsetDateTime::now_utc().truncate_to_second();
+        let when = when.format(&Rfc3339).unwrap_or_default();
         self.last_failure = Some(format!("replica {replica} {exit} (at {when})"));
         if is_current {
             self.supervisor.on_gone(now, exit, served);
@@ -367,11 +368,7 @@ impl Function {
             Some((why, next)) => {
                 let wait = next.saturating_duration_since(now).as_secs_f32();
                 let row = self.supervisor.failures_in_a_row();
-                let name = &self.entry.id;
-                vec![format!(
-                    "{why}; failures in a row: {row}, next try after {wait:.1} s; \
-                     `pinnace logs {name}` shows what it said"
-                )]
+                vec![format!("{why}; failures in a row: {row}, next try after {wait:.1} s")]
             }
             None => vec![format!("last failure: {last}")],
         }

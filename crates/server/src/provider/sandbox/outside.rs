@@ -64,6 +64,17 @@ pub fn no_host_network(asks_password: bool, host: &Host) -> Option<String> {
     ))
 }
 
+/// What a network lacks, a sentence each.
+#[must_use]
+pub fn lacks(standing: &Standing) -> Vec<String> {
+    let Standing { no_gateway, no_way_out, .. } = standing;
+    let gateway = no_gateway
+        .as_ref()
+        .map(|why| format!("functions do not reach the platform as gateway:8080: {why}"));
+    let way_out = no_way_out.as_ref().map(|why| format!("no function can have network nat: {why}"));
+    gateway.into_iter().chain(way_out).collect()
+}
+
 /// What functions that leave may reach.
 #[must_use]
 pub fn policy(allowed: &[Block], resolvers: &Resolvers) -> Policy {
@@ -77,12 +88,7 @@ impl Outside {
     /// What cannot be had, a sentence each.
     #[must_use]
     pub fn missing(&self, host: &Host) -> Vec<String> {
-        let Standing { no_gateway, no_way_out, obstacles } = &self.standing;
-        let gateway = no_gateway
-            .as_ref()
-            .map(|why| format!("functions do not reach the platform as gateway:8080: {why}"));
-        let way_out =
-            no_way_out.as_ref().map(|why| format!("no function can have network nat: {why}"));
+        let Standing { no_way_out, obstacles, .. } = &self.standing;
         let names = (no_way_out.is_none() && self.resolvers.servers.is_empty()).then(|| {
             format!(
                 "functions with network nat resolve no names: {} and {} name no server but on the loopback \
@@ -95,7 +101,7 @@ impl Outside {
              since Linux 6.12 keeps them from those"
                 .to_owned()
         });
-        let sentences = gateway.into_iter().chain(way_out).chain(names).chain(sockets);
+        let sentences = lacks(&self.standing).into_iter().chain(names).chain(sockets);
         sentences.chain(obstacles.iter().cloned()).collect()
     }
 

@@ -28,7 +28,7 @@ use super::{
     id_ranges::IdRanges,
     loopback,
     record::{Door, Record},
-    spawner::Loss,
+    spawner::{Loss, StartFailure},
 };
 use crate::clock::now;
 
@@ -210,7 +210,7 @@ impl SlotPool {
     }
 
     /// Takes in what was made. Its loss may have been told before: by another channel than that it is made.
-    fn keep_ready(self: &Arc<Self>, name: &str, made: Result<Slot, String>) {
+    fn keep_ready(self: &Arc<Self>, name: &str, made: Result<Slot, StartFailure>) {
         let mut state = self.state();
         let is_there = state.making.remove(name);
         match made {
@@ -223,8 +223,15 @@ impl SlotPool {
                 drop(state);
                 self.discard(slot.spec);
             }
-            Err(reason) => {
-                tracing::warn!(%reason, "a sandbox cannot be made ahead");
+            Err(failure) => {
+                match failure {
+                    StartFailure::Refused(reason) => {
+                        tracing::warn!(%reason, "a sandbox cannot be made ahead");
+                    }
+                    StartFailure::SpawnerDied | StartFailure::Ending => {
+                        tracing::debug!(?failure, "a sandbox was not made ahead");
+                    }
+                }
                 state.stock.failed(now());
             }
         }
@@ -235,7 +242,7 @@ impl SlotPool {
         spawner: &Spawner,
         spec: SlotSpec,
         expected: Expected,
-    ) -> Result<Slot, String> {
+    ) -> Result<Slot, StartFailure> {
         let pool = self.clone();
         let begin = move || {
             let mut slot = pool.with_directory(spec)?;
@@ -249,10 +256,10 @@ impl SlotPool {
             Ok(slot)
         };
         let begun = tokio::task::spawn_blocking(begin).await.map_err(io::Error::other).flatten();
-        let slot = begun.map_err(|error| error.to_string())?;
-        if let Err(reason) = spawner.prepare(slot.spec.clone(), expected).await {
+        let slot = begun.map_err(|error| StartFailure::Refused(error.to_string()))?;
+        if let Err(failure) = spawner.prepare(slot.spec.clone(), expected).await {
             self.discard(slot.spec);
-            return Err(reason);
+            return Err(failure);
         }
         Ok(slot)
     }

@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     line::{Asker, Line},
     link::Link,
+    outside::lacks,
 };
 
 /// Wait before another spawner is tried after one that could not be started.
@@ -165,15 +166,15 @@ impl Spawner {
     /// Asks for a slot that is made ahead. Resolves when it waits.
     ///
     /// # Errors
-    /// It could not be made: a sentence saying why. Something of it may be left.
-    pub async fn prepare(&self, slot: SlotSpec, expected: Expected) -> Result<(), String> {
+    /// It could not be made. Something of it may be left.
+    pub async fn prepare(&self, slot: SlotSpec, expected: Expected) -> Result<(), StartFailure> {
         let (answer, answered) = oneshot::channel();
-        let ending = || "the server is ending".to_owned();
         self.requests
             .send(Request::Prepare { slot: Box::new(slot), expected, answer })
             .await
-            .map_err(|_| ending())?;
-        answered.await.map_err(|_| ending())?
+            .map_err(|_| StartFailure::Ending)?;
+        let prepared = answered.await.map_err(|_| StartFailure::Ending)?;
+        prepared.map_err(StartFailure::Refused)
     }
 
     /// Gives a slot up that was made ahead.
@@ -467,7 +468,10 @@ async fn take_network(
         Some(_) => {
             tracing::warn!("the router of the functions' network had ended; there is another");
         }
-        None => tracing::warn!("the functions' network has changed: see `pinnace doctor`"),
+        None => tracing::warn!("the functions' network is another one than it was"),
+    }
+    for sentence in lacks(&standing).into_iter().chain(standing.obstacles.iter().cloned()) {
+        tracing::warn!("{sentence}");
     }
     told.network_changed(standing, listener.is_some());
     let Some(listener) = listener else { return Ok(()) };
