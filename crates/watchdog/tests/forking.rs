@@ -162,7 +162,13 @@ fn exec_timeout_ends_the_process_and_what_it_started() {
     let text = "echo $$ > leader; sh -c 'echo $$ > grandchild; exec sleep 60' & \
                 while [ ! -s grandchild ]; do :; done; wait";
     for (mode, status) in [("streaming", 504), ("serializing", 500)] {
-        let watchdog = start_script(Route::Unix, mode, text, &[("exec_timeout", "400ms")]);
+        let watchdog = start_script(
+            Route::Unix,
+            mode,
+            text,
+            // Equal, as they are by default.
+            &[("exec_timeout", "400ms"), ("write_timeout", "400ms")],
+        );
         let started = Instant::now();
         let reply = watchdog.get("/");
         assert_eq!(reply.status, status, "{mode}");
