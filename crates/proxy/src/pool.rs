@@ -26,10 +26,16 @@ use crate::Stream;
 /// Idle connections of one worker to one upstream. `B` is the requests' body; its default is empty.
 #[derive(Debug)]
 pub struct Pool<B> {
-    idle: Mutex<Vec<Idle<B>>>,
-    idle_max: usize,
+    idle: Mutex<IdleOnes<B>>,
     kept: Duration,
     client: Builder,
+}
+
+#[derive(Debug)]
+struct IdleOnes<B> {
+    connections: Vec<Idle<B>>,
+    /// Most that are kept; 0 once the pool is closed.
+    max: usize,
 }
 
 #[derive(Debug)]
@@ -97,7 +103,8 @@ where
     /// A pool that keeps at most `idle_max` connections, each unused for at most `kept`.
     #[must_use]
     pub fn new(idle_max: usize, kept: Duration) -> Self {
-        Self { idle: Mutex::new(Vec::new()), idle_max, kept, client: Builder::new() }
+        let idle = IdleOnes { connections: Vec::new(), max: idle_max };
+        Self { idle: Mutex::new(idle), kept, client: Builder::new() }
     }
 
     /// Sends header names as `Content-Type`, not `content-type`, for upstreams that tell them apart.
@@ -162,13 +169,20 @@ where
 
     /// Closes connections that were unused for too long.
     pub fn sweep(&self, now: Instant) {
-        self.idle().retain(|idle| self.fresh(idle, now));
+        self.idle().connections.retain(|idle| self.fresh(idle, now));
+    }
+
+    /// Closes the idle connections now, and those in use when they come back.
+    pub fn close(&self) {
+        let mut idle = self.idle();
+        idle.max = 0;
+        idle.connections.clear();
     }
 
     /// Number of idle connections.
     #[must_use]
     pub fn idle_count(&self) -> usize {
-        self.idle().len()
+        self.idle().connections.len()
     }
 
     async fn open(&self, stream: Stream) -> Result<Lease<B>, hyper::Error> {
@@ -180,7 +194,7 @@ where
     }
 
     fn take(&self) -> Option<Lease<B>> {
-        let mut idle = self.idle();
+        let idle = &mut self.idle().connections;
         // The clock is read only if there is something to judge by it.
         let now = if idle.is_empty() { return None } else { Instant::now() };
         while let Some(candidate) = idle.pop() {
@@ -194,9 +208,9 @@ where
 
     fn put(&self, lease: Lease<B>) {
         let mut idle = self.idle();
-        if idle.len() < self.idle_max {
+        if idle.connections.len() < idle.max {
             let Lease { sender, driver, .. } = lease;
-            idle.push(Idle { sender, driver, since: Instant::now() });
+            idle.connections.push(Idle { sender, driver, since: Instant::now() });
         }
     }
 
@@ -204,7 +218,7 @@ where
         idle.sender.is_ready() && now.saturating_duration_since(idle.since) < self.kept
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle<B>>> {
+    fn idle(&self) -> MutexGuard<'_, IdleOnes<B>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -316,6 +316,18 @@ async fn a_connection_that_was_idle_for_too_long_is_not_used() {
 }
 
 #[tokio::test]
+async fn a_closed_pool_keeps_nothing_and_still_sends() {
+    let (address, pool) = (plain(), Pool::new(8, KEPT));
+    assert_eq!(call(&pool, address, get()).await, "1");
+    pool.close();
+    assert_eq!(pool.idle_count(), 0);
+    for connection in ["2", "3"] {
+        assert_eq!(call(&pool, address, get()).await, connection);
+        assert_eq!(pool.idle_count(), 0);
+    }
+}
+
+#[tokio::test]
 async fn no_more_than_idle_max_are_kept() {
     let (address, pool) = (plain(), Pool::new(1, KEPT));
     let first = send(&pool, address, get()).await.unwrap();

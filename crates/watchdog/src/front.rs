@@ -29,6 +29,10 @@ use crate::{
     status, target, unread,
 };
 
+/// How much longer than `exec_timeout` an answer may take at least, if `write_timeout` is no shorter: by default
+/// both are the same, and the answer that the time is over would always be just too late.
+const LAST_WORD_MAX: Duration = Duration::from_secs(1);
+
 /// Takes every request.
 #[derive(Debug)]
 pub struct Front {
@@ -38,7 +42,8 @@ pub struct Front {
     accepting: AtomicBool,
     ready_path: Option<PathAndQuery>,
     read_timeout: Duration,
-    write_timeout: Duration,
+    /// Longest time from a request's head to the end of its answer.
+    answer_max: Duration,
 }
 
 /// What the mode does with a call.
@@ -87,7 +92,7 @@ impl Front {
             accepting: AtomicBool::new(true),
             ready_path: settings.ready_path.clone(),
             read_timeout: settings.read_timeout,
-            write_timeout: settings.write_timeout,
+            answer_max: answer_max(settings),
         }
     }
 
@@ -114,7 +119,7 @@ impl Front {
             Work::Fork(forker) => forker.call(request, call).await,
             Work::Files(files) => files.call(request, call).await,
         };
-        let end_by = started + self.write_timeout;
+        let end_by = started + self.answer_max;
         match response.body().lasts() {
             true => {}
             false if Instant::now() > end_by => return Err(HangUp),
@@ -178,6 +183,14 @@ impl Front {
             },
         };
         Err(status)
+    }
+}
+
+fn answer_max(settings: &Settings) -> Duration {
+    let write = settings.write_timeout;
+    match settings.exec_timeout {
+        Some(exec) if exec <= write => write.max(exec.saturating_add(LAST_WORD_MAX)),
+        _ => write,
     }
 }
 

@@ -247,6 +247,10 @@ impl Server {
         }
         let busy = self.front.gate().busy();
         self.journal.say(format_args!("Exiting. Active connections: {busy}"));
+        // Many servers end only when their connections have, and those that are kept would never.
+        if let Some(forwarder) = &self.forwarder {
+            forwarder.close();
+        }
         if let Some(function) = self.function {
             end(function, &self.journal).await;
         }

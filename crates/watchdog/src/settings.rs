@@ -24,7 +24,8 @@ pub struct Settings {
     pub port: u16,
     /// Longest wait for a request's head, for the next part of its body, and between requests.
     pub read_timeout: Duration,
-    /// Longest time from a request's head to the end of its answer; also bounds the drain.
+    /// Longest time from a request's head to the end of its answer; also bounds the drain. If it equals
+    /// `exec_timeout`, the answer that that has passed still comes.
     pub write_timeout: Duration,
     /// Longest time of one call; `None` for no limit.
     pub exec_timeout: Option<Duration>,

@@ -162,7 +162,13 @@ fn exec_timeout_ends_the_process_and_what_it_started() {
     let text = "echo $$ > leader; sh -c 'echo $$ > grandchild; exec sleep 60' & \
                 while [ ! -s grandchild ]; do :; done; wait";
     for (mode, status) in [("streaming", 504), ("serializing", 500)] {
-        let watchdog = start_script(Route::Unix, mode, text, &[("exec_timeout", "400ms")]);
+        let watchdog = start_script(
+            Route::Unix,
+            mode,
+            text,
+            // Equal, as they are by default.
+            &[("exec_timeout", "400ms"), ("write_timeout", "400ms")],
+        );
         let started = Instant::now();
         let reply = watchdog.get("/");
         assert_eq!(reply.status, status, "{mode}");
@@ -171,6 +177,37 @@ fn exec_timeout_ends_the_process_and_what_it_started() {
         for file in ["leader", "grandchild"] {
             wait_until("the end of the process", || !is_alive(&watchdog, file));
         }
+    }
+}
+
+#[test]
+fn what_holds_the_output_is_waited_for_until_exec_timeout_and_ended_then() {
+    let text = "sh -c 'echo $$ > job; echo late; exec sleep 60' & while [ ! -s job ]; do :; done";
+    for (mode, status, body) in
+        [("streaming", 200, "late\n"), ("serializing", 500, "context deadline exceeded")]
+    {
+        let watchdog = start_script(Route::Unix, mode, text, &[("exec_timeout", "400ms")]);
+        let reply = watchdog.get("/");
+        assert_eq!((reply.status, reply.body.as_str()), (status, body), "{mode}");
+        assert_eq!(reply.complete, mode == "serializing");
+        watchdog.wait_log("context deadline exceeded");
+        watchdog.wait_log(&format!("GET / - 500 - ContentLength: {}B", body.len()));
+        wait_until("the end of the job", || !is_alive(&watchdog, "job"));
+    }
+}
+
+#[test]
+fn a_job_that_lets_go_of_the_output_outlives_its_call() {
+    let text = "sh -c 'while [ ! -e go ]; do :; done; touch finished' >/dev/null 2>&1 & \
+                echo $! > job; echo hi";
+    for mode in ["streaming", "serializing"] {
+        let watchdog = start_script(Route::Unix, mode, text, &[("max_inflight", "1")]);
+        assert_eq!(watchdog.get("/").body, "hi\n", "{mode}");
+        assert!(is_alive(&watchdog, "job"));
+        // Its call is over: it takes no place.
+        wait_until("a free place", || watchdog.get("/_/ready").status == 200);
+        fs::write(watchdog.path("go"), "").unwrap();
+        wait_for_file(&watchdog.path("finished"));
     }
 }
 

@@ -6,6 +6,7 @@ mod harness;
 
 use std::{
     io::{Read, Write},
+    net::TcpListener,
     sync::{Arc, Mutex, mpsc},
     time::{Duration, Instant},
 };
@@ -131,6 +132,26 @@ fn exec_timeout_is_504_and_cancels_the_call_to_the_function() {
         assert_internal(&watchdog.get("/"), 504);
         assert!(started.elapsed() >= Duration::from_millis(200));
         assert_eq!(cancelled.recv_timeout(PATIENCE).unwrap(), 0);
+        watchdog.wait_log("Upstream HTTP killed due to exec_timeout: 200ms");
+    }
+}
+
+#[test]
+fn a_server_that_is_stopped_is_504_at_limits_that_are_equal_as_by_default() {
+    // As of a stopped process: the kernel takes connections and nobody answers.
+    let stopped = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", stopped.local_addr().unwrap());
+    for route in ROUTES {
+        let env = [
+            ("mode", "http"),
+            ("fprocess", "cat"),
+            ("upstream_url", url.as_str()),
+            ("exec_timeout", "200ms"),
+            ("write_timeout", "200ms"),
+        ];
+        let watchdog = Watchdog::start(route, &env);
+        assert_internal(&watchdog.get("/"), 504);
+        assert_internal(&watchdog.post("/", "body"), 504);
         watchdog.wait_log("Upstream HTTP killed due to exec_timeout: 200ms");
     }
 }

@@ -5,7 +5,8 @@
 mod harness;
 
 use std::{
-    io::Write,
+    io::{Read, Write},
+    net::TcpListener,
     os::unix::fs::PermissionsExt,
     sync::{Mutex, mpsc},
     time::{Duration, Instant},
@@ -213,6 +214,30 @@ fn a_call_under_way_ends_well_and_the_child_lives_until_then() {
         assert_eq!(watchdog.wait_exit().code(), Some(0));
         assert!(watchdog.path("ended").exists());
     }
+}
+
+#[test]
+fn a_server_that_waits_for_its_connections_to_close_ends_by_itself() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let command = script(
+        &dir,
+        "trap 'while [ ! -e closed ]; do :; done; exit 0' TERM; exec 3<&0; touch trapped; cat <&3 & wait",
+    );
+    let env = [("mode", "http"), ("fprocess", command.as_str()), ("upstream_url", url.as_str())];
+    let mut watchdog = Watchdog::start_in(dir, Route::Unix, &env);
+    // The one that showed that the server listens: it is kept for the first call.
+    let (mut kept, _) = listener.accept().unwrap();
+    watchdog.wait_ready();
+    wait_for_file(&watchdog.path("trapped"));
+    watchdog.signal("TERM");
+    kept.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(kept.read(&mut [0]).unwrap(), 0);
+    std::fs::write(watchdog.path("closed"), "").unwrap();
+    assert_eq!(watchdog.wait_exit().code(), Some(0));
+    // One that was killed for its slowness says nothing.
+    watchdog.wait_log("Forked function has terminated: exit status 0");
 }
 
 #[test]

@@ -2,12 +2,18 @@
 //!
 //! A task of its own looks after each process, so that a caller who leaves does not take the process with
 //! it: its output is closed, it may finish what it does, and `exec_timeout` bounds it as before.
+//!
+//! A call lasts until its process has ended and its output was closed by all who hold it, so that a job in the
+//! background may write the answer. `exec_timeout` bounds that too, unlike in the original, and ends all that
+//! is still in the process's group. A job that holds no output outlives its call, as in the original, where
+//! functions answer early in this way: it stays until it ends or the replica does, its errors are logged, and
+//! what bounds such jobs is the sandbox's limit of processes.
 
 mod input;
 mod serializing;
 mod streaming;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, process::ExitStatus, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use hyper::body::Incoming;
@@ -102,7 +108,7 @@ impl Forker {
     }
 
     /// Says in the log how a process ended if it failed, and whether it did.
-    fn judge(&self, ended: Result<std::process::ExitStatus, String>) -> Result<(), String> {
+    fn judge(&self, ended: Result<ExitStatus, String>) -> Result<(), String> {
         let how = match ended {
             Ok(status) if status.success() => return Ok(()),
             Ok(status) => spelling::exit(status),
@@ -123,6 +129,15 @@ async fn until<T>(
     match deadline {
         Some(at) => timeout_at(at, work).await.map_err(|_| ExecTimeout),
         None => Ok(work.await),
+    }
+}
+
+/// How a process ended that was killed at the deadline. One that had ended well by then has left a job behind
+/// that held the output, and the output is not whole.
+fn overdue(ended: io::Result<ExitStatus>) -> Result<ExitStatus, String> {
+    match ended {
+        Ok(status) if status.success() => Err("context deadline exceeded".to_owned()),
+        ended => ended.map_err(|error| error.to_string()),
     }
 }
 

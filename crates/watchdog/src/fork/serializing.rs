@@ -1,7 +1,7 @@
 //! Mode serializing: the body is read whole before the process starts, and its output is held until it
 //! ends, so that a failure is a 500 and not a cut answer.
 
-use std::{io, process::ExitStatus, sync::Arc};
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Forked, Forker, until};
+use super::{Forked, Forker, overdue, until};
 use crate::{
     answer::{self, Answer},
     front::{Call, Peer},
@@ -98,23 +98,21 @@ async fn look_after(
     let work = async {
         let (output, ()) = tokio::join!(read(stdout), write(stdin, input));
         let output = output?;
-        Ok((output, process.wait().await?))
+        io::Result::Ok((output, process.wait().await?))
     };
-    let ended: io::Result<(Vec<u8>, ExitStatus)> = match until(forked.deadline, work).await {
-        Ok(ended) => ended,
+    let (output, ended) = match until(forked.deadline, work).await {
+        Ok(Ok((output, status))) => (output, Ok(status)),
+        Ok(Err(error)) => {
+            // After an output that was too large the process is still there.
+            process.kill();
+            (Vec::new(), Err(error.to_string()))
+        }
         Err(_) => {
             process.kill();
-            process.wait().await.map(|status| (Vec::new(), status))
+            (Vec::new(), overdue(process.wait().await))
         }
     };
-    // After an output that was too large the process is still there.
-    process.kill();
-    let (output, ended) = match ended {
-        Ok((output, status)) => (output, Ok(status)),
-        Err(error) => (Vec::new(), Err(error.to_string())),
-    };
-    let result = forker.judge(ended);
-    match result {
+    match forker.judge(ended) {
         Ok(()) => {
             forked.access.forked(StatusCode::OK, output.len() as u64);
             Ok(output)

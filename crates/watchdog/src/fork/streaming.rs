@@ -16,7 +16,7 @@ use tokio::{
     sync::mpsc::{Sender, channel},
 };
 
-use super::{Forked, Forker, input, logged_status, until};
+use super::{Forked, Forker, input, logged_status, overdue, until};
 use crate::{
     answer::{self, Answer, Broken},
     front::Call,
@@ -78,16 +78,16 @@ async fn look_after(
         process.wait().await
     };
     let ended = match until(forked.deadline, work).await {
-        Ok(ended) => ended,
+        Ok(ended) => ended.map_err(|error| error.to_string()),
         Err(_) => {
             process.kill();
             // A receiver that is gone needs no telling.
             let _ = parts.send(Err(Broken::ExecTimeout)).await;
-            process.wait().await
+            overdue(process.wait().await)
         }
     };
     drop(parts);
-    let result = forker.judge(ended.map_err(|error| error.to_string()));
+    let result = forker.judge(ended);
     forked.access.forked(logged_status(&result), bytes);
 }
 

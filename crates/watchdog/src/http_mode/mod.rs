@@ -117,6 +117,11 @@ impl Forwarder {
         self.pool.sweep(std::time::Instant::now());
     }
 
+    /// Closes the connections to the function that no call uses, and keeps none from now on.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+
     /// How long this call may take: `exec_timeout`, or less if its caller asks for less.
     fn limit(&self, headers: &HeaderMap) -> Option<Duration> {
         let asked = headers.get("x-timeout").and_then(|value| value.to_str().ok());
