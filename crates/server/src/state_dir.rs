@@ -103,6 +103,27 @@ impl StateDir {
         Ok(state)
     }
 
+    /// Refuses a directory that is something else already: a server would change its mode, and fill it.
+    ///
+    /// # Errors
+    /// With what to do instead.
+    pub fn refuse_others(path: &Path) -> Result<(), String> {
+        // Ours before a first server locks it, and what a file system of its own has.
+        const ALLOWED: [&str; 2] = ["bin", "lost+found"];
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        let odd = entries
+            .map(|entry| entry.file_name())
+            .find(|name| !ALLOWED.iter().any(|allowed| name == allowed));
+        match odd {
+            Some(odd) if !Self::is_one(path) => Err(format!(
+                "{} is no state directory of Pinnace, there is no file `lock` in it, but there is {odd:?}; \
+                 name an empty or new one with --state-dir",
+                path.display()
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a server has used this directory.
     #[must_use]
     pub(crate) fn is_one(path: &Path) -> bool {
@@ -248,6 +269,19 @@ mod tests {
         assert_eq!(left, ["new"]);
         // Programs that lie elsewhere are not this directory's.
         state.remove_older_programs(Path::new("/usr/lib/pinnace/new"));
+    }
+
+    #[test]
+    fn what_is_something_else_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(StateDir::refuse_others(&dir.path().join("new")), Ok(()));
+        fs::create_dir(dir.path().join("bin")).unwrap();
+        assert_eq!(StateDir::refuse_others(dir.path()), Ok(()));
+        fs::write(dir.path().join("letter"), "").unwrap();
+        let said = StateDir::refuse_others(dir.path()).unwrap_err();
+        assert!(said.contains("\"letter\"") && said.contains("--state-dir"), "{said}");
+        drop(StateDir::open(dir.path(), None).unwrap());
+        assert_eq!(StateDir::refuse_others(dir.path()), Ok(()));
     }
 
     #[test]

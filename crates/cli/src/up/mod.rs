@@ -13,6 +13,7 @@ use std::{
     path::Path,
 };
 
+use pinnace_server::state_dir::StateDir;
 use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan, util::SubscriberInitExt};
 
 use settings::LogFormat;
@@ -71,6 +72,7 @@ fn start_log(format: LogFormat) -> anyhow::Result<()> {
 
 /// The directory holds a password and everybody's functions: nobody else reads it.
 fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
+    StateDir::refuse_others(dir).map_err(usage)?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
         let dir = dir.display();
         anyhow::anyhow!(
