@@ -53,6 +53,11 @@ fn a_function_lives_from_deploy_to_remove() {
     gateway.deploy_hello("a");
     assert_eq!(gateway.call("a", b"").expect(200).text(), "hello\n");
     assert_eq!(gateway.call("a.openfaas-fn/", b"").expect(200).text(), "hello\n");
+    let status = gateway.call("a/read/proc/self/status", b"").expect(200).text();
+    assert!(
+        status.contains("THP_enabled:\t1"),
+        "the server's choice is not the functions': {status}"
+    );
 
     let listed = gateway.api("GET", "/system/functions", b"").expect(200).json();
     assert_eq!(listed[0]["name"], "a");

@@ -120,6 +120,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> io::Result<()> {
     let usage = "usage: pinnace-spawner SOCKET INIT_PROGRAM EMPTY_DIRECTORY ROUTER_DIRECTORY NAME";
     let config = Config::from_args(args.into_iter()).ok_or_else(|| io::Error::other(usage))?;
     sys::close_strays(FIRST_STRAY_FD)?;
+    // The server has none, and what it starts would have none either.
+    let _ = rustix::thread::disable_transparent_huge_pages(false);
     // Fails only for the leader of a group, which has no need of it.
     let _ = rustix::process::setsid();
     // Ignored SIGCHLD has the kernel reap the inits, whose ends the server watches.

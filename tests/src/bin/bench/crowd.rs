@@ -85,11 +85,13 @@ pub fn catalog(plan: &Plan) -> Result<Vec<Row>> {
         lists.push(begin.elapsed().as_secs_f64() * 1e3);
         ensure!(answer.body.len() > VERY_MANY as usize * 50, "the list is short");
     }
+    // What a start and lists leave to be done is done, and what they needed is given back.
+    pause(QUIET);
     let after = (resident_bytes(crowd.pid())?.saturating_sub(base)) as f64 / f64::from(VERY_MANY);
     let case = format!("{VERY_MANY} functions at zero");
     let mut rows = vec![
         alone(&case, "bytes each", each, 4096.0),
-        alone(&case, "bytes each, listed", after, 4096.0),
+        alone(&case, "bytes each, later", after, 4096.0),
         alone(&case, "list ms, p50", median(&lists), 50.0),
         alone(&format!("{MANY} functions at zero"), "start s", started_many, 1.0),
         alone(&case, "start s", started_very_many, 2.0),
@@ -116,13 +118,13 @@ fn alone(case: &str, measure: &'static str, ours: f64, most: f64) -> Row {
 fn beside(plan: &Plan, case: &str, crowd: &Gateway, one: &Gateway) -> Result<Row> {
     let caller =
         |gateway: &Gateway| Caller::connect(&gateway.address().to_string(), "/function/called/");
-    let (mut ours, mut theirs) = (caller(crowd)?, caller(one)?);
-    let p50 = |caller: &mut Caller| -> Result<f64> {
+    let p50 = |gateway: &Gateway| -> Result<f64> {
+        let mut caller = caller(gateway)?;
         let times: Result<Vec<f64>> = (0..CALLS).map(|_| caller.call()).collect();
         Ok(percentile(&times?, 50.0))
     };
     let rounds: Result<Vec<(f64, f64)>> =
-        (0..plan.rounds).map(|_| Ok((p50(&mut ours)?, p50(&mut theirs)?))).collect();
+        (0..plan.rounds).map(|_| Ok((p50(crowd)?, p50(one)?))).collect();
     let rounds = rounds?;
     let middle = |of: fn(&(f64, f64)) -> f64| median(&rounds.iter().map(of).collect::<Vec<_>>());
     Ok(Row {
