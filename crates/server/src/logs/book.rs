@@ -1,6 +1,7 @@
 //! The thread that keeps all logs, and the handle on it.
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, VecDeque},
     io,
     os::fd::OwnedFd,
@@ -176,7 +177,8 @@ struct Shelf {
 /// The log of one function.
 struct Book {
     files: LogFiles,
-    live: broadcast::Sender<Arc<Line>>,
+    /// There once somebody has followed it: it has room for all lines that a follower may be behind.
+    live: Option<broadcast::Sender<Arc<Line>>>,
     pipes: usize,
     forgotten: bool,
     lost_lines: u64,
@@ -221,7 +223,7 @@ impl Shelf {
             Book {
                 files: LogFiles::new(dir, self.files_max),
                 forgotten: self.gone.contains(function),
-                live: broadcast::Sender::new(limits::LOG_LINES_BEHIND_MAX),
+                live: None,
                 pipes: 0,
                 lost_lines: 0,
             }
@@ -237,7 +239,7 @@ impl Shelf {
         if book.forgotten {
             book.files.remove();
         }
-        if book.forgotten || book.live.receiver_count() == 0 {
+        if book.forgotten || book.followers() == 0 {
             self.books.remove(function);
         }
     }
@@ -274,23 +276,36 @@ impl Book {
                 self.lost_lines += lines.len() as u64;
             }
         }
-        if self.live.receiver_count() > 0 {
+        if let Some(live) = self.live.as_ref().filter(|live| live.receiver_count() > 0) {
             for line in lines {
-                drop(self.live.send(Arc::new(line.clone())));
+                drop(live.send(Arc::new(line.clone())));
             }
         }
     }
 
-    fn open(&self, follow: bool, function: &FunctionRef) -> Opened {
-        if follow && self.live.receiver_count() >= limits::LOG_FOLLOWERS_PER_FUNCTION_MAX {
+    fn followers(&self) -> usize {
+        self.live.as_ref().map_or(0, broadcast::Sender::receiver_count)
+    }
+
+    fn open(&mut self, follow: bool, function: &FunctionRef) -> Opened {
+        if follow && self.followers() >= limits::LOG_FOLLOWERS_PER_FUNCTION_MAX {
             return Err(Refusal::Busy(format!(
                 "{} clients follow the log of function {function} already, the most that may \
                  (LOG_FOLLOWERS_PER_FUNCTION_MAX); end one, or ask with follow=false",
                 limits::LOG_FOLLOWERS_PER_FUNCTION_MAX
             )));
         }
-        Ok((self.files.snapshot(), follow.then(|| self.live.subscribe())))
+        let live = follow.then(|| {
+            let new = || broadcast::Sender::new(limits::LOG_LINES_BEHIND_MAX);
+            self.live.get_or_insert_with(new).subscribe()
+        });
+        Ok((self.files.snapshot(), live))
     }
+}
+
+thread_local! {
+    /// What all pipes are read into, in turn: each would have a buffer of its own that is empty nearly always.
+    static CHUNK: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK_BYTES]);
 }
 
 async fn read_pipe(
@@ -299,9 +314,16 @@ async fn read_pipe(
     mut reader: LineReader,
     commands: mpsc::Sender<Command>,
 ) {
-    let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        let read = match receiver.readable().await.and_then(|()| receiver.try_read(&mut chunk)) {
+        let mut lines = Vec::new();
+        let read = receiver.readable().await.and_then(|()| {
+            CHUNK.with_borrow_mut(|chunk| {
+                let read = receiver.try_read(chunk)?;
+                reader.push(&chunk[..read], OffsetDateTime::now_utc(), &mut lines);
+                Ok(read)
+            })
+        });
+        let read = match read {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => {
@@ -309,12 +331,8 @@ async fn read_pipe(
                 0
             }
         };
-        let now = OffsetDateTime::now_utc();
-        let mut lines = Vec::new();
         if read == 0 {
-            lines.extend(reader.finish(now));
-        } else {
-            reader.push(&chunk[..read], now, &mut lines);
+            lines.extend(reader.finish(OffsetDateTime::now_utc()));
         }
         if !lines.is_empty() {
             drop(commands.send(Command::Lines { function: function.clone(), lines }).await);
