@@ -9,7 +9,7 @@ mod examples;
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io::{self, Read, Write},
+    io::{self, Read},
     os::{
         fd::AsRawFd,
         unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
@@ -102,7 +102,7 @@ impl InMemory {
             other => other?,
         };
         let mut file = File::from(memory);
-        file.write_all(&program.bytes()?)?;
+        program.copy_to(&mut file)?;
         Ok(Self(file))
     }
 
@@ -141,6 +141,11 @@ impl Program {
         Ok(bytes)
     }
 
+    /// Unpacks it bit by bit: the server would keep the memory that a whole one needs.
+    fn copy_to(&self, file: &mut File) -> io::Result<()> {
+        io::copy(&mut GzDecoder::new(self.gzip), file).map(drop)
+    }
+
     /// Whether the file is this program, whole and executable.
     fn is_at(&self, path: &Path) -> bool {
         let same = || -> io::Result<bool> {
@@ -174,7 +179,7 @@ impl Program {
     fn write_new(&self, path: &Path) -> io::Result<()> {
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o755).open(path)?;
-        file.write_all(&self.bytes()?)?;
+        self.copy_to(&mut file)?;
         // The mode above is cut by the umask.
         file.set_permissions(Permissions::from_mode(0o755))?;
         file.sync_all()
