@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -27,6 +28,8 @@ pub struct Census {
     pub cgroups: BTreeSet<PathBuf>,
     /// Network namespaces that a process is in or that are mounted.
     pub networks: BTreeSet<String>,
+    /// Lines of this network namespace's rules for packets, as root sees them.
+    pub rules: BTreeSet<String>,
     /// Files of replicas: below `run` in the state directory.
     pub files: BTreeSet<PathBuf>,
     /// Open descriptors of Pinnace's processes, by process name.
@@ -37,7 +40,7 @@ impl Census {
     /// Counts now.
     #[must_use]
     pub fn take(state_dir: &Path) -> Self {
-        let mut census = Self { mounts: mounts(), ..Self::default() };
+        let mut census = Self { mounts: mounts(), rules: rules(), ..Self::default() };
         census.networks.extend(census.mounts.iter().filter(|m| m.contains("net:[")).cloned());
         count_processes(&mut census);
         below(Path::new("/sys/fs/cgroup"), &mut |path| {
@@ -76,6 +79,7 @@ impl Census {
             self.cgroups.difference(&before.cgroups).map(|c| format!("cgroup {}", c.display())),
         );
         lines.extend(self.networks.difference(&before.networks).map(|n| format!("network {n}")));
+        lines.extend(self.rules.difference(&before.rules).map(|r| format!("rule {r}")));
         lines.extend(self.files.difference(&before.files).map(|f| format!("file {}", f.display())));
         lines
     }
@@ -89,6 +93,7 @@ impl Census {
             ("mounts", self.mounts.len(), before.mounts.len()),
             ("cgroups", self.cgroups.len(), before.cgroups.len()),
             ("networks", self.networks.len(), before.networks.len()),
+            ("rules", self.rules.len(), before.rules.len()),
             ("files", self.files.len(), before.files.len()),
         ];
         let of_before = |name: &String| before.descriptors.get(name).copied().unwrap_or(0);
@@ -101,6 +106,21 @@ impl Census {
             .map(|(what, now, before)| format!("{what}: {now}, {before} before"))
             .collect()
     }
+}
+
+/// What `nft` lists, each line with its table's name before it.
+fn rules() -> BTreeSet<String> {
+    let listed = Command::new("nft").args(["--stateless", "list", "ruleset"]).output();
+    let text = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let mut table = String::new();
+    let mut rules = BTreeSet::new();
+    for line in text.unwrap_or_default().lines() {
+        if line.starts_with("table ") {
+            line.clone_into(&mut table);
+        }
+        rules.insert(format!("{table} {}", line.trim()));
+    }
+    rules
 }
 
 fn count_processes(census: &mut Census) {

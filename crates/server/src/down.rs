@@ -44,10 +44,9 @@ pub fn down(state_dir: &Path) -> anyhow::Result<Down> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(nothing()),
         Err(error) => return Err(unusable(state_dir, &error)),
     };
-    if is_empty(&path).map_err(|error| unusable(&path, &error))? {
-        return Ok(nothing());
-    }
-    if !StateDir::is_one(&path) {
+    // One that was emptied has left control groups and rules that go by its path.
+    let is_empty = is_empty(&path).map_err(|error| unusable(&path, &error))?;
+    if !is_empty && !StateDir::is_one(&path) {
         // Whatever else has a directory `run` must keep it.
         anyhow::bail!(
             "{} is no state directory of Pinnace, there is no file `lock` in it; name the one that \
@@ -91,23 +90,28 @@ pub(crate) async fn clear(state_dir: &Path) -> io::Result<()> {
     let cgroups = Cgroups::detect(&name, &run);
     let slots = run.join(SLOTS);
     tokio::task::spawn_blocking(move || {
-        if slots.exists() {
-            let swept = sweep::sweep(&slots, &cgroups, &Default::default())?;
-            if let Some((slot, error)) = swept.left.into_iter().next() {
-                return Err(io::Error::other(format!(
-                    "sandbox {slot} cannot be cleared away: {error}"
-                )));
-            }
-        }
+        // All that can go goes, whatever stays: files do where their disk takes no more changes.
+        let swept = sweep_all(&slots, &cgroups);
         // An ordinary user has nothing on the host's network, and may not even look.
-        if rustix::process::geteuid().is_root() {
-            Uplink::remove(&name)?;
-        }
-        Router::end(&run.join(ROUTER))?;
+        let is_root = rustix::process::geteuid().is_root();
+        let left = if is_root { Uplink::remove(&name) } else { Ok(()) };
+        let ended = Router::end(&run.join(ROUTER)).map(drop);
         cgroups.remove_base();
-        run_dir::remove(&run)
+        swept.and(left).and(ended).and_then(|()| run_dir::remove(&run))
     })
     .await?
+}
+
+fn sweep_all(slots: &Path, cgroups: &Cgroups) -> io::Result<()> {
+    if !slots.exists() {
+        return Ok(());
+    }
+    match sweep::sweep(slots, cgroups, &Default::default())?.left.into_iter().next() {
+        Some((slot, error)) => {
+            Err(io::Error::other(format!("sandbox {slot} cannot be cleared away: {error}")))
+        }
+        None => Ok(()),
+    }
 }
 
 async fn end_server(pid: i32) -> anyhow::Result<()> {

@@ -58,7 +58,22 @@ fn make_private(dir: &Path) -> io::Result<()> {
         let sentence = format!("{} is not a directory of this user; remove it", dir.display());
         return Err(io::Error::other(sentence));
     }
+    if let Some(above) = fs::canonicalize(dir)?.ancestors().skip(1).find(|above| !is_ours(above)) {
+        let text = "another user may exchange what is in it; name another with --run-dir";
+        return Err(io::Error::other(format!("{}: {text}", above.display())));
+    }
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+}
+
+/// Whether nobody but root and this user can put another thing in the place of what we have in a directory.
+fn is_ours(dir: &Path) -> bool {
+    const OTHERS_WRITE: u32 = 0o022;
+    const STICKY: u32 = 0o1000;
+    fs::metadata(dir).is_ok_and(|found| {
+        let mode = found.permissions().mode();
+        (found.uid() == 0 || found.uid() == geteuid().as_raw())
+            && (mode & OTHERS_WRITE == 0 || mode & STICKY != 0)
+    })
 }
 
 /// Whether `run` leads to a directory right below `parent`.
@@ -133,5 +148,19 @@ mod tests {
         assert!(refused.to_string().contains("remove it"), "{refused}");
         fs::write(dir.path().join("b"), "").unwrap();
         make(&run, Some(dir.path()), "b").unwrap_err();
+    }
+
+    #[test]
+    fn what_others_may_exchange_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, parent) = (dir.path().join("run"), dir.path().join("shared/pinnace"));
+        fs::create_dir_all(&parent).unwrap();
+        let mode =
+            |mode| fs::set_permissions(parent.parent().unwrap(), PermissionsExt::from_mode(mode));
+        mode(0o777).unwrap();
+        let refused = make(&run, Some(&parent), "a").unwrap_err().to_string();
+        assert!(refused.contains("shared: another user"), "{refused}");
+        mode(0o1777).unwrap();
+        make(&run, Some(&parent), "a").unwrap();
     }
 }

@@ -146,5 +146,8 @@ fn a_disk_that_turns_read_only_takes_nothing_from_those_that_run() {
         let load = gateway.try_load("late:1", "archive", &Image::hello("late:1").oci_layout());
         assert!(load["error"].as_str().unwrap().contains("Read-only"), "{load}");
         gateway.stop();
+        let (said, path) = (gateway.doctor(), state.display().to_string());
+        let left = said.lines().find(|line| line.contains(&path) && line.contains("nftables"));
+        assert_eq!(left, None, "what is no file goes all the same");
     });
 }
