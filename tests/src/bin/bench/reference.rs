@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 pub use docker::Docker;
 pub use migrated::{Migrated, asked, migrate};
-pub use spawning::spawned_per_second;
+pub use spawning::{FUNCTION_ENVIRONMENT, spawned_per_second};
 
 /// How long a reference may take to start.
 const START_MAX: Duration = Duration::from_secs(20);
@@ -107,6 +107,8 @@ pub fn watchdog(watchdog: &Path, hello: &Path) -> Result<Running> {
 pub fn forking(watchdog: &Path, command: &str, mode: &str) -> Result<Running> {
     let address = free_address();
     let child = Command::new(watchdog)
+        .env_clear()
+        .envs(FUNCTION_ENVIRONMENT)
         .env("fprocess", command)
         .env("mode", mode)
         .env("port", address.port().to_string())
