@@ -37,14 +37,24 @@ pub(crate) fn default_parent() -> Option<PathBuf> {
 pub(crate) fn make(run: &Path, parent: Option<&Path>, name: &str) -> io::Result<()> {
     match (fs::read_link(run), parent) {
         // After a restart of the machine the link leads nowhere.
-        (Ok(target), _) => make_private(&target),
+        (Ok(target), _) => make_elsewhere(&target),
         (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
             let target = parent.join(name);
-            make_private(&target)?;
+            make_elsewhere(&target)?;
             symlink(&target, run)
         }
         (Err(_), _) => make_private(run),
     }
+}
+
+/// Makes it outside of the state directory, where nobody else may be able to exchange it.
+fn make_elsewhere(dir: &Path) -> io::Result<()> {
+    make_private(dir)?;
+    if let Some(above) = fs::canonicalize(dir)?.ancestors().skip(1).find(|above| !is_ours(above)) {
+        let text = "another user may exchange what is in it; name another with --run-dir";
+        return Err(io::Error::other(format!("{}: {text}", above.display())));
+    }
+    Ok(())
 }
 
 fn make_private(dir: &Path) -> io::Result<()> {
@@ -57,10 +67,6 @@ fn make_private(dir: &Path) -> io::Result<()> {
     if !found.is_dir() || found.uid() != geteuid().as_raw() {
         let sentence = format!("{} is not a directory of this user; remove it", dir.display());
         return Err(io::Error::other(sentence));
-    }
-    if let Some(above) = fs::canonicalize(dir)?.ancestors().skip(1).find(|above| !is_ours(above)) {
-        let text = "another user may exchange what is in it; name another with --run-dir";
-        return Err(io::Error::other(format!("{}: {text}", above.display())));
     }
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
 }
@@ -160,6 +166,8 @@ mod tests {
         mode(0o777).unwrap();
         let refused = make(&run, Some(&parent), "a").unwrap_err().to_string();
         assert!(refused.contains("shared: another user"), "{refused}");
+        // Where the state directory lies is its owner's affair.
+        make(&parent.join("run"), None, "a").unwrap();
         mode(0o1777).unwrap();
         make(&run, Some(&parent), "a").unwrap();
     }
