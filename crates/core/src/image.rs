@@ -6,6 +6,7 @@ mod reference;
 use serde::{Deserialize, Serialize};
 
 use reference::EXAMPLE;
+pub(crate) use reference::shown;
 pub use reference::{BadReference, Reference, stored_name};
 
 /// The reference that stands for the host's own programs instead of an image.
@@ -92,7 +93,7 @@ pub fn check_form(text: &str) -> Result<(), BadForm> {
     } else {
         return Ok(());
     };
-    Err(BadForm { shown: reference::shown(text), why })
+    Err(BadForm { shown: shown(text), why })
 }
 
 /// Whether a reference is written with the characters that references are made of.

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 
 use crate::{
     duration,
-    image::{self, HOST, Reference},
+    image::{self, HOST, Reference, shown},
     limits,
     name::FunctionRef,
     network::{Network, NotANetwork},
@@ -280,11 +280,6 @@ fn check_scale(labels: Option<&Map>, network: Option<Network>, faults: &mut Vec<
 fn unfit(field: &str, name: &str, text: &str, must: &str) -> String {
     let shown = shown(text);
     format!("{field}: {name} is {shown:?}, but {must}")
-}
-
-/// The beginning of a text that somebody sent.
-fn shown(text: &str) -> String {
-    text.chars().take(80).collect()
 }
 
 fn check_memory(deployment: &FunctionDeployment, faults: &mut Vec<String>) -> Option<u64> {

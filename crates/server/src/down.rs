@@ -1,7 +1,7 @@
 //! Ending everything that runs for a state directory, whether its server is there or not.
 
 use std::{
-    fs, io,
+    io,
     path::Path,
     time::{Duration, Instant},
 };
@@ -38,22 +38,16 @@ pub struct Down {
 /// The server does not end, or something of it stays.
 pub fn down(state_dir: &Path) -> anyhow::Result<Down> {
     let started = Instant::now();
-    let nothing = || Down { server: None, took: started.elapsed() };
     let path = match state_dir.canonicalize() {
         Ok(path) => path,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(nothing()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Down { server: None, took: started.elapsed() });
+        }
         Err(error) => return Err(unusable(state_dir, &error)),
     };
-    // One that was emptied has left control groups and rules that go by its path.
-    let is_empty = is_empty(&path).map_err(|error| unusable(&path, &error))?;
-    if !is_empty && !StateDir::is_one(&path) {
-        // Whatever else has a directory `run` must keep it.
-        anyhow::bail!(
-            "{} is no state directory of Pinnace, there is no file `lock` in it; name the one that \
-             `pinnace up` was given",
-            path.display()
-        );
-    }
+    // One that was emptied is let pass: control groups and rules go by its path, and may be left.
+    StateDir::refuse_others(&path)
+        .map_err(|why| anyhow::anyhow!("{why}; name the one that `pinnace up` was given"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let server = StateDir::server(&path).map_err(|error| unusable(&path, &error))?;
@@ -63,10 +57,6 @@ pub fn down(state_dir: &Path) -> anyhow::Result<Down> {
         clear(&path).await?;
         Ok(Down { server, took: started.elapsed() })
     })
-}
-
-fn is_empty(dir: &Path) -> io::Result<bool> {
-    Ok(fs::read_dir(dir)?.next().is_none())
 }
 
 fn unusable(state_dir: &Path, error: &io::Error) -> anyhow::Error {
@@ -130,6 +120,8 @@ async fn end_server(pid: i32) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

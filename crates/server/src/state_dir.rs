@@ -103,10 +103,11 @@ impl StateDir {
         Ok(state)
     }
 
-    /// Refuses a directory that is something else already: a server would change its mode, and fill it.
+    /// Refuses a directory that is something else already: a server would change its mode and fill it, and an
+    /// end would remove what it has as `run`.
     ///
     /// # Errors
-    /// With what to do instead.
+    /// A sentence without advice, which differs.
     pub fn refuse_others(path: &Path) -> Result<(), String> {
         // Ours before a first server locks it, and what a file system of its own has.
         const ALLOWED: [&str; 2] = ["bin", "lost+found"];
@@ -116,8 +117,7 @@ impl StateDir {
             .find(|name| !ALLOWED.iter().any(|allowed| name == allowed));
         match odd {
             Some(odd) if !Self::is_one(path) => Err(format!(
-                "{} is no state directory of Pinnace, there is no file `lock` in it, but there is {odd:?}; \
-                 name an empty or new one with --state-dir",
+                "{} is no state directory of Pinnace, there is no file `lock` in it, but there is {odd:?}",
                 path.display()
             )),
             _ => Ok(()),
@@ -126,7 +126,7 @@ impl StateDir {
 
     /// Whether a server has used this directory.
     #[must_use]
-    pub(crate) fn is_one(path: &Path) -> bool {
+    fn is_one(path: &Path) -> bool {
         fs::symlink_metadata(path.join("lock")).is_ok_and(|lock| lock.is_file())
     }
 
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(StateDir::refuse_others(dir.path()), Ok(()));
         fs::write(dir.path().join("letter"), "").unwrap();
         let said = StateDir::refuse_others(dir.path()).unwrap_err();
-        assert!(said.contains("\"letter\"") && said.contains("--state-dir"), "{said}");
+        assert!(said.contains("\"letter\""), "{said}");
         drop(StateDir::open(dir.path(), None).unwrap());
         assert_eq!(StateDir::refuse_others(dir.path()), Ok(()));
     }

@@ -72,7 +72,8 @@ fn start_log(format: LogFormat) -> anyhow::Result<()> {
 
 /// The directory holds a password and everybody's functions: nobody else reads it.
 fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
-    StateDir::refuse_others(dir).map_err(usage)?;
+    StateDir::refuse_others(dir)
+        .map_err(|why| usage(format!("{why}; name an empty or new one with --state-dir")))?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
         let dir = dir.display();
         anyhow::anyhow!(

@@ -161,7 +161,7 @@ pub fn stored_name(text: &str) -> Option<String> {
 }
 
 /// The beginning of what somebody wrote.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
