@@ -7,7 +7,7 @@
 use std::{
     future::poll_fn,
     io::{self, Read, Write},
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::net::UnixStream as StdUnixStream,
@@ -17,9 +17,11 @@ use std::{
     time::Duration,
 };
 
+use pinnace_core::limits::FUNCTION_RECEIVE_BUFFER_BYTES;
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_tcp_congestion, set_tcp_user_timeout};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
-    net::{TcpStream, UnixStream},
+    net::{TcpSocket, TcpStream, UnixStream},
     task::unconstrained,
 };
 
@@ -50,9 +52,35 @@ impl Stream {
         if stream.peer_addr()?.ip().is_loopback() {
             // The host's own choice, often one that sets a timer for every packet, stays where this one
             // cannot be had.
-            let _ = rustix::net::sockopt::set_tcp_congestion(&stream, "reno");
+            let _ = set_tcp_congestion(&stream, "reno");
         }
         Ok(Self::Tcp(stream))
+    }
+
+    /// Connects over TCP to a function, at the first of these addresses that accepts.
+    ///
+    /// # Errors
+    /// None accepts; what the last said.
+    pub async fn connect(addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result<Self> {
+        let mut refused = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
+        for address in addresses {
+            match Self::connect_to(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    async fn connect_to(address: SocketAddr) -> io::Result<Self> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        if address.ip().is_loopback() {
+            set_socket_recv_buffer_size(&socket, FUNCTION_RECEIVE_BUFFER_BYTES)?;
+        }
+        Self::tcp(socket.connect(address).await?)
     }
 
     /// Over a unix socket.
@@ -72,7 +100,7 @@ impl Stream {
     pub fn end_when_stuck(&self, stuck_max: Duration) -> io::Result<()> {
         if let Self::Tcp(stream) = self {
             let stuck_max_ms = u32::try_from(stuck_max.as_millis()).unwrap_or(u32::MAX);
-            rustix::net::sockopt::set_tcp_user_timeout(stream, stuck_max_ms)?;
+            set_tcp_user_timeout(stream, stuck_max_ms)?;
         }
         Ok(())
     }

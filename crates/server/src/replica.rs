@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use pinnace_core::limits;
 use pinnace_proxy::{Stream, h1::Idle};
-use tokio::{net::TcpStream, sync::Notify, time::Instant};
+use tokio::{sync::Notify, time::Instant};
 
 /// A replica that serves.
 pub struct Replica {
@@ -85,7 +85,7 @@ impl Replica {
     /// It does not accept one.
     pub async fn connect(&self) -> io::Result<Stream> {
         match &self.endpoint {
-            Endpoint::Tcp(address) => Stream::tcp(TcpStream::connect(address).await?),
+            Endpoint::Tcp(address) => Stream::connect([*address]).await,
             Endpoint::Via(connector) => connector.connect().await,
         }
     }

@@ -57,7 +57,9 @@ fn bodies_of_a_gibibyte_pass_both_ways_through_constant_memory() {
         let (mut seen, mut most) = (0, 0);
         let mut piece = vec![0; 1 << 20];
         loop {
-            let read = stream.read(&mut piece).unwrap();
+            let read = stream.read(&mut piece);
+            let read =
+                read.unwrap_or_else(|error| panic!("after {seen} of {bytes} bytes: {error}"));
             if read == 0 {
                 break;
             }

@@ -11,11 +11,10 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    net::{
-        AddressFamily, Ipv4Addr, SocketAddrV4, SocketFlags, SocketType, connect, socket_with,
-        sockopt::socket_error,
-    },
+    net::{Ipv4Addr, SocketAddrV4, connect, sockopt::socket_error},
 };
+
+use super::watch;
 
 /// Least wait between two attempts.
 const WAIT_MIN: Duration = Duration::from_micros(50);
@@ -57,8 +56,7 @@ impl Knock {
 
 /// `None` if nobody listens.
 fn connection(port: u16) -> rustix::io::Result<Option<OwnedFd>> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    let socket = watch::socket()?;
     match connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)) {
         Ok(()) => return Ok(Some(socket)),
         Err(rustix::io::Errno::INPROGRESS) => {}

@@ -9,7 +9,9 @@ use std::{
 use pinnace_core::{Exit, limits};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    net::{AddressFamily, SocketFlags, SocketType, socket_with},
+    net::{
+        AddressFamily, SocketFlags, SocketType, socket_with, sockopt::set_socket_recv_buffer_size,
+    },
     process::{WaitOptions, WaitStatus, wait},
 };
 
@@ -299,9 +301,15 @@ impl Watch {
 
 /// Unconnected TCP sockets in this network namespace.
 pub(super) fn sockets(count: u32) -> rustix::io::Result<Vec<OwnedFd>> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = || socket_with(AddressFamily::INET, SocketType::STREAM, flags, None);
     (0..count).map(|_| socket()).collect()
+}
+
+/// An unconnected TCP socket for calls of the function.
+pub(super) fn socket() -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    set_socket_recv_buffer_size(&socket, limits::FUNCTION_RECEIVE_BUFFER_BYTES)?;
+    Ok(socket)
 }
 
 /// Something that happened while waiting.

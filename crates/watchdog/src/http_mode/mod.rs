@@ -19,7 +19,7 @@ use hyper::{body::Incoming, ext::ReasonPhrase};
 use pinnace_core::limits;
 use pinnace_proxy::{Pool, Relay, SendFailure, Sent, Stream, relay::Unwatched};
 use tokio::{
-    net::TcpStream,
+    net::lookup_host,
     time::{Instant, timeout_at},
 };
 
@@ -151,11 +151,12 @@ impl Forwarder {
     }
 
     async fn connect(&self) -> io::Result<Stream> {
-        let stream = match &self.upstream.place {
-            Place::At(addresses) => TcpStream::connect(addresses.as_slice()).await?,
-            Place::Named(name, port) => TcpStream::connect((name.as_str(), *port)).await?,
-        };
-        Stream::tcp(stream)
+        match &self.upstream.place {
+            Place::At(addresses) => Stream::connect(addresses.iter().copied()).await,
+            Place::Named(name, port) => {
+                Stream::connect(lookup_host((name.as_str(), *port)).await?).await
+            }
+        }
     }
 
     async fn hand_on(
