@@ -1,8 +1,8 @@
 //! System calls that neither the standard library nor rustix offers safely: the only unsafe code of Pinnace.
 //!
-//! Each function has a safe signature and states in its body why it is sound. Two of them end in more
-//! than one process: [`clone_process`] (a copy, like fork) and [`spawn`] (shares memory until exec, like
-//! vfork).
+//! Each function has a safe signature and states in its body why it is sound. Three of them end in
+//! more than one process: [`clone_process`] (a copy, like fork), [`spawn`] and [`start`] (they share memory until
+//! exec, like vfork).
 
 #![allow(unsafe_code)]
 
@@ -16,7 +16,7 @@ use std::{
     ptr,
 };
 
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitOptions, waitpid};
 
 /// One instruction of a seccomp program, as the kernel reads it.
 #[repr(C)]
@@ -451,17 +451,14 @@ const CHILD_STACK_BYTES: usize = 64 << 10;
 /// # Errors
 /// The step and its error; the child is then gone and reaped.
 pub fn spawn(launch: &Launch) -> Result<Pid, LaunchError> {
-    let list = |strings: &[CString]| -> Vec<*const c_char> {
-        strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
-    };
     let filter = libc::sock_fprog {
         len: launch.filter.len().try_into().unwrap_or(u16::MAX),
         filter: launch.filter.as_ptr().cast::<libc::sock_filter>().cast_mut(),
     };
     let shared = Shared {
         candidates: launch.candidates.iter().map(|s| s.as_ptr()).collect(),
-        argv: list(&launch.argv),
-        envp: list(&launch.envp),
+        argv: pointers(launch.argv.iter().map(CString::as_c_str)),
+        envp: pointers(launch.envp.iter().map(CString::as_c_str)),
         working_dir: launch.working_dir.as_ptr(),
         fds: launch.fds.iter().map(AsRawFd::as_raw_fd).collect(),
         uid: launch.uid,
@@ -473,28 +470,154 @@ pub fn spawn(launch: &Launch) -> Result<Pid, LaunchError> {
         filter,
         failed: Cell::new(None),
     };
+    // SAFETY: `child` takes a live `Shared`, as this is, and only makes system calls.
+    let pid = unsafe { clone_borrowing(child, (&raw const shared).cast_mut().cast()) };
+    let pid = pid.map_err(|error| LaunchError { step: LaunchStep::Clone, error })?;
+    match shared.failed.get() {
+        None => Ok(pid),
+        Some((step, errno)) => {
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+            Err(LaunchError { step, error: io::Error::from_raw_os_error(errno) })
+        }
+    }
+}
+
+/// Pointers to these, and a null pointer as their end.
+fn pointers<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
+    strings.map(CStr::as_ptr).chain([ptr::null()]).collect()
+}
+
+/// Runs `child` in a new process that borrows this one's memory until its exec or exit.
+///
+/// # Safety
+/// `child` may be called with `argument`; until exec it allocates nothing, takes no lock, cannot panic, and
+/// calls the kernel only.
+unsafe fn clone_borrowing(
+    child: extern "C" fn(*mut c_void) -> c_int,
+    argument: *mut c_void,
+) -> io::Result<Pid> {
     // Not filled: what is not touched takes no memory.
     let mut stack = Box::<[u128]>::new_uninit_slice(CHILD_STACK_BYTES / size_of::<u128>());
     let top = stack.as_mut_ptr_range().end.cast::<c_void>();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: CLONE_VFORK stops this thread until the child has called exec or _exit, so `shared`,
+    // SAFETY: CLONE_VFORK stops this thread until the child has called exec or _exit, so `argument`,
     // `stack` and everything they point to outlive the child's use of them, and nobody else touches
     // them meanwhile. The stack is aligned, grows down from its end, and is larger than what the child
-    // needs. The child only makes system calls (see `child`).
-    let pid = unsafe { libc::clone(child, top, flags, (&raw const shared).cast_mut().cast()) };
-    if pid == -1 {
-        return Err(LaunchError { step: LaunchStep::Clone, error: io::Error::last_os_error() });
-    }
+    // needs.
+    let pid = unsafe { libc::clone(child, top, flags, argument) };
     drop(stack);
-    if let Some((step, errno)) = shared.failed.get() {
-        // SAFETY: waits for a child of ours by number; no status is asked for.
-        unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
-        return Err(LaunchError { step, error: io::Error::from_raw_os_error(errno) });
+    if pid == -1 {
+        return Err(io::Error::last_os_error());
     }
-    Pid::from_raw(pid).ok_or_else(|| LaunchError {
-        step: LaunchStep::Clone,
-        error: io::Error::other("clone returned no process id"),
-    })
+    Pid::from_raw(pid).ok_or_else(|| io::Error::other("clone returned no process id"))
+}
+
+/// A program that is to run in this process's own surroundings: its namespaces, user, directory and limits.
+#[derive(Debug)]
+pub struct Command<'a> {
+    /// The file.
+    pub file: &'a CStr,
+    /// Argument list, the name it is called by first.
+    pub argv: &'a [CString],
+    /// Environment, each `NAME=VALUE`.
+    pub envp: &'a [&'a CStr],
+    /// Standard input, output and error. Their own numbers are above 2.
+    pub stdio: [BorrowedFd<'a>; 3],
+}
+
+/// Signals that a program in this process's surroundings finds as they are by default: those that a server
+/// handles or, as Rust's programs do with broken pipes, ignores.
+const DEFAULT_AGAIN: [c_int; 3] = [libc::SIGPIPE, libc::SIGTERM, libc::SIGINT];
+
+/// What the child of [`start`] reads and, if it fails, writes. All memory is allocated before.
+struct Borrowed {
+    file: *const c_char,
+    argv: Vec<*const c_char>,
+    envp: Vec<*const c_char>,
+    stdio: [RawFd; 3],
+    failed: Cell<Option<c_int>>,
+}
+
+/// Starts a program as the leader of a process group of its own. No signal is blocked in it.
+///
+/// It is `posix_spawn` with what that does for every program left out: 119 system calls that reset each signal
+/// there is, and a stack that is mapped and unmapped, which all processors have to forget.
+///
+/// # Errors
+/// Those of clone(2) and execve(2); the process is then gone and reaped.
+pub fn start(command: &Command<'_>) -> io::Result<Pid> {
+    let stdio = command.stdio.map(|fd| fd.as_raw_fd());
+    if stdio.iter().any(|number| *number <= libc::STDERR_FILENO) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let shared = Borrowed {
+        file: command.file.as_ptr(),
+        argv: pointers(command.argv.iter().map(CString::as_c_str)),
+        envp: pointers(command.envp.iter().copied()),
+        stdio,
+        failed: Cell::new(None),
+    };
+    let blocked = SignalsBlocked::all()?;
+    // SAFETY: `borrowing_child` takes a live `Borrowed`, as this is, and only makes system calls.
+    let pid = unsafe { clone_borrowing(borrowing_child, (&raw const shared).cast_mut().cast()) };
+    drop(blocked);
+    let pid = pid?;
+    match shared.failed.get() {
+        None => Ok(pid),
+        Some(errno) => {
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+            Err(io::Error::from_raw_os_error(errno))
+        }
+    }
+}
+
+/// While it lives, this thread gets no signal: a handler must not run in a child that borrows its memory.
+struct SignalsBlocked(libc::sigset_t);
+
+impl SignalsBlocked {
+    fn all() -> io::Result<Self> {
+        // SAFETY: an all-zero sigset_t is valid.
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { mem::zeroed() };
+        // SAFETY: both point to live sets.
+        let errno = unsafe {
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before)
+        };
+        if errno == 0 { Ok(Self(before)) } else { Err(io::Error::from_raw_os_error(errno)) }
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        // SAFETY: a live set, which this thread had before.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut()) };
+    }
+}
+
+/// The way from clone to exec, under the rules of [`clone_borrowing`].
+extern "C" fn borrowing_child(shared: *mut c_void) -> c_int {
+    // SAFETY: `start` passes its own live `Borrowed`, and waits.
+    let shared = unsafe { &*shared.cast::<Borrowed>() };
+    // SAFETY: numbers; live C strings and lists that end in a null pointer; an empty set of as many bytes as
+    // said: the kernel's has 64 signals.
+    unsafe {
+        libc::setpgid(0, 0);
+        for (at, fd) in (0..).zip(shared.stdio) {
+            if libc::dup2(fd, at) == -1 {
+                shared.failed.set(Some(errno()));
+                libc::_exit(127)
+            }
+        }
+        for signal in DEFAULT_AGAIN {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let none: u64 = 0;
+        let (set, old) = (&raw const none, ptr::null_mut::<u64>());
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, set, old, 8);
+        libc::execve(shared.file, shared.argv.as_ptr(), shared.envp.as_ptr());
+        shared.failed.set(Some(errno()));
+        libc::_exit(127)
+    }
 }
 
 /// The kernel's own, in nanoseconds.

@@ -1,55 +1,115 @@
 //! The variables by which a forked process learns about its request (contract section 8.8).
 
-use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+use std::ffi::{CStr, FromBytesWithNulError};
 
 use http::{HeaderMap, Method, Uri, header};
 
 use crate::target;
 
-/// One variable: name and value.
-pub type Variable = (OsString, OsString);
+/// How the names of these variables begin.
+pub const PREFIX: &[u8] = b"Http_";
 
-/// `Http_X_Call_Id` and the like: the first value of each header, and the facts of the request line.
-///
-/// A header whose variable would stand for one of these facts is left out: a caller must not be able to
-/// pretend a query that it did not send.
-pub fn variables(method: &Method, uri: &Uri, headers: &HeaderMap) -> Vec<Variable> {
-    let mut variables = Vec::with_capacity(headers.keys_len() + 3);
-    for name in headers.keys() {
-        if *name == header::HOST || matches!(name.as_str(), "method" | "path" | "query") {
-            continue;
-        }
-        if let Some(value) = headers.get(name) {
-            variables.push((variable_name(name.as_str()), os(value.as_bytes())));
-        }
-    }
-    variables.push(("Http_Method".into(), method.as_str().into()));
-    let path = target::decode(uri.path()).unwrap_or_else(|| uri.path().as_bytes().to_vec());
-    variables.push(("Http_Path".into(), OsString::from_vec(path)));
-    if let Some(query) = uri.query().filter(|query| !query.is_empty()) {
-        variables.push(("Http_Query".into(), query.into()));
-    }
-    variables
+/// The variables of one request, one after the other as the kernel takes them: `NAME=VALUE` and a zero.
+#[derive(Debug, Default)]
+pub struct Variables {
+    text: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
 }
 
-/// `x-call-id` becomes `Http_X_Call_Id`: capitals as Go writes header names, then `_` for each `-`.
-fn variable_name(header: &str) -> OsString {
-    let mut name = String::with_capacity("Http_".len() + header.len());
-    name.push_str("Http_");
-    let mut first = true;
-    for c in header.chars() {
-        name.push(match c {
-            '-' => '_',
-            c if first => c.to_ascii_uppercase(),
-            c => c,
-        });
-        first = c == '-';
+/// Bytes set aside at first, which those of most requests fit in.
+const USUAL_BYTES: usize = 1 << 10;
+
+impl Variables {
+    /// `Http_X_Call_Id` and the like: the first value of each header, and the facts of the request line.
+    ///
+    /// A header whose variable would stand for one of these facts is left out: a caller must not be able to
+    /// pretend a query that it did not send.
+    pub fn of(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
+        let (text, ends) = (Vec::with_capacity(USUAL_BYTES), Vec::with_capacity(16));
+        let mut variables = Self { text, ends };
+        let mut may_repeat = false;
+        for name in headers.keys() {
+            if *name == header::HOST || matches!(name.as_str(), "method" | "path" | "query") {
+                continue;
+            }
+            if let Some(value) = headers.get(name) {
+                may_repeat |= name.as_str().contains('_');
+                variables.push(name.as_str(), value.as_bytes());
+            }
+        }
+        if may_repeat {
+            variables.keep_last_of_each_name();
+        }
+        variables.push("method", method.as_str().as_bytes());
+        match target::decode(uri.path()) {
+            Some(path) => variables.push("path", &path),
+            None => variables.push("path", uri.path().as_bytes()),
+        }
+        if let Some(query) = uri.query().filter(|query| !query.is_empty()) {
+            variables.push("query", query.as_bytes());
+        }
+        variables
     }
-    name.into()
+
+    /// `x-call-id` becomes `Http_X_Call_Id`: capitals as Go writes header names, then `_` for each `-`.
+    fn push(&mut self, header: &str, value: &[u8]) {
+        self.text.extend_from_slice(PREFIX);
+        let mut first = true;
+        for byte in header.bytes() {
+            self.text.push(match byte {
+                b'-' => b'_',
+                byte if first => byte.to_ascii_uppercase(),
+                byte => byte,
+            });
+            first = byte == b'-';
+        }
+        self.text.push(b'=');
+        self.text.extend_from_slice(value);
+        self.text.push(0);
+        self.ends.push(self.text.len());
+    }
+
+    /// `a-1` and `a_1` have the same name.
+    fn keep_last_of_each_name(&mut self) {
+        let whole = std::mem::take(self);
+        let all: Vec<_> = whole.each().collect();
+        for (at, variable) in all.iter().enumerate() {
+            if !all[at + 1..].iter().any(|later| name(later) == name(variable)) {
+                self.text.extend_from_slice(variable);
+                self.ends.push(self.text.len());
+            }
+        }
+    }
+
+    /// Each with the zero at its end.
+    fn each(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|(begin, end)| &self.text[begin..*end])
+    }
+
+    /// Whether there is one of the same name as this `NAME=VALUE`.
+    pub fn replace(&self, variable: &CStr) -> bool {
+        self.each().any(|other| name(other) == name(variable.to_bytes()))
+    }
+
+    /// Adds each to the environment of a process.
+    ///
+    /// # Errors
+    /// A value has a zero in it, which only a path that is decoded can.
+    pub fn put_into<'a>(
+        &'a self,
+        environment: &mut Vec<&'a CStr>,
+    ) -> Result<(), FromBytesWithNulError> {
+        for variable in self.each() {
+            environment.push(CStr::from_bytes_with_nul(variable)?);
+        }
+        Ok(())
+    }
 }
 
-fn os(bytes: &[u8]) -> OsString {
-    OsString::from_vec(bytes.to_vec())
+fn name(variable: &[u8]) -> &[u8] {
+    variable.split(|byte| *byte == b'=').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -64,10 +124,11 @@ mod tests {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
             map.append(name, HeaderValue::from_bytes(value).unwrap());
         }
-        let mut listed: Vec<_> = variables(&Method::GET, &uri.parse().unwrap(), &map)
-            .into_iter()
-            .map(|(name, value)| format!("{}={}", name.display(), value.display()))
-            .collect();
+        let variables = Variables::of(&Method::GET, &uri.parse().unwrap(), &map);
+        let mut environment = Vec::new();
+        variables.put_into(&mut environment).unwrap();
+        let text = |variable: &&CStr| variable.to_string_lossy().into_owned();
+        let mut listed: Vec<_> = environment.iter().map(text).collect();
         listed.sort();
         listed
     }
@@ -106,10 +167,24 @@ mod tests {
     }
 
     #[test]
-    fn bytes_beyond_ascii_pass() {
+    fn of_headers_of_one_name_the_last_counts() {
+        let headers: &[(&str, &[u8])] = &[("a-1", b"x"), ("b_1", b"y"), ("a_1", b"z")];
+        let expected = ["Http_A_1=z", "Http_B_1=y", "Http_Method=GET", "Http_Path=/"];
+        assert_eq!(listed("/", headers), expected);
+        let replaced = Variables::of(&Method::GET, &Uri::from_static("/"), &HeaderMap::new());
+        assert!(replaced.replace(c"Http_Path=/own"));
+        assert!(!replaced.replace(c"Http_Pat=/"));
+    }
+
+    #[test]
+    fn bytes_beyond_ascii_pass_and_zeros_do_not() {
         let mut map = HeaderMap::new();
         map.insert("x-latin", HeaderValue::from_bytes(b"caf\xe9").unwrap());
-        let all = variables(&Method::GET, &Uri::from_static("/"), &map);
-        assert_eq!(all[0].1, OsString::from_vec(b"caf\xe9".to_vec()));
+        let latin = Variables::of(&Method::GET, &Uri::from_static("/"), &map);
+        let mut environment = Vec::new();
+        latin.put_into(&mut environment).unwrap();
+        assert_eq!(environment[0].to_bytes(), b"Http_X_Latin=caf\xe9");
+        let zero = Variables::of(&Method::GET, &Uri::from_static("/a%00b"), &map);
+        assert!(zero.put_into(&mut environment).is_err());
     }
 }

@@ -109,6 +109,11 @@ impl Lines {
     }
 }
 
+/// Says that a stream's text will be logged.
+pub fn announce(source: Source, journal: &Journal) {
+    journal.say(format_args!("Started logging: {} from function.", source.name()));
+}
+
 /// Carries one of the child's streams to the log until it ends.
 pub async fn pump(
     mut from: impl AsyncRead + Unpin,
@@ -116,7 +121,6 @@ pub async fn pump(
     settings: LogSettings,
     journal: Journal,
 ) {
-    journal.say(format_args!("Started logging: {} from function.", source.name()));
     let mut lines = Lines::new(settings, source);
     let (mut chunk, mut out) = (Vec::with_capacity(FIRST_CHUNK_BYTES), Vec::new());
     loop {

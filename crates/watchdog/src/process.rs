@@ -1,22 +1,26 @@
 //! A process of the function.
 //!
-//! It leads a process group of its own, so that ending it ends what it has started too. It is started
-//! by `posix_spawn` (no work between fork and exec), which suspends the watchdog only until the exec.
+//! It leads a process group of its own, so that ending it ends what it has started too. It borrows the watchdog's
+//! memory until its exec, so that nothing is copied.
 //!
 //! Most processes have ended when their output has, so that their end is asked for before it is waited for:
 //! tokio's own processes take eight system calls more for each call.
 
 use std::{
-    ffi::OsString,
-    io::{self, Write},
-    os::{fd::OwnedFd, unix::process::CommandExt},
-    process::{Child, Command, ExitStatus, Stdio},
+    ffi::{CStr, CString, OsString},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{ffi::OsStringExt, process::ExitStatusExt},
+    },
+    process::ExitStatus,
 };
 
+use pinnace_sandbox::command::{self, Command};
 use rustix::{
     io::ioctl_fionbio,
-    pipe::PIPE_BUF,
-    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
+    pipe::{PIPE_BUF, PipeFlags, pipe_with},
+    process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, waitpid},
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -24,24 +28,29 @@ use tokio::{
     runtime::Handle,
 };
 
-use crate::{cgi::Variable, spelling};
+use crate::{
+    cgi::{self, Variables},
+    spelling,
+};
 
 /// The function's command with its environment.
 #[derive(Debug)]
 pub struct Program {
     words: Vec<String>,
+    /// The words as the kernel takes them, as the environment.
+    argv: Vec<CString>,
     /// The file it stands for; looked up again at each start while it is not there.
-    file: Option<OsString>,
-    environment: Vec<Variable>,
+    file: Option<CString>,
+    environment: Vec<CString>,
+    /// What of the environment a request's variables may replace.
+    replaceable: Vec<CString>,
 }
 
 /// A started process. Dropping it before it was waited for ends its group.
 #[derive(Debug)]
 pub struct Process {
-    /// `None` once it was left to somebody else to wait for.
-    child: Option<Child>,
     /// `None` once it was waited for: the number may be another's then.
-    group: Option<Pid>,
+    pid: Option<Pid>,
 }
 
 /// The ends of its pipes.
@@ -51,8 +60,8 @@ pub struct Pipes {
     pub stdin: Option<Sender>,
     /// Its standard output.
     pub stdout: Receiver,
-    /// Its standard error.
-    pub stderr: Receiver,
+    /// Its standard error, not yet listened to.
+    pub stderr: OwnedFd,
 }
 
 /// What a process finds in its standard input.
@@ -71,19 +80,29 @@ impl<'a> Input<'a> {
         if bytes.len() <= PIPE_BUF { Self::Ready(bytes) } else { Self::Open }
     }
 
-    fn pipe(self) -> io::Result<Stdio> {
-        let Self::Ready(bytes) = self else { return Ok(Stdio::piped()) };
-        let (reader, mut writer) = io::pipe()?;
-        writer.write_all(bytes)?;
-        Ok(Stdio::from(reader))
+    /// The process's end, and ours if it is to be written to.
+    fn pipe(self) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        let Self::Ready(bytes) = self else { return Ok((reader, Some(writer))) };
+        // An empty pipe takes them whole.
+        rustix::io::write(&writer, bytes)?;
+        Ok((reader, None))
     }
 }
 
 impl Program {
     /// Takes the command as it was split. `words` has at least one, maybe empty, word.
-    pub fn new(words: Vec<String>, environment: Vec<Variable>) -> Self {
-        let file = words.first().and_then(|word| resolve(word));
-        Self { words, file, environment }
+    pub fn new(words: Vec<String>, environment: Vec<(OsString, OsString)>) -> Self {
+        let file = words.first().and_then(|word| terminated(resolve(word)?));
+        let argv = words.iter().filter_map(terminated).collect();
+        let joined = environment.into_iter().filter_map(|(mut variable, value)| {
+            variable.push("=");
+            variable.push(value);
+            terminated(variable)
+        });
+        let (replaceable, environment) =
+            joined.partition(|variable| variable.as_bytes().starts_with(cgi::PREFIX));
+        Self { words, argv, file, environment, replaceable }
     }
 
     /// Starts it with these variables beside its own environment.
@@ -92,30 +111,43 @@ impl Program {
     /// A sentence as Go would write it.
     pub fn start(
         &self,
-        variables: Vec<Variable>,
+        variables: &Variables,
         input: Input<'_>,
     ) -> Result<(Process, Pipes), String> {
-        let (name, arguments) = self.words.split_first().ok_or("no command is set")?;
-        let file = self.file.clone().or_else(|| resolve(name));
-        let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let file = file.ok_or_else(|| spelling::start_failure(name, &missing()))?;
-        let stdin = input.pipe().map_err(|error| spelling::start_failure(name, &error))?;
-        let mut command = Command::new(file);
-        command
-            .arg0(name)
-            .args(arguments)
-            .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .envs(variables)
-            .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
-        let mut child = command.spawn().map_err(|error| spelling::start_failure(name, &error))?;
-        let pipes = Pipes::of(&mut child);
-        let group = Pid::from_raw(child.id().cast_signed());
-        let process = Process { child: Some(child), group };
-        Ok((process, pipes.map_err(|error| spelling::start_failure(name, &error))?))
+        let name = self.words.first().ok_or("no command is set")?;
+        let started = || {
+            let file = self.file.clone().or_else(|| terminated(resolve(name)?));
+            self.start_file(&file.ok_or(io::ErrorKind::NotFound)?, variables, input)
+        };
+        started().map_err(|error| spelling::start_failure(name, &error))
+    }
+
+    fn start_file(
+        &self,
+        file: &CStr,
+        variables: &Variables,
+        input: Input<'_>,
+    ) -> io::Result<(Process, Pipes)> {
+        let mut environment = Vec::with_capacity(self.environment.len() + 32);
+        environment.extend(self.environment.iter().map(CString::as_c_str));
+        let kept = self.replaceable.iter().map(CString::as_c_str);
+        environment.extend(kept.filter(|variable| !variables.replace(variable)));
+        let zero = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+        variables.put_into(&mut environment).map_err(zero)?;
+        let (stdin, into) = input.pipe()?;
+        let (out, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (err, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+        let pid = command::start(&Command {
+            file,
+            argv: &self.argv,
+            envp: &environment,
+            stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+        })?;
+        let process = Process { pid: Some(pid) };
+        Ok((
+            process,
+            Pipes { stdin: into.map(sender).transpose()?, stdout: receiver(out)?, stderr: err },
+        ))
     }
 
     /// Whether its file is there and can be executed.
@@ -137,24 +169,18 @@ impl Program {
     }
 }
 
-impl Pipes {
-    fn of(child: &mut Child) -> io::Result<Self> {
-        let none = || io::Error::other("it has no pipes");
-        let stdin = child.stdin.take().map(OwnedFd::from).map(|fd| {
-            ioctl_fionbio(&fd, true)?;
-            Sender::from_owned_fd_unchecked(fd)
-        });
-        let receiver = |fd: Option<OwnedFd>| {
-            let fd = fd.ok_or_else(none)?;
-            ioctl_fionbio(&fd, true)?;
-            Receiver::from_owned_fd_unchecked(fd)
-        };
-        Ok(Self {
-            stdin: stdin.transpose()?,
-            stdout: receiver(child.stdout.take().map(OwnedFd::from))?,
-            stderr: receiver(child.stderr.take().map(OwnedFd::from))?,
-        })
-    }
+fn sender(pipe: OwnedFd) -> io::Result<Sender> {
+    ioctl_fionbio(&pipe, true)?;
+    Sender::from_owned_fd_unchecked(pipe)
+}
+
+/// Our end of a pipe that a process writes to.
+///
+/// # Errors
+/// It cannot be registered.
+pub fn receiver(pipe: OwnedFd) -> io::Result<Receiver> {
+    ioctl_fionbio(&pipe, true)?;
+    Receiver::from_owned_fd_unchecked(pipe)
 }
 
 fn resolve(name: &str) -> Option<OsString> {
@@ -164,21 +190,26 @@ fn resolve(name: &str) -> Option<OsString> {
     }
 }
 
+/// As the kernel takes it. What came from there, as words and environment did, has no zeros in it.
+fn terminated(text: impl Into<OsString>) -> Option<CString> {
+    CString::new(text.into().into_vec()).ok()
+}
+
 impl Process {
     /// Waits for its end. After that its group is left alone: the number may be another's.
     ///
     /// # Errors
     /// It cannot be waited for.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        let child = self.child.as_mut().ok_or_else(|| io::Error::other("it was left"))?;
-        let status = end_of(child).await?;
-        self.group = None;
+        let pid = self.pid.ok_or_else(|| io::Error::other("it was waited for before"))?;
+        let status = end_of(pid).await?;
+        self.pid = None;
         Ok(status)
     }
 
     /// Sends a signal to the process alone.
     pub fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.group {
+        if let Some(pid) = self.pid {
             // It has not been waited for, so the number is still its own.
             let _ = rustix::process::kill_process(pid, signal);
         }
@@ -186,18 +217,17 @@ impl Process {
 
     /// Ends the process and all that it has started.
     pub fn kill(&self) {
-        if let Some(group) = self.group {
-            let _ = kill_process_group(group, Signal::KILL);
+        if let Some(pid) = self.pid {
+            let _ = kill_process_group(pid, Signal::KILL);
         }
     }
 }
 
 /// Waits for a process. May be left and begun again.
-async fn end_of(child: &mut Child) -> io::Result<ExitStatus> {
-    if let Some(status) = child.try_wait()? {
+async fn end_of(pid: Pid) -> io::Result<ExitStatus> {
+    if let Some(status) = ended(pid, WaitOptions::NOHANG)? {
         return Ok(status);
     }
-    let pid = Pid::from_raw(child.id().cast_signed()).ok_or(rustix::io::Errno::SRCH)?;
     let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
     #[expect(
         deprecated,
@@ -205,18 +235,23 @@ async fn end_of(child: &mut Child) -> io::Result<ExitStatus> {
     )]
     let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
     let _ended = pidfd.readable().await?;
-    child.wait()
+    ended(pid, WaitOptions::empty())?.ok_or_else(|| io::Error::other("its end was not told"))
+}
+
+/// How it ended, if it has; then it is gone.
+fn ended(pid: Pid, options: WaitOptions) -> rustix::io::Result<Option<ExitStatus>> {
+    let status = rustix::io::retry_on_intr(|| waitpid(Some(pid), options))?;
+    Ok(status.map(|(_, status)| ExitStatus::from_raw(status.as_raw())))
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         // One that nobody has waited for stays in the kernel's table until somebody does.
-        if self.group.is_some()
-            && let Some(mut child) = self.child.take()
+        if let Some(pid) = self.pid
             && let Ok(runtime) = Handle::try_current()
         {
-            runtime.spawn(async move { end_of(&mut child).await });
+            runtime.spawn(end_of(pid));
         }
     }
 }

@@ -158,6 +158,46 @@ fn a_command_that_cannot_start_is_500_in_both() {
 }
 
 #[test]
+fn what_a_process_says_is_logged_however_soon_it_ends_and_however_much_it_is() {
+    for mode in ["streaming", "serializing"] {
+        let text = "echo soon >&2\ni=0\nwhile [ $i -lt 5000 ]; do echo \"line $i of many that fill a pipe\"\n\
+                    i=$((i+1)); done >&2\nprintf 'the end' >&2\n(sleep 0.1; echo late >&2) >&- &\n";
+        let watchdog = start_script(Route::Tcp, mode, text, &[]);
+        assert_eq!(watchdog.get("/").status, 200, "{mode}");
+        for expected in ["stderr: soon", "stderr: line 4999 of", "stderr: the endlate"] {
+            watchdog.wait_log(expected);
+        }
+        let watchdog = start_script(Route::Tcp, mode, "printf brief >&2\n", &[]);
+        assert_eq!(watchdog.get("/").status, 200, "{mode}");
+        watchdog.wait_log("stderr: brief");
+    }
+}
+
+#[test]
+fn a_variable_of_the_request_replaces_one_of_the_environment() {
+    let own = [("Http_Path", "/own"), ("Http_X_Kept", "kept")];
+    let watchdog = start_script(Route::Tcp, "streaming", "env | grep Http_\n", &own);
+    let seen = watchdog.get("/asked").body;
+    let mut lines: Vec<_> = seen.lines().filter(|line| !line.contains("_User_Agent=")).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["Http_Method=GET", "Http_Path=/asked", "Http_X_Kept=kept"]);
+    assert_eq!(watchdog.get("/a%00b").status, 500, "no variable holds a zero");
+}
+
+#[test]
+fn a_process_finds_its_signals_as_they_are_by_default() {
+    let text = "grep -E '^Sig(Blk|Ign):' /proc/self/status\n";
+    let watchdog = start_script(Route::Tcp, "streaming", text, &[]);
+    let seen = watchdog.get("/").body;
+    let set = |name: &str| {
+        let line = seen.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    let [int, pipe, term] = [2, 13, 15].map(|signal| 1 << (signal - 1));
+    assert_eq!((set("SigBlk:"), set("SigIgn:") & (int | pipe | term)), (0, 0), "{seen}");
+}
+
+#[test]
 fn exec_timeout_ends_the_process_and_what_it_started() {
     let text = "echo $$ > leader; sh -c 'echo $$ > grandchild; exec sleep 60' & \
                 while [ ! -s grandchild ]; do :; done; wait";

@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("pinnace-core", &[]),
     ("pinnace-proxy", &["pinnace-core"]),
     ("pinnace-sandbox", &["pinnace-core"]),
-    ("pinnace-watchdog", &["pinnace-core", "pinnace-proxy"]),
+    ("pinnace-watchdog", &["pinnace-core", "pinnace-proxy", "pinnace-sandbox"]),
     ("pinnace-server", &["pinnace-core", "pinnace-proxy", "pinnace-sandbox"]),
     ("pinnace", &["pinnace-core", "pinnace-server"]),
 ];

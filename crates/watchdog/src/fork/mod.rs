@@ -9,27 +9,25 @@
 //! functions answer early in this way: it stays until it ends or the replica does, its errors are logged, and
 //! what bounds such jobs is the sandbox's limit of processes.
 
+mod errors;
 mod input;
 mod serializing;
 mod streaming;
 
-use std::{io, process::ExitStatus, sync::Arc, time::Duration};
+use std::{io, os::fd::OwnedFd, process::ExitStatus, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use hyper::body::Incoming;
-use tokio::{
-    io::AsyncRead,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
+use self::errors::Errors;
 use crate::{
     access::Access,
     answer::Answer,
-    cgi,
+    cgi::Variables,
     front::Call,
     gate::Pass,
-    journal::{Journal, Source},
-    lines,
+    journal::Journal,
     process::{Input, Pipes, Process, Program},
     settings::{LogSettings, Settings},
     spelling,
@@ -94,13 +92,13 @@ impl Forker {
     }
 
     fn start(&self, head: &Head, input: Input<'_>) -> Result<(Process, Pipes), String> {
-        let variables = cgi::variables(&head.method, &head.uri, &head.headers);
-        let started = self.program.start(variables, input);
+        let variables = Variables::of(&head.method, &head.uri, &head.headers);
+        let started = self.program.start(&variables, input);
         started.inspect_err(|why| self.journal.say(format_args!("{why}")))
     }
 
-    fn log_errors(&self, stderr: impl AsyncRead + Unpin + Send + 'static) {
-        tokio::spawn(lines::pump(stderr, Source::Err, self.logs, self.journal.clone()));
+    fn errors(&self, stderr: OwnedFd) -> Errors {
+        Errors::of(stderr, self.logs, &self.journal)
     }
 
     fn deadline(&self, started: Instant) -> Option<Instant> {

@@ -19,7 +19,7 @@ use super::{Forked, Forker, overdue, until};
 use crate::{
     answer::{self, Answer},
     front::{Call, Peer},
-    process::{Input, Process},
+    process::{Input, Pipes, Process},
     status,
 };
 
@@ -77,9 +77,8 @@ impl Forker {
                 return failed(why);
             }
         };
-        self.log_errors(pipes.stderr);
         let forker = Arc::clone(self);
-        let task = look_after(forker, process, (pipes.stdin, input), pipes.stdout, forked);
+        let task = look_after(forker, process, pipes, input, forked);
         match tokio::spawn(task).await {
             Ok(Ok(output)) => Response::new(Answer::memory(output)),
             Ok(Err(why)) => failed(why),
@@ -91,16 +90,17 @@ impl Forker {
 async fn look_after(
     forker: Arc<Forker>,
     mut process: Process,
-    (stdin, input): (Option<Sender>, Bytes),
-    stdout: Receiver,
+    Pipes { stdin, stdout, stderr }: Pipes,
+    input: Bytes,
     forked: Forked,
 ) -> Result<Vec<u8>, String> {
+    let mut errors = forker.errors(stderr);
     let work = async {
         let (output, ()) = tokio::join!(read(stdout), write(stdin, input));
         let output = output?;
         io::Result::Ok((output, process.wait().await?))
     };
-    let (output, ended) = match until(forked.deadline, work).await {
+    let (output, ended) = match until(forked.deadline, errors.beside(work)).await {
         Ok(Ok((output, status))) => (output, Ok(status)),
         Ok(Err(error)) => {
             // After an output that was too large the process is still there.

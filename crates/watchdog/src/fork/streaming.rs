@@ -16,7 +16,7 @@ use tokio::{
     sync::mpsc::{Sender, channel},
 };
 
-use super::{Forked, Forker, input, logged_status, overdue, until};
+use super::{Errors, Forked, Forker, input, logged_status, overdue, until};
 use crate::{
     answer::{self, Answer, Broken},
     front::Call,
@@ -48,7 +48,7 @@ impl Forker {
                 return answer::text(StatusCode::INTERNAL_SERVER_ERROR, why + "\n");
             }
         };
-        self.log_errors(pipes.stderr);
+        let errors = self.errors(pipes.stderr);
         if let Some(stdin) = pipes.stdin {
             tokio::spawn(input::feed(arrived, body, stdin, self.read_timeout));
         }
@@ -56,7 +56,7 @@ impl Forker {
         let (sender, mut parts) = channel(1);
         let deadline = self.deadline(call.started);
         let forked = Forked { access, deadline, _pass: call.pass };
-        tokio::spawn(look_after(Arc::clone(self), process, pipes.stdout, sender, forked));
+        tokio::spawn(look_after(Arc::clone(self), process, errors, pipes.stdout, sender, forked));
         match parts.recv().await {
             Some(Ok(first)) => Response::new(Answer::process(first, parts)),
             Some(Err(_)) => status::silent_timeout(self.exec_timeout.unwrap_or_default()),
@@ -68,6 +68,7 @@ impl Forker {
 async fn look_after(
     forker: Arc<Forker>,
     mut process: Process,
+    mut errors: Errors,
     stdout: Receiver,
     parts: Sender<Result<Bytes, Broken>>,
     forked: Forked,
@@ -77,7 +78,7 @@ async fn look_after(
         copy(stdout, &parts, &mut bytes).await;
         process.wait().await
     };
-    let ended = match until(forked.deadline, work).await {
+    let ended = match until(forked.deadline, errors.beside(work)).await {
         Ok(ended) => ended.map_err(|error| error.to_string()),
         Err(_) => {
             process.kill();

@@ -6,9 +6,10 @@ use rustix::process::Signal;
 use tokio::net::unix::pipe::Sender;
 
 use crate::{
+    cgi::Variables,
     journal::{Journal, Source},
     lines,
-    process::{Input, Process, Program},
+    process::{Input, Pipes, Process, Program, receiver},
     settings::LogSettings,
     spelling,
 };
@@ -30,11 +31,18 @@ impl Function {
         let (name, arguments) =
             program.words().split_first().map_or(("", &[][..]), |(n, a)| (n, a));
         journal.say(format_args!("Forking: {name}, arguments: [{}]", arguments.join(" ")));
-        match program.start(Vec::new(), Input::Open) {
-            Ok((process, pipes)) => {
-                tokio::spawn(lines::pump(pipes.stderr, Source::Err, logs, journal.clone()));
-                tokio::spawn(lines::pump(pipes.stdout, Source::Out, logs, journal.clone()));
-                Ok(Self { process, _stdin: pipes.stdin })
+        let started = program.start(&Variables::default(), Input::Open);
+        let heard = started.and_then(|(process, Pipes { stdin, stdout, stderr })| {
+            let stderr = receiver(stderr).map_err(|error| error.to_string())?;
+            Ok((Self { process, _stdin: stdin }, stdout, stderr))
+        });
+        match heard {
+            Ok((function, stdout, stderr)) => {
+                lines::announce(Source::Err, journal);
+                tokio::spawn(lines::pump(stderr, Source::Err, logs, journal.clone()));
+                lines::announce(Source::Out, journal);
+                tokio::spawn(lines::pump(stdout, Source::Out, logs, journal.clone()));
+                Ok(function)
             }
             Err(why) => {
                 journal
