@@ -52,11 +52,15 @@ pub enum Broken {
     File(#[from] io::Error),
 }
 
+/// A part of a process's output.
+pub type Part = Result<Bytes, Broken>;
+
 /// The output of a process, handed over one part at a time.
 #[derive(Debug)]
 pub struct Output {
     first: Option<Bytes>,
-    rest: mpsc::Receiver<Result<Bytes, Broken>>,
+    second: Option<Part>,
+    rest: mpsc::Receiver<Part>,
 }
 
 impl Answer {
@@ -75,9 +79,9 @@ impl Answer {
         From::Function(Box::new(body)).into()
     }
 
-    /// What a process writes: `first`, then the rest.
-    pub fn process(first: Bytes, rest: mpsc::Receiver<Result<Bytes, Broken>>) -> Self {
-        From::Process(Output { first: Some(first), rest }).into()
+    /// What a process writes: what it has written, then the rest.
+    pub fn process(first: Bytes, second: Option<Part>, rest: mpsc::Receiver<Part>) -> Self {
+        From::Process(Output { first: Some(first), second, rest }).into()
     }
 
     /// A part of a file.
@@ -157,6 +161,9 @@ impl Output {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        if let Some(second) = self.second.take() {
+            return Poll::Ready(Some(second.map(Frame::data)));
         }
         self.rest.poll_recv(cx).map(|next| next.map(|part| part.map(Frame::data)))
     }

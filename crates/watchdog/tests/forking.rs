@@ -285,6 +285,17 @@ fn output_is_streamed_as_it_comes_and_input_too() {
 }
 
 #[test]
+fn a_streamed_answer_that_ends_soon_has_a_length_and_a_longer_one_is_passed_on_in_parts() {
+    let watchdog = start_script(Route::Tcp, "streaming", "printf brief\n", &[]);
+    assert_eq!(watchdog.get("/").header("content-length"), Some("5"));
+    let text = "printf begun; sleep 0.1; printf ' and ended'; exit 3\n";
+    let watchdog = start_script(Route::Tcp, "streaming", text, &[]);
+    let reply = watchdog.get("/");
+    assert_eq!((reply.status, reply.body.as_str()), (200, "begun and ended"));
+    assert_eq!(reply.header("content-length"), None);
+}
+
+#[test]
 fn a_caller_that_stops_within_its_body() {
     let request = "POST / HTTP/1.1\r\nHost: w\r\nContent-Length: 10\r\n\r\nhello";
     for route in ROUTES {

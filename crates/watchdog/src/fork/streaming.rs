@@ -4,7 +4,7 @@
 //! `exec_timeout`, can still be told from one that works. Later it cannot, and the answer breaks off. A
 //! process that fails of its own accord has answered all the same (200), as the original has it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode};
@@ -12,13 +12,14 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::{
     io::AsyncReadExt,
-    net::unix::pipe::Receiver,
-    sync::mpsc::{Sender, channel},
+    net::unix::pipe,
+    sync::mpsc::{Receiver, Sender, channel},
+    time::timeout,
 };
 
 use super::{Errors, Forked, Forker, input, logged_status, overdue, until};
 use crate::{
-    answer::{self, Answer, Broken},
+    answer::{self, Answer, Broken, Part},
     front::Call,
     process::{Input, Process},
     status,
@@ -27,6 +28,8 @@ use crate::{
 /// Bytes read in one go at first, and once a process has shown that it writes much.
 const CHUNK_BYTES: usize = 8 << 10;
 const LARGE_CHUNK_BYTES: usize = 64 << 10;
+/// How long the beginning of an answer is held in case it is all of it.
+const HELD_FOR: Duration = Duration::from_millis(1);
 
 impl Forker {
     pub(super) async fn stream(
@@ -58,10 +61,19 @@ impl Forker {
         let forked = Forked { access, deadline, _pass: call.pass };
         tokio::spawn(look_after(Arc::clone(self), process, errors, pipes.stdout, sender, forked));
         match parts.recv().await {
-            Some(Ok(first)) => Response::new(Answer::process(first, parts)),
+            Some(Ok(first)) => Response::new(whole_or_begun(first, parts).await),
             Some(Err(_)) => status::silent_timeout(self.exec_timeout.unwrap_or_default()),
             None => Response::new(Answer::empty()),
         }
+    }
+}
+
+/// Most processes end right after their output, and their answer goes out as one piece that has a length.
+async fn whole_or_begun(first: Bytes, mut parts: Receiver<Part>) -> Answer {
+    match timeout(HELD_FOR, parts.recv()).await {
+        Ok(None) => Answer::memory(first),
+        Ok(second) => Answer::process(first, second, parts),
+        Err(_) => Answer::process(first, None, parts),
     }
 }
 
@@ -69,8 +81,8 @@ async fn look_after(
     forker: Arc<Forker>,
     mut process: Process,
     mut errors: Errors,
-    stdout: Receiver,
-    parts: Sender<Result<Bytes, Broken>>,
+    stdout: pipe::Receiver,
+    parts: Sender<Part>,
     forked: Forked,
 ) {
     let mut bytes = 0;
@@ -93,7 +105,7 @@ async fn look_after(
 }
 
 /// Hands on what the process writes until it closes its output, or the caller is gone.
-async fn copy(mut stdout: Receiver, parts: &Sender<Result<Bytes, Broken>>, bytes: &mut u64) {
+async fn copy(mut stdout: pipe::Receiver, parts: &Sender<Part>, bytes: &mut u64) {
     let mut buffer = BytesMut::with_capacity(CHUNK_BYTES);
     let mut chunk_bytes = CHUNK_BYTES;
     loop {
