@@ -18,6 +18,7 @@ use std::{
 };
 
 use flate2::read::GzDecoder;
+use pinnace_server::page_out;
 use rustix::{
     fs::{MemfdFlags, memfd_create},
     io::Errno,
@@ -78,6 +79,8 @@ pub fn unpack(state_dir: &Path) -> Result<Programs, UnpackError> {
         let path = dir.join(program.name);
         if !program.is_at(&path) {
             program.write_to(&path).map_err(failed(&path))?;
+            // The server lives long, and does not unpack again.
+            page_out(program.gzip);
         }
     }
     Ok(Programs { dir })

@@ -36,6 +36,8 @@ mod start;
 pub mod sweep;
 mod sys;
 
+pub use sys::page_out;
+
 /// Starting a program without a sandbox of its own, which is how a watchdog in one starts its function.
 pub mod command {
     pub use crate::sys::{Command, start};

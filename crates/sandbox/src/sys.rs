@@ -839,6 +839,21 @@ pub fn landlock_allow_below(
     result(returned).map(drop)
 }
 
+/// Has the kernel take back the memory of a part of this program's own file that will not be read soon. What is
+/// read later all the same comes from the file again. A kernel that does not know how (before 5.4) leaves it.
+pub fn page_out(part: &[u8]) {
+    let page_bytes = rustix::param::page_size();
+    let range = part.as_ptr_range();
+    let begin = range.start.align_offset(page_bytes);
+    let Some(bytes) = part.len().checked_sub(begin).map(|bytes| bytes - bytes % page_bytes) else {
+        return;
+    };
+    let start = range.start.wrapping_add(begin).cast_mut().cast::<c_void>();
+    // SAFETY: whole pages that `part` covers. MADV_PAGEOUT changes where their content is kept, never what it
+    // is, so it is no write for whoever reads them.
+    let _ = unsafe { libc::madvise(start, bytes, libc::MADV_PAGEOUT) };
+}
+
 /// Sends a signal by its number, which may be one of the real-time signals.
 ///
 /// # Errors

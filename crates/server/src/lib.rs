@@ -35,6 +35,7 @@ pub const REVISION: &str = env!("PINNACE_REVISION");
 
 pub use doctor::{Check, Diagnosis, Group, Verdict, doctor};
 pub use down::{Down, down};
+pub use pinnace_sandbox::page_out;
 pub use serve::run;
 pub use settings::Settings;
 pub use tls::TlsFault;
