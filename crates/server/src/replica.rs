@@ -132,9 +132,9 @@ impl Replica {
         }
     }
 
-    /// Closes connections that one worker left unused for too long.
-    pub fn sweep(&self, worker: usize, now: Instant) {
-        self.idle[worker].sweep(now);
+    /// Closes connections that one worker left unused for too long; answers how many stay.
+    pub fn sweep(&self, worker: usize, now: Instant) -> usize {
+        self.idle[worker].sweep(now)
     }
 }
 

@@ -38,6 +38,7 @@ use crate::{
     proxy::{
         call::Calls,
         gateway::{Callers, Gateway, Hall},
+        sweeping::Sweeping,
         worker::{HandedOver, Shared, Worker},
     },
     registry::Puller,
@@ -246,6 +247,7 @@ impl Started {
             activate: provider.clone(),
             deadline: settings.call_deadline,
             worker,
+            sweeping: Sweeping::default(),
         };
         let (outboxes, inboxes) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
         let gateway = Gateway {

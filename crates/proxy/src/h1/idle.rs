@@ -45,9 +45,12 @@ impl Idle {
         }
     }
 
-    /// Closes connections that were unused for too long, and those that the upstream has closed.
-    pub fn sweep(&self, now: Instant) {
-        self.connections().retain(|(stream, since)| self.is_fresh(stream, *since, now));
+    /// Closes connections that were unused for too long, and those that the upstream has closed; answers how
+    /// many stay.
+    pub fn sweep(&self, now: Instant) -> usize {
+        let mut connections = self.connections();
+        connections.retain(|(stream, since)| self.is_fresh(stream, *since, now));
+        connections.len()
     }
 
     /// How many there are.

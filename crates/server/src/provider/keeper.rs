@@ -192,7 +192,10 @@ impl Work {
                     None => return,
                 },
                 () = sleep_until(due) => self.step_due(),
-                _ = tick.tick() => self.end_idle(),
+                // While nothing is to be scaled to zero, nobody is woken.
+                _ = tick.tick(), if self.functions.values().any(Function::is_wanted) => {
+                    self.end_idle();
+                }
             }
             if self.ending.is_some() && self.functions.is_empty() {
                 let _ = self.ending.take().map(|done| done.send(()));

@@ -17,6 +17,7 @@ use crate::{
         failure::Failure,
         route::{self, Route},
         stamp::{Peer, Stamp},
+        sweeping::Sweeping,
     },
 };
 
@@ -33,6 +34,8 @@ pub struct Calls {
     pub deadline: Duration,
     /// Which worker this is.
     pub worker: usize,
+    /// When its idle connections are looked through.
+    pub sweeping: Sweeping,
 }
 
 /// A call that was admitted to its function.
@@ -239,6 +242,7 @@ impl Calls {
                     let ended = Instant::now();
                     if answered == Answered::Reusable {
                         seat.replica().idle(self.worker).put(upstream, ended);
+                        self.sweeping.resume();
                     }
                     self.count(call, status.unwrap_or_default(), ended);
                     return Ok(Passed::Whole(ended));

@@ -22,6 +22,7 @@ use tokio::{
 
 use crate::proxy::{
     call::Calls, connection, ending::Connections, gateway::FromFunction, stamp::Peer,
+    sweeping::Sweeping,
 };
 
 /// How many more connections than the emptiest worker one may have before it hands newcomers over.
@@ -35,9 +36,6 @@ const ROOM_PART: usize = 64;
 
 /// How often the log says at most that all places are taken.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
-
-/// How often idle connections to replicas are looked through.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Answers everything that is no call of a function. Runs elsewhere than on the workers.
 pub trait Control: Send + Sync {
@@ -115,7 +113,7 @@ impl Worker {
             told: Cell::new(None),
         };
         let mut ending = self.shared.ending.clone();
-        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        let mut sweep = Sweeping::clock();
         loop {
             tokio::select! {
                 accepted = accept(&listener, &places, &crowd) => {
@@ -133,7 +131,7 @@ impl Worker {
                 Some(handed) = self.inbox.recv() => {
                     take_over(&calls, &self.shared, &connections, handed);
                 }
-                _ = sweep.tick() => close_idle(&calls),
+                () = calls.sweeping.due(&mut sweep) => close_idle(&calls),
                 _ = ending.wait_for(|ending| *ending) => break,
             }
         }
@@ -219,8 +217,11 @@ fn hand_over(
 }
 
 fn close_idle(calls: &Calls) {
-    let now = Instant::now();
-    calls.catalog.each_ready(|replica| replica.sweep(calls.worker, now));
+    let (now, mut left) = (Instant::now(), 0);
+    calls.catalog.each_ready(|replica| left += replica.sweep(calls.worker, now));
+    if left == 0 {
+        calls.sweeping.rest();
+    }
 }
 
 /// Serves a connection that another worker accepted.

@@ -153,8 +153,13 @@ impl Function {
         self.due
     }
 
+    /// Whether any replica of it is to run.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.supervisor.wanted() > 0
+    }
+
     pub(super) fn is_idle(&self, now: Instant, by_default: bool) -> bool {
-        if self.supervisor.wanted() == 0 {
+        if !self.is_wanted() {
             return false;
         }
         let since = self.entry.idle_since().max(self.wanted_since);
