@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test says what failed by failing there")]
 
 use std::{
+    path::{Path, PathBuf},
+    process::Command,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -10,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pinnace_tests::{Census, Function, Gateway, eventually, http, images::Image};
+use pinnace_tests::{Census, Function, Gateway, eventually, gateway::pinnace, http, images::Image};
 use serde_json::Value;
 
 /// A census counts the whole host, so these tests take turns.
@@ -275,6 +277,65 @@ fn records_of_what_runs_may_lie_elsewhere() {
     let output = gateway.down();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!place.exists() && std::fs::symlink_metadata(gateway.state_dir().join("run")).is_err());
+}
+
+/// Ends what runs for a state directory.
+fn down(state_dir: &Path) {
+    let mut command = Command::new(pinnace());
+    let output = command.arg("down").arg("--state-dir").arg(state_dir).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_end_of_a_copy_is_not_that_of_the_original() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    for flags in [vec![], vec!["--run-dir", folder.path().to_str().unwrap()]] {
+        let gateway = Gateway::start_with(&flags);
+        gateway.deploy_hello("a");
+        let copy = gateway.state_dir().with_file_name("copy");
+        let copied = Command::new("cp").arg("-a").arg(gateway.state_dir()).arg(&copy).status();
+        assert!(copied.unwrap().success());
+        down(&copy);
+        gateway.scale("a", 2);
+        gateway.until("a", "another is started", |status| status["availableReplicas"] == 2);
+        gateway.call("a", b"").expect(200);
+    }
+}
+
+#[test]
+fn all_is_ended_though_its_records_are_gone() {
+    let _turn = turn();
+    let mut gateway = Gateway::start();
+    let state_dir = gateway.state_dir();
+    gateway.stop();
+    let before = Census::take(&state_dir);
+    // Each answers what `down` is then told.
+    let losses: [fn(&Path) -> PathBuf; 3] = [
+        |state_dir| {
+            std::fs::remove_dir_all(state_dir.join("run")).unwrap();
+            state_dir.to_owned()
+        },
+        |state_dir| {
+            std::fs::remove_dir_all(state_dir).unwrap();
+            state_dir.to_owned()
+        },
+        |state_dir| {
+            let moved = state_dir.with_file_name("moved");
+            std::fs::rename(state_dir, &moved).unwrap();
+            moved
+        },
+    ];
+    for lose in losses {
+        gateway.up();
+        if gateway.status("a").is_none() {
+            gateway.deploy_hello("a");
+        }
+        gateway.until("a", "it serves", |status| status["availableReplicas"] == 1);
+        gateway.kill();
+        down(&lose(&state_dir));
+        Census::settle(&before, &state_dir);
+    }
 }
 
 #[test]

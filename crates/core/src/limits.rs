@@ -77,12 +77,9 @@ pub const IDLE_CONNECTION_KEPT: Duration = Duration::from_secs(4);
 /// Unconnected sockets of its network namespace that a replica hands out in one go.
 pub const SOCKETS_PER_REQUEST_MAX: u32 = 32;
 
-/// Receive buffer of a connection to a function on this host. The kernel doubles it, and makes of it a window
-/// that needs no scaling (below 64 KiB), which is the purpose: from Linux 6.17 on, a receiver that is out of
-/// memory drops whatever lies beyond its window, acknowledgements with it, and a sender whose own window is
-/// scaled sends them from there if it was cut by less than the scale's unit. A function that does not read
-/// while it cannot write would then never hear that it can.
-pub const FUNCTION_RECEIVE_BUFFER_BYTES: usize = 120 << 10;
+/// Receive buffer of a connection to a function on this host, before the kernel doubles it: small enough for a
+/// window that needs no scaling (ARCHITECTURE, Decisions, says why).
+pub const FUNCTION_RECEIVE_BUFFER_BYTES: usize = 60 << 10;
 
 /// How long a new replica may take until it accepts a connection. Reached: it is ended and reported.
 pub const START_TIME_MAX: Duration = Duration::from_secs(60);

@@ -40,5 +40,5 @@ pub use sys::page_out;
 
 /// Starting a program without a sandbox of its own, which is how a watchdog in one starts its function.
 pub mod command {
-    pub use crate::sys::{Command, start};
+    pub use crate::sys::{Command, expect_children, start};
 }

@@ -34,9 +34,16 @@ pub struct Swept {
 pub fn sweep(run_dir: &Path, cgroups: &Cgroups, keep: &BTreeSet<String>) -> io::Result<Swept> {
     let mut swept = Swept::default();
     let mut slots = BTreeSet::new();
-    for entry in fs::read_dir(run_dir).doing(|| format!("read {}", run_dir.display()))? {
-        // What has another kind of name is not a slot's.
-        slots.extend(entry?.file_name().into_string().ok().filter(|name| is_label(name)));
+    match fs::read_dir(run_dir) {
+        Ok(entries) => {
+            for entry in entries {
+                // What has another kind of name is not a slot's.
+                slots.extend(entry?.file_name().into_string().ok().filter(|name| is_label(name)));
+            }
+        }
+        // Somebody has removed it, but control groups may be left.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => Err(error).doing(|| format!("read {}", run_dir.display()))?,
     }
     for name in slots.difference(keep) {
         match end(&run_dir.join(name)) {

@@ -571,6 +571,12 @@ pub fn start(command: &Command<'_>) -> io::Result<Pid> {
     }
 }
 
+/// Has the kernel keep the ends of children until they are asked for: whoever started this process may have
+/// turned that off by ignoring `SIGCHLD`.
+pub fn expect_children() {
+    set_disposition(libc::SIGCHLD, Disposition::Default);
+}
+
 /// While it lives, this thread gets no signal: a handler must not run in a child that borrows its memory.
 struct SignalsBlocked(libc::sigset_t);
 

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::{
     provider::sandbox::{ROUTER, quit},
-    run_dir,
+    run_dir::{Records, forget, records, remove},
+    spawners,
     state_dir::{RUN, SLOTS, StateDir},
     watched::watched,
 };
@@ -40,12 +41,14 @@ pub fn down(state_dir: &Path) -> anyhow::Result<Down> {
     let started = Instant::now();
     let path = match state_dir.canonicalize() {
         Ok(path) => path,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Down { server: None, took: started.elapsed() });
-        }
+        // What runs goes by the path, and may be left where the directory is gone.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match gone(state_dir) {
+            Some(path) => path,
+            None => return Ok(Down { server: None, took: started.elapsed() }),
+        },
         Err(error) => return Err(unusable(state_dir, &error)),
     };
-    // One that was emptied is let pass: control groups and rules go by its path, and may be left.
+    // One that was emptied is let pass, for the same reason.
     StateDir::refuse_others(&path)
         .map_err(|why| anyhow::anyhow!("{why}; name the one that `pinnace up` was given"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -57,6 +60,22 @@ pub fn down(state_dir: &Path) -> anyhow::Result<Down> {
         clear(&path).await?;
         Ok(Down { server, took: started.elapsed() })
     })
+}
+
+/// Whether something runs, or is left in control groups, for a state directory that is not there any more.
+#[must_use]
+pub fn left_something(state_dir: &Path) -> bool {
+    gone(state_dir).is_some_and(|path| {
+        let name = StateDir::name(&path);
+        spawners::all().iter().any(|spawner| spawner.name == name)
+            || !Cgroups::detect(&name, &path.join(RUN)).list().is_empty()
+    })
+}
+
+/// The path that a directory had which is not there, as its server knew it.
+fn gone(state_dir: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(state_dir).ok()?;
+    Some(absolute.parent()?.canonicalize().ok()?.join(absolute.file_name()?))
 }
 
 fn unusable(state_dir: &Path, error: &io::Error) -> anyhow::Error {
@@ -75,8 +94,16 @@ fn unusable(state_dir: &Path, error: &io::Error) -> anyhow::Error {
 /// Something stays.
 pub(crate) async fn clear(state_dir: &Path) -> io::Result<()> {
     let run = state_dir.join(RUN);
+    let name = match records(state_dir, &StateDir::name(state_dir)) {
+        Records::Own => StateDir::name(state_dir),
+        Records::Moved(from) => StateDir::name(&from),
+        Records::Copied => {
+            forget(&run)?;
+            StateDir::name(state_dir)
+        }
+    };
     quit(&run).await?;
-    let name = StateDir::name(state_dir);
+    spawners::end(&name)?;
     let cgroups = Cgroups::detect(&name, &run);
     let slots = run.join(SLOTS);
     tokio::task::spawn_blocking(move || {
@@ -87,15 +114,12 @@ pub(crate) async fn clear(state_dir: &Path) -> io::Result<()> {
         let left = if is_root { Uplink::remove(&name) } else { Ok(()) };
         let ended = Router::end(&run.join(ROUTER)).map(drop);
         cgroups.remove_base();
-        swept.and(left).and(ended).and_then(|()| run_dir::remove(&run))
+        swept.and(left).and(ended).and_then(|()| remove(&run))
     })
     .await?
 }
 
 fn sweep_all(slots: &Path, cgroups: &Cgroups) -> io::Result<()> {
-    if !slots.exists() {
-        return Ok(());
-    }
     match sweep::sweep(slots, cgroups, &Default::default())?.left.into_iter().next() {
         Some((slot, error)) => {
             Err(io::Error::other(format!("sandbox {slot} cannot be cleared away: {error}")))

@@ -24,6 +24,7 @@ pub mod replica;
 mod run_dir;
 mod serve;
 pub mod settings;
+mod spawners;
 pub mod state_dir;
 pub mod stats;
 pub mod store;
@@ -34,7 +35,7 @@ mod watched;
 pub const REVISION: &str = env!("PINNACE_REVISION");
 
 pub use doctor::{Check, Diagnosis, Group, Verdict, doctor};
-pub use down::{Down, down};
+pub use down::{Down, down, left_something};
 pub use pinnace_sandbox::page_out;
 pub use serve::run;
 pub use settings::Settings;

@@ -31,6 +31,9 @@ pub(crate) const RUN: &str = "run";
 /// Name of the directory of the slots' directories, in the one of what runs.
 pub(crate) const SLOTS: &str = "slots";
 
+/// Name of the directory at which spawners mount, beside the former.
+pub(crate) const MOUNTS: &str = "mnt";
+
 /// A state directory that this process uses alone.
 #[derive(Debug)]
 pub struct StateDir {
@@ -88,7 +91,7 @@ impl StateDir {
         let state = Self { path, _lock: lock };
         let name = Self::name(&state.path);
         let parent = run_parent.map(Path::to_owned).or_else(run_dir::default_parent);
-        run_dir::make(&state.run(), parent.as_deref(), &name).map_err(io(&state.run()))?;
+        run_dir::make(&state.path, parent.as_deref(), &name).map_err(io(&state.run()))?;
         if let Some(parent) = run_parent
             && !run_dir::lies_below(&state.run(), parent)
         {
@@ -97,7 +100,7 @@ impl StateDir {
                 "--run-dir counts from the next `pinnace down` on: what runs lies elsewhere already"
             );
         }
-        for dir in [state.slots(), state.run().join("mnt")] {
+        for dir in [state.slots(), state.run().join(MOUNTS)] {
             private(&dir).map_err(io(&dir))?;
         }
         Ok(state)
@@ -114,7 +117,8 @@ impl StateDir {
         let entries = fs::read_dir(path).into_iter().flatten().flatten();
         let odd = entries
             .map(|entry| entry.file_name())
-            .find(|name| !ALLOWED.iter().any(|allowed| name == allowed));
+            .filter(|name| !ALLOWED.iter().any(|allowed| name == allowed))
+            .find(|name| name != RUN || !run_dir::is_one(&path.join(RUN)));
         match odd {
             Some(odd) if !Self::is_one(path) => Err(format!(
                 "{} is no state directory of Pinnace, there is no file `lock` in it, but there is {odd:?}",

@@ -1,6 +1,6 @@
 //! The variables by which a forked process learns about its request (contract section 8.8).
 
-use std::ffi::{CStr, FromBytesWithNulError};
+use std::ffi::CStr;
 
 use http::{HeaderMap, Method, Uri, header};
 
@@ -16,6 +16,11 @@ pub struct Variables {
     /// Where each ends.
     ends: Vec<usize>,
 }
+
+/// The path has `%00` in it; no header can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the path has a zero byte, which no environment variable can hold")]
+pub struct ZeroByte;
 
 /// Bytes set aside at first, which those of most requests fit in.
 const USUAL_BYTES: usize = 1 << 10;
@@ -89,20 +94,17 @@ impl Variables {
     }
 
     /// Whether there is one of the same name as this `NAME=VALUE`.
-    pub fn replace(&self, variable: &CStr) -> bool {
+    pub fn overrides(&self, variable: &CStr) -> bool {
         self.each().any(|other| name(other) == name(variable.to_bytes()))
     }
 
     /// Adds each to the environment of a process.
     ///
     /// # Errors
-    /// A value has a zero in it, which only a path that is decoded can.
-    pub fn put_into<'a>(
-        &'a self,
-        environment: &mut Vec<&'a CStr>,
-    ) -> Result<(), FromBytesWithNulError> {
+    /// [`ZeroByte`].
+    pub fn put_into<'a>(&'a self, environment: &mut Vec<&'a CStr>) -> Result<(), ZeroByte> {
         for variable in self.each() {
-            environment.push(CStr::from_bytes_with_nul(variable)?);
+            environment.push(CStr::from_bytes_with_nul(variable).map_err(|_| ZeroByte)?);
         }
         Ok(())
     }
@@ -172,8 +174,8 @@ mod tests {
         let expected = ["Http_A_1=z", "Http_B_1=y", "Http_Method=GET", "Http_Path=/"];
         assert_eq!(listed("/", headers), expected);
         let replaced = Variables::of(&Method::GET, &Uri::from_static("/"), &HeaderMap::new());
-        assert!(replaced.replace(c"Http_Path=/own"));
-        assert!(!replaced.replace(c"Http_Pat=/"));
+        assert!(replaced.overrides(c"Http_Path=/own"));
+        assert!(!replaced.overrides(c"Http_Pat=/"));
     }
 
     #[test]

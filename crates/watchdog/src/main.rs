@@ -37,10 +37,12 @@ use std::{collections::HashMap, ffi::OsString, path::Path, process::ExitCode};
 
 use journal::Journal;
 use listen::Handed;
+use pinnace_sandbox::command;
 use settings::{Fault, Settings};
 
 fn main() -> ExitCode {
     let handed = Handed::take();
+    command::expect_children();
     let journal = match Journal::start() {
         Ok(journal) => journal,
         Err(error) => {

@@ -14,6 +14,7 @@ use std::{
         unix::{ffi::OsStringExt, process::ExitStatusExt},
     },
     process::ExitStatus,
+    time::Duration,
 };
 
 use pinnace_sandbox::command::{self, Command};
@@ -26,6 +27,7 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     net::unix::pipe::{Receiver, Sender},
     runtime::Handle,
+    time::sleep,
 };
 
 use crate::{
@@ -131,9 +133,8 @@ impl Program {
         let mut environment = Vec::with_capacity(self.environment.len() + 32);
         environment.extend(self.environment.iter().map(CString::as_c_str));
         let kept = self.replaceable.iter().map(CString::as_c_str);
-        environment.extend(kept.filter(|variable| !variables.replace(variable)));
-        let zero = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
-        variables.put_into(&mut environment).map_err(zero)?;
+        environment.extend(kept.filter(|variable| !variables.overrides(variable)));
+        variables.put_into(&mut environment).map_err(io::Error::other)?;
         let (stdin, into) = input.pipe()?;
         let (out, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
         let (err, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -223,24 +224,38 @@ impl Process {
     }
 }
 
+/// Between two looks whether a process has ended, where the kernel cannot tell.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// Waits for a process. May be left and begun again.
 async fn end_of(pid: Pid) -> io::Result<ExitStatus> {
-    if let Some(status) = ended(pid, WaitOptions::NOHANG)? {
+    if let Some(status) = ended(pid)? {
         return Ok(status);
     }
+    if let Ok(pidfd) = watched(pid) {
+        let _ended = pidfd.readable().await?;
+    }
+    loop {
+        if let Some(status) = ended(pid)? {
+            return Ok(status);
+        }
+        // Nothing tells where there is no descriptor to be had.
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn watched(pid: Pid) -> io::Result<AsyncFd<OwnedFd>> {
     let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
     #[expect(
         deprecated,
         reason = "what replaces it is unsafe, and an OwnedFd keeps its descriptor for life"
     )]
-    let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
-    let _ended = pidfd.readable().await?;
-    ended(pid, WaitOptions::empty())?.ok_or_else(|| io::Error::other("its end was not told"))
+    AsyncFd::with_interest(pidfd, Interest::READABLE)
 }
 
 /// How it ended, if it has; then it is gone.
-fn ended(pid: Pid, options: WaitOptions) -> rustix::io::Result<Option<ExitStatus>> {
-    let status = rustix::io::retry_on_intr(|| waitpid(Some(pid), options))?;
+fn ended(pid: Pid) -> rustix::io::Result<Option<ExitStatus>> {
+    let status = waitpid(Some(pid), WaitOptions::NOHANG)?;
     Ok(status.map(|(_, status)| ExitStatus::from_raw(status.as_raw())))
 }
 

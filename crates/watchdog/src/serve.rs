@@ -339,7 +339,7 @@ fn crew(mode: &Mode) -> Crew {
 
 fn http_server(settings: &Settings, listener: &Listener) -> http1::Builder {
     let mut http = http1::Builder::new();
-    http.max_buf_size(limits::REQUEST_HEAD_BYTES_MAX);
+    http.max_buf_size(limits::REQUEST_HEAD_BYTES_MAX).max_headers(limits::HEADERS_MAX);
     // The gateway at the other end of a socket that was handed over reads any case and has limits of
     // its own; whoever comes by TCP sees what the original shows.
     if listener.is_handed() {

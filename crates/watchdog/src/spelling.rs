@@ -114,9 +114,22 @@ pub fn failure(error: &io::Error) -> String {
         Kind::ArgumentListTooLong => "argument list too long",
         Kind::TimedOut => "i/o timeout",
         Kind::BrokenPipe => "broken pipe",
-        _ => return error.to_string(),
+        _ => return unnumbered(error),
     };
     words.to_owned()
+}
+
+/// The C library's words for it, in small letters, as Go has them.
+fn unnumbered(error: &io::Error) -> String {
+    let text = error.to_string();
+    match (error.raw_os_error(), text.rsplit_once(" (os error")) {
+        (Some(_), Some((words, _))) => {
+            let mut letters = words.chars();
+            let first = letters.next().map(|first| first.to_ascii_lowercase());
+            first.into_iter().chain(letters).collect()
+        }
+        _ => text,
+    }
 }
 
 /// Why a command could not be started.
@@ -144,6 +157,16 @@ pub fn is_executable(file: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_have_words_and_no_numbers() {
+        let of = |number| failure(&io::Error::from_raw_os_error(number));
+        assert_eq!(
+            [of(8), of(24), of(2)],
+            ["exec format error", "too many open files", "no such file or directory"]
+        );
+        assert_eq!(failure(&io::Error::other("its own words")), "its own words");
+    }
 
     #[test]
     fn durations() {

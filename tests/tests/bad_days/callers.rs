@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -71,6 +72,39 @@ fn bodies_of_a_gibibyte_pass_both_ways_through_constant_memory() {
     });
     let grown = most.saturating_sub(before);
     assert!(grown < GROWTH_BYTES_MAX, "the server grew by {} MiB", grown >> 20);
+}
+
+/// What decides whether bodies that go both ways stand still: see ARCHITECTURE, Decisions.
+#[test]
+fn connections_to_functions_have_windows_without_a_scale() {
+    let gateway = Gateway::start();
+    gateway.deploy_hello("a");
+    gateway.call("a", b"").expect(200);
+    // The first connection is the init's, the second from its stock.
+    std::thread::scope(|scope| {
+        let calls: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| gateway.call("a/wait/500", b""))).collect();
+        let scales = eventually("several connections are there", STILL_QUICK, || {
+            Some(scales(&gateway)).filter(|scales| scales.len() >= 4)
+        });
+        assert!(scales.iter().all(|scale| scale == "0"), "{scales:?}");
+        calls.into_iter().for_each(|call| drop(call.join().unwrap().expect(200)));
+    });
+}
+
+/// By how many bits the windows that we tell to functions are scaled, one for each connection.
+fn scales(gateway: &Gateway) -> Vec<String> {
+    let slots = std::fs::read_dir(gateway.state_dir().join("run/slots")).unwrap().flatten();
+    let records = slots.filter_map(|slot| std::fs::read_to_string(slot.path().join("pid")).ok());
+    let inits = records.filter_map(|record| Some(record.split_whitespace().next()?.to_owned()));
+    let sockets = inits.map(|init| {
+        let ss = ["-n", "ss", "-tinOH", "state", "established", "dport", "=", ":8080"];
+        let output = Command::new("nsenter").arg("-t").arg(init).args(ss).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    });
+    let scale =
+        |line: &str| Some(line.split_once("wscale:")?.1.split([',', ' ']).nth(1)?.to_owned());
+    sockets.flat_map(|text| text.lines().filter_map(scale).collect::<Vec<_>>()).collect()
 }
 
 /// Sends a request's head byte by byte until told to stop.

@@ -45,7 +45,10 @@ impl StateArgs {
 
 /// Ends everything that a server left.
 pub fn run(args: &DownArgs) -> anyhow::Result<()> {
-    if let Some(dir) = args.state.missing() {
+    // What ran for one that was removed is ended all the same.
+    if let Some(dir) = args.state.missing()
+        && !pinnace_server::left_something(&args.state.get()?)
+    {
         return Err(usage(format!(
             "there is no directory {}; name the one that `pinnace up` was given with --state-dir, or none \
              for the default",

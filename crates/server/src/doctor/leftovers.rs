@@ -14,6 +14,7 @@ use pinnace_sandbox::{cgroup::survey, host::network};
 use super::Check;
 use crate::{
     provider::sandbox::replicas_in,
+    spawners::{self, Found},
     state_dir::{RUN, SLOTS, StateDir},
 };
 
@@ -65,7 +66,7 @@ pub fn checks(own: &Path) -> Vec<Check> {
 fn look(own: &Path) -> BTreeMap<String, Seen> {
     let mut all: BTreeMap<String, Seen> = BTreeMap::new();
     all.entry(StateDir::name(own)).or_default().state_dir = Some(own.to_owned());
-    for (pid, name, state_dir) in spawners() {
+    for Found { pid, name, state_dir } in spawners::all() {
         let seen = all.entry(name).or_default();
         seen.processes.insert(pid);
         seen.state_dir = Some(state_dir);
@@ -113,28 +114,6 @@ fn look_into_directory(seen: &mut Seen, mounts: &[String]) {
     seen.slots = names_in(run.join(SLOTS)).len();
     let place = fs::canonicalize(&run).unwrap_or(run);
     seen.mounts = mounts.iter().filter(|at| Path::new(at).starts_with(&place)).cloned().collect();
-}
-
-/// Spawners: process id, name of the Pinnace, and state directory.
-fn spawners() -> Vec<(i32, String, PathBuf)> {
-    let mut found = Vec::new();
-    for name in names_in("/proc") {
-        let Ok(pid) = name.parse() else { continue };
-        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if comm.trim() != "pinnace-spawner" {
-            continue;
-        }
-        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        found.extend(spawner(&line).map(|(name, state_dir)| (pid, name, state_dir)));
-    }
-    found
-}
-
-/// Reads a spawner's command line: its socket, `STATE/run/…`, comes first, the Pinnace's name last.
-fn spawner(command_line: &str) -> Option<(String, PathBuf)> {
-    let mut words = command_line.trim_end_matches('\0').split('\0').skip(1);
-    let state_dir = Path::new(words.next()?).parent()?.parent()?.to_owned();
-    Some((words.last()?.to_owned(), state_dir))
 }
 
 fn mount_points() -> Vec<String> {
@@ -240,15 +219,6 @@ mod tests {
             populated: true,
             ..Seen::default()
         }
-    }
-
-    #[test]
-    fn a_spawners_command_line_tells_its_state_directory() {
-        let line =
-            "/x/pinnace-spawner\0/var/lib/pinnace/run/spawner-2.sock\0/x/init\0/x/mnt\0ab12\0";
-        assert_eq!(spawner(line), Some(("ab12".into(), "/var/lib/pinnace".into())));
-        assert_eq!(spawner("pinnace-spawner\0--probe\0"), None);
-        assert_eq!(spawner(""), None);
     }
 
     #[test]

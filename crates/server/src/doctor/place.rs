@@ -9,6 +9,7 @@ use pinnace_sandbox::host::Host;
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
 use super::Check;
+use crate::state_dir::StateDir;
 
 /// Free bytes below which images hardly fit.
 const ROOM_FEW: u64 = 1 << 30;
@@ -62,6 +63,11 @@ impl Place {
     fn directory(&self) -> Check {
         let path = self.path.display();
         match &self.writable {
+            Ok(()) if let Err(why) = StateDir::refuse_others(&self.path) => Check::no(
+                "directory",
+                why,
+                "name one of Pinnace's own, or a new one, with `--state-dir`",
+            ),
             Ok(()) if self.path.exists() => Check::ok("directory", format!("{path}")),
             Ok(()) => Check::ok("directory", format!("{path}, not made yet")),
             Err(why) => Check::no(

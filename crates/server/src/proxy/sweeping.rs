@@ -14,7 +14,7 @@ use tokio::{
 /// How often they are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// Whether there may be idle connections. Told and asked by one thread.
+/// Whether there may be idle connections. One thread tells and asks; what it belongs to must be shareable.
 #[derive(Debug, Default)]
 pub struct Sweeping {
     rests: AtomicBool,

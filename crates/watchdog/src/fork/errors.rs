@@ -13,7 +13,8 @@ use crate::{
 };
 
 /// How long nobody listens: most processes say nothing and end sooner, and to listen to a pipe costs a task and
-/// three system calls. What is said meanwhile stays in the pipe; a process that fills it waits so long, once.
+/// three system calls. What is said meanwhile stays in the pipe; a process that fills it waits for the rest of this
+/// time.
 const UNHEARD_FOR: Duration = Duration::from_millis(20);
 
 /// The reading end of a process's standard error. Dropping it has what is left logged.

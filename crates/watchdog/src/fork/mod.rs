@@ -16,7 +16,9 @@ mod streaming;
 
 use std::{io, os::fd::OwnedFd, process::ExitStatus, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts as Head,
+};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
@@ -116,8 +118,6 @@ impl Forker {
         Err(how)
     }
 }
-
-use http::request::Parts as Head;
 
 /// Runs `work` until the deadline; then ends the process with all that it has started.
 async fn until<T>(

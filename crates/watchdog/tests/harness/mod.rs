@@ -89,7 +89,8 @@ impl Watchdog {
         let mut command = Command::new("sh");
         command.args([
             "-c",
-            "exec \"$0\" 3<&0 4>&1 0</dev/null 1>&2",
+            // Whoever starts a watchdog may ignore the ends of its children.
+            "trap '' CHLD; exec \"$0\" 3<&0 4>&1 0</dev/null 1>&2",
             env!("CARGO_BIN_EXE_pinnace-watchdog"),
         ]);
         command.stdin(OwnedFd::from(listener)).stdout(OwnedFd::from(its));

@@ -28,6 +28,7 @@ use super::{
     link::Link,
     outside::lacks,
 };
+use crate::state_dir::MOUNTS;
 
 /// Wait before another spawner is tried after one that could not be started.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -283,7 +284,7 @@ impl SpawnerPaths {
         let config = Config {
             socket: socket_path(&self.run),
             init: self.programs.join("pinnace-init"),
-            scaffold: self.run.join("mnt"),
+            scaffold: self.run.join(MOUNTS),
             router: self.run.join(ROUTER),
             name: self.name.clone(),
         };
