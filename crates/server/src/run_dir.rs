@@ -49,8 +49,14 @@ pub(crate) enum Records {
     Own,
     /// Those of the state directory that it is a copy of.
     Copied,
-    /// Those of the path at which it was before.
+    /// Those of the path at which it was before, or is too, by another mount.
     Moved(PathBuf),
+}
+
+/// Whether both are there and not the same; of links, the links themselves.
+fn is_another(one: &Path, other: &Path) -> bool {
+    let inode = |path| fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()));
+    matches!((inode(one), inode(other)), (Ok(one), Ok(other)) if one != other)
 }
 
 /// Whose records are in the `run` of `state_dir`, whose name this is.
@@ -58,7 +64,7 @@ pub(crate) fn records(state_dir: &Path, name: &str) -> Records {
     let run = state_dir.join(RUN);
     match fs::read(run.join(OF)).map(|of| PathBuf::from(OsString::from_vec(of))) {
         Ok(of) if of == state_dir => Records::Own,
-        Ok(of) if fs::symlink_metadata(of.join(RUN)).is_ok() => Records::Copied,
+        Ok(of) if is_another(&of.join(RUN), &run) => Records::Copied,
         Ok(of) => Records::Moved(of),
         Err(_) => match fs::read_link(&run) {
             Ok(target) if target.file_name().is_none_or(|last| last != name) => Records::Copied,
