@@ -75,7 +75,10 @@ pub fn left_something(state_dir: &Path) -> bool {
 /// The path that a directory had which is not there, as its server knew it.
 fn gone(state_dir: &Path) -> Option<PathBuf> {
     let absolute = std::path::absolute(state_dir).ok()?;
-    Some(absolute.parent()?.canonicalize().ok()?.join(absolute.file_name()?))
+    let parent = absolute.parent()?;
+    // The directory above may be gone with it.
+    let parent = parent.canonicalize().unwrap_or_else(|_| parent.to_owned());
+    Some(parent.join(absolute.file_name()?))
 }
 
 fn unusable(state_dir: &Path, error: &io::Error) -> anyhow::Error {
