@@ -12,7 +12,6 @@ mod embed;
 mod failure;
 mod gateway;
 mod golayout;
-mod host;
 mod image;
 mod output;
 mod pause;

@@ -423,7 +423,7 @@ pub struct LaunchError {
 }
 
 /// What the child of [`spawn`] reads and, if it fails, writes. All memory is allocated before.
-struct Shared {
+struct SharedLaunch {
     candidates: Vec<*const c_char>,
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
@@ -455,7 +455,7 @@ pub fn spawn(launch: &Launch) -> Result<Pid, LaunchError> {
         len: launch.filter.len().try_into().unwrap_or(u16::MAX),
         filter: launch.filter.as_ptr().cast::<libc::sock_filter>().cast_mut(),
     };
-    let shared = Shared {
+    let shared = SharedLaunch {
         candidates: launch.candidates.iter().map(|s| s.as_ptr()).collect(),
         argv: pointers(launch.argv.iter().map(CString::as_c_str)),
         envp: pointers(launch.envp.iter().map(CString::as_c_str)),
@@ -470,8 +470,8 @@ pub fn spawn(launch: &Launch) -> Result<Pid, LaunchError> {
         filter,
         failed: Cell::new(None),
     };
-    // SAFETY: `child` takes a live `Shared`, as this is, and only makes system calls.
-    let pid = unsafe { clone_borrowing(child, (&raw const shared).cast_mut().cast()) };
+    // SAFETY: `launch_child` takes a live `SharedLaunch`, as this is, and only makes system calls.
+    let pid = unsafe { clone_borrowing(launch_child, (&raw const shared).cast_mut().cast()) };
     let pid = pid.map_err(|error| LaunchError { step: LaunchStep::Clone, error })?;
     match shared.failed.get() {
         None => Ok(pid),
@@ -530,7 +530,7 @@ pub struct Command<'a> {
 const DEFAULT_AGAIN: [c_int; 3] = [libc::SIGPIPE, libc::SIGTERM, libc::SIGINT];
 
 /// What the child of [`start`] reads and, if it fails, writes. All memory is allocated before.
-struct Borrowed {
+struct SharedCommand {
     file: *const c_char,
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
@@ -550,7 +550,7 @@ pub fn start(command: &Command<'_>) -> io::Result<Pid> {
     if stdio.iter().any(|number| *number <= libc::STDERR_FILENO) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let shared = Borrowed {
+    let shared = SharedCommand {
         file: command.file.as_ptr(),
         argv: pointers(command.argv.iter().map(CString::as_c_str)),
         envp: pointers(command.envp.iter().copied()),
@@ -558,8 +558,8 @@ pub fn start(command: &Command<'_>) -> io::Result<Pid> {
         failed: Cell::new(None),
     };
     let blocked = SignalsBlocked::all()?;
-    // SAFETY: `borrowing_child` takes a live `Borrowed`, as this is, and only makes system calls.
-    let pid = unsafe { clone_borrowing(borrowing_child, (&raw const shared).cast_mut().cast()) };
+    // SAFETY: `command_child` takes a live `SharedCommand`, as this is, and only makes system calls.
+    let pid = unsafe { clone_borrowing(command_child, (&raw const shared).cast_mut().cast()) };
     drop(blocked);
     let pid = pid?;
     match shared.failed.get() {
@@ -601,9 +601,9 @@ impl Drop for SignalsBlocked {
 }
 
 /// The way from clone to exec, under the rules of [`clone_borrowing`].
-extern "C" fn borrowing_child(shared: *mut c_void) -> c_int {
-    // SAFETY: `start` passes its own live `Borrowed`, and waits.
-    let shared = unsafe { &*shared.cast::<Borrowed>() };
+extern "C" fn command_child(shared: *mut c_void) -> c_int {
+    // SAFETY: `start` passes its own live `SharedCommand`, and waits.
+    let shared = unsafe { &*shared.cast::<SharedCommand>() };
     // SAFETY: numbers; live C strings and lists that end in a null pointer; an empty set of as many bytes as
     // said: the kernel's has 64 signals.
     unsafe {
@@ -631,9 +631,9 @@ const TIMER_SLACK_NS: libc::c_ulong = 50_000;
 
 /// The way from clone to exec. Runs in memory that is the parent's: it allocates nothing, takes no
 /// lock, cannot panic, and calls the kernel only.
-extern "C" fn child(shared: *mut c_void) -> c_int {
-    // SAFETY: `spawn` passes its own live `Shared`, and waits.
-    let shared = unsafe { &*shared.cast::<Shared>() };
+extern "C" fn launch_child(shared: *mut c_void) -> c_int {
+    // SAFETY: `spawn` passes its own live `SharedLaunch`, and waits.
+    let shared = unsafe { &*shared.cast::<SharedLaunch>() };
     // SAFETY: all pointers in `shared` are live C strings and lists.
     let (step, errno) = unsafe { child_steps(shared) };
     shared.failed.set(Some((step, errno)));
@@ -649,7 +649,7 @@ fn errno() -> c_int {
 
 /// # Safety
 /// All pointers in `shared` are live, lists end in a null pointer, strings in zero.
-unsafe fn child_steps(shared: &Shared) -> (LaunchStep, c_int) {
+unsafe fn child_steps(shared: &SharedLaunch) -> (LaunchStep, c_int) {
     // SAFETY: by the contract above; every call below takes numbers or these pointers.
     unsafe {
         if let Err(errno) = child_descriptors(shared) {
@@ -679,7 +679,7 @@ unsafe fn child_steps(shared: &Shared) -> (LaunchStep, c_int) {
 
 /// # Safety
 /// As [`child_steps`].
-unsafe fn child_descriptors(shared: &Shared) -> Result<(), c_int> {
+unsafe fn child_descriptors(shared: &SharedLaunch) -> Result<(), c_int> {
     // SAFETY: by the contract above. `nothing` is a valid empty set of as many bytes as said: the
     // kernel's set has 64 signals. `no_priority` lives through its call.
     unsafe {
@@ -723,7 +723,7 @@ unsafe fn child_descriptors(shared: &Shared) -> Result<(), c_int> {
 
 /// # Safety
 /// As [`child_steps`].
-unsafe fn child_ids(shared: &Shared) -> Result<(), c_int> {
+unsafe fn child_ids(shared: &SharedLaunch) -> Result<(), c_int> {
     let (uid, gid) = (shared.uid, shared.gid);
     // The C library's own setuid family would signal the other threads of a process whose memory this
     // is; the plain calls change the caller alone.
@@ -770,7 +770,7 @@ fn child_capabilities() -> Result<(), c_int> {
 ///
 /// # Safety
 /// As [`child_steps`].
-unsafe fn child_exec(shared: &Shared) -> c_int {
+unsafe fn child_exec(shared: &SharedLaunch) -> c_int {
     let mut told = libc::ENOENT;
     for candidate in &shared.candidates {
         // SAFETY: by the contract above.

@@ -29,6 +29,8 @@ const SERVER_END_MAX: Duration = Duration::from_secs(120);
 pub struct Down {
     /// The server that ran, by process id.
     pub server: Option<i32>,
+    /// Whether there was anything to end, or the state directory at least.
+    pub found: bool,
     /// How long it took.
     pub took: Duration,
 }
@@ -44,7 +46,7 @@ pub fn down(state_dir: &Path) -> anyhow::Result<Down> {
         // What runs goes by the path, and may be left where the directory is gone.
         Err(error) if error.kind() == io::ErrorKind::NotFound => match gone(state_dir) {
             Some(path) => path,
-            None => return Ok(Down { server: None, took: started.elapsed() }),
+            None => return Ok(Down { server: None, found: false, took: started.elapsed() }),
         },
         Err(error) => return Err(unusable(state_dir, &error)),
     };
@@ -57,19 +59,17 @@ pub fn down(state_dir: &Path) -> anyhow::Result<Down> {
         if let Some(pid) = server {
             end_server(pid).await?;
         }
+        let found = path.exists() || runs_or_is_left(&path);
         clear(&path).await?;
-        Ok(Down { server, took: started.elapsed() })
+        Ok(Down { server, found, took: started.elapsed() })
     })
 }
 
-/// Whether something runs, or is left in control groups, for a state directory that is not there any more.
-#[must_use]
-pub fn left_something(state_dir: &Path) -> bool {
-    gone(state_dir).is_some_and(|path| {
-        let name = StateDir::name(&path);
-        spawners::all().iter().any(|spawner| spawner.name == name)
-            || !Cgroups::detect(&name, &path.join(RUN)).list().is_empty()
-    })
+/// Whether something runs, or is left in control groups, for a state directory.
+fn runs_or_is_left(state_dir: &Path) -> bool {
+    let name = StateDir::name(state_dir);
+    !spawners::of(&name).is_empty()
+        || !Cgroups::detect(&name, &state_dir.join(RUN)).list().is_empty()
 }
 
 /// The path that a directory had which is not there, as its server knew it.
@@ -97,14 +97,12 @@ fn unusable(state_dir: &Path, error: &io::Error) -> anyhow::Error {
 /// Something stays.
 pub(crate) async fn clear(state_dir: &Path) -> io::Result<()> {
     let run = state_dir.join(RUN);
-    let name = match records(state_dir, &StateDir::name(state_dir)) {
-        Records::Own => StateDir::name(state_dir),
-        Records::Moved(from) => StateDir::name(&from),
-        Records::Copied => {
-            forget(&run)?;
-            StateDir::name(state_dir)
-        }
-    };
+    let mut name = StateDir::name(state_dir);
+    match records(state_dir, &name) {
+        Records::Own => {}
+        Records::Copied => forget(&run)?,
+        Records::Moved(from) => name = StateDir::name(&from),
+    }
     quit(&run).await?;
     spawners::end(&name)?;
     let cgroups = Cgroups::detect(&name, &run);

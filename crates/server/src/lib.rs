@@ -35,7 +35,7 @@ mod watched;
 pub const REVISION: &str = env!("PINNACE_REVISION");
 
 pub use doctor::{Check, Diagnosis, Group, Verdict, doctor};
-pub use down::{Down, down, left_something};
+pub use down::{Down, down};
 pub use pinnace_sandbox::page_out;
 pub use serve::run;
 pub use settings::Settings;

@@ -14,7 +14,7 @@ use std::{
     fs::{self, DirBuilder},
     io,
     os::unix::{
-        ffi::{OsStrExt, OsStringExt},
+        ffi::OsStrExt,
         fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink},
     },
     path::{Path, PathBuf},
@@ -39,7 +39,7 @@ pub(crate) fn default_parent() -> Option<PathBuf> {
     (geteuid().is_root() && in_memory).then(|| PathBuf::from("/run/pinnace"))
 }
 
-/// File in it that holds the path of its state directory.
+/// Link in it to its state directory: a link is made at once and whole, also on a disk that is nearly full.
 const OF: &str = "of";
 
 /// Whose records the `run` of a state directory has.
@@ -53,16 +53,10 @@ pub(crate) enum Records {
     Moved(PathBuf),
 }
 
-/// Whether both are there and not the same; of links, the links themselves.
-fn is_another(one: &Path, other: &Path) -> bool {
-    let inode = |path| fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()));
-    matches!((inode(one), inode(other)), (Ok(one), Ok(other)) if one != other)
-}
-
 /// Whose records are in the `run` of `state_dir`, whose name this is.
 pub(crate) fn records(state_dir: &Path, name: &str) -> Records {
     let run = state_dir.join(RUN);
-    match fs::read(run.join(OF)).map(|of| PathBuf::from(OsString::from_vec(of))) {
+    match fs::read_link(run.join(OF)) {
         Ok(of) if of == state_dir => Records::Own,
         Ok(of) if is_another(&of.join(RUN), &run) => Records::Copied,
         Ok(of) => Records::Moved(of),
@@ -71,6 +65,12 @@ pub(crate) fn records(state_dir: &Path, name: &str) -> Records {
             _ => Records::Own,
         },
     }
+}
+
+/// Whether both are there and not the same; of links, the links themselves.
+fn is_another(one: &Path, other: &Path) -> bool {
+    let inode = |path| fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()));
+    matches!((inode(one), inode(other)), (Ok(one), Ok(other)) if one != other)
 }
 
 /// Removes a `run` whose records are those of another state directory, and nothing of that.
@@ -113,7 +113,10 @@ pub(crate) fn make(state_dir: &Path, parent: Option<&Path>, name: &str) -> io::R
         }
         (Err(_), _) => make_private(&run)?,
     }
-    fs::write(run.join(OF), state_dir.as_os_str().as_bytes())
+    match symlink(state_dir, run.join(OF)) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Makes it outside of the state directory, where nobody else may be able to exchange it.
@@ -251,7 +254,7 @@ mod tests {
         // On disk, and by a link whose directory is gone.
         remove(&copy.join(RUN)).unwrap();
         state(&copy, RUN);
-        fs::copy(a.join(RUN).join(OF), copy.join(RUN).join(OF)).unwrap();
+        symlink(&a, copy.join(RUN).join(OF)).unwrap();
         fs::write(copy.join(RUN).join("record"), "").unwrap();
         make(&copy, None, "b").unwrap();
         assert!(!copy.join(RUN).join("record").exists() && memory.join("a").exists());

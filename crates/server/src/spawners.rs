@@ -6,8 +6,8 @@ use std::{
 };
 
 use pinnace_core::limits;
-use pinnace_sandbox::adoption::wait_for_end;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use pinnace_sandbox::adoption::{self, wait_for_end};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::state_dir::StateDir;
 
@@ -49,15 +49,18 @@ fn parse(command_line: &str) -> Option<(String, PathBuf)> {
     Some((words.last()?.to_owned(), state_dir))
 }
 
+/// Those of a Pinnace. A command line is anybody's to choose: only one that Pinnace itself would have is believed.
+pub(crate) fn of(name: &str) -> Vec<Found> {
+    let is_of = |found: &Found| found.name == name && StateDir::name(&found.state_dir) == name;
+    all().into_iter().filter(is_of).collect()
+}
+
 /// Ends those of a Pinnace, with all that they have started: those whose sockets somebody has removed.
 ///
 /// # Errors
 /// One is there and cannot be ended.
 pub(crate) fn end(name: &str) -> io::Result<()> {
-    // A command line is anybody's to choose; only one that Pinnace itself would have is believed.
-    let of_it =
-        |spawner: &Found| spawner.name == name && StateDir::name(&spawner.state_dir) == name;
-    for spawner in all().into_iter().filter(of_it) {
+    for spawner in of(name) {
         for child in children(spawner.pid) {
             kill(child, || children(spawner.pid).contains(&child))?;
         }
@@ -74,17 +77,20 @@ fn children(pid: i32) -> Vec<i32> {
 
 /// Ends a process that `is_it` knows by its number; asked when the number cannot change hands any more.
 fn kill(pid: i32, is_it: impl Fn() -> bool) -> io::Result<()> {
-    let ended = || {
+    let ended = || -> io::Result<bool> {
         let Some(number) = Pid::from_raw(pid) else { return Ok(true) };
-        let pidfd = pidfd_open(number, PidfdFlags::empty())?;
+        let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
+            Err(rustix::io::Errno::SRCH) => return Ok(true),
+            pidfd => pidfd?,
+        };
         if !is_it() {
             return Ok(true);
         }
-        pidfd_send_signal(&pidfd, Signal::KILL)?;
-        Ok::<_, rustix::io::Errno>(wait_for_end(&pidfd, limits::CGROUP_REMOVE_TIME_MAX))
+        adoption::kill(&pidfd)?;
+        Ok(wait_for_end(&pidfd, limits::CGROUP_REMOVE_TIME_MAX))
     };
     let why = match ended() {
-        Ok(true) | Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Ok(true) => return Ok(()),
         Ok(false) => "it was killed and does not end".to_owned(),
         Err(error) => error.to_string(),
     };

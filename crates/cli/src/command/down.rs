@@ -1,13 +1,14 @@
 //! `pinnace down`: ends what a server left on this host.
 
 use std::{
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use clap::Args;
+use pinnace_server::Down;
 
-use crate::{failure::usage, host, state_dir};
+use crate::{failure::usage, state_dir};
 
 /// Flags of `pinnace down`.
 #[derive(Args, Debug)]
@@ -43,11 +44,13 @@ impl StateArgs {
     }
 }
 
-/// Ends everything that a server left.
+/// Ends everything that a server left, and says what that was.
 pub fn run(args: &DownArgs) -> anyhow::Result<()> {
-    // What ran for one that was removed is ended all the same.
+    let state_dir = args.state.get()?;
+    let down = pinnace_server::down(&state_dir)?;
+    // What ran for a directory that was removed is ended all the same.
     if let Some(dir) = args.state.missing()
-        && !pinnace_server::left_something(&args.state.get()?)
+        && !down.found
     {
         return Err(usage(format!(
             "there is no directory {}; name the one that `pinnace up` was given with --state-dir, or none \
@@ -55,5 +58,32 @@ pub fn run(args: &DownArgs) -> anyhow::Result<()> {
             dir.display()
         )));
     }
-    host::down(&args.state.get()?, &mut io::stdout())
+    Ok(tell(&down, &state_dir, &mut io::stdout())?)
+}
+
+/// Says what was ended for a state directory.
+///
+/// # Errors
+/// Those of the output.
+fn tell(down: &Down, state_dir: &Path, out: &mut dyn Write) -> io::Result<()> {
+    match down.server {
+        Some(pid) => {
+            let took = down.took.as_secs_f32();
+            writeln!(out, "Ended the server (process {pid}) and its replicas in {took:.1} s.")?;
+        }
+        None if !down.found => {
+            return writeln!(
+                out,
+                "No server ran; there is no directory {} yet.",
+                state_dir.display()
+            );
+        }
+        None if !state_dir.exists() => {
+            let state_dir = state_dir.display();
+            return writeln!(out, "What ran for {state_dir}, which is gone, is cleared away.");
+        }
+        None => writeln!(out, "No server ran; what was left of replicas is cleared away.")?,
+    }
+    writeln!(out, "State is kept in {}; `pinnace up` starts with it again.", state_dir.display())?;
+    Ok(())
 }

@@ -151,7 +151,8 @@ fn check(name: &str, seen: &Seen) -> Option<Check> {
     }
     let remains = remains.join(", ");
     Some(match &seen.state_dir {
-        Some(dir) if dir.exists() => Check::less(
+        // Also where the directory is gone: all goes by its path.
+        Some(dir) => Check::less(
             &title,
             format!("no server runs, but there are: {remains}"),
             format!(
@@ -159,9 +160,9 @@ fn check(name: &str, seen: &Seen) -> Option<Check> {
                 dir.display()
             ),
         ),
-        _ => Check::less(
+        None => Check::less(
             &title,
-            format!("its state directory is gone or not known, and there are: {remains}"),
+            format!("its state directory is not known, and there are: {remains}"),
             by_hand(name, seen),
         ),
     })
@@ -236,17 +237,18 @@ mod tests {
     }
 
     #[test]
-    fn one_whose_directory_is_gone_is_removed_by_hand() {
+    fn one_whose_directory_is_not_known_is_removed_by_hand() {
         let device =
             Seen { devices: vec!["pn-x".into()], tables: vec!["pinnace-x".into()], ..left() };
-        for state_dir in [None, Some("/no/such/directory".into())] {
-            let mend = check("x", &Seen { state_dir, ..device.clone() }).unwrap().mend.unwrap();
-            for command in
-                ["kill -9 7 9;", "'*/pinnace[-/]x*'", "ip link delete pn-x", "table ip pinnace-x"]
-            {
-                assert!(mend.contains(command), "{mend}");
-            }
+        let mend = check("x", &device).unwrap().mend.unwrap();
+        for command in
+            ["kill -9 7 9;", "'*/pinnace[-/]x*'", "ip link delete pn-x", "table ip pinnace-x"]
+        {
+            assert!(mend.contains(command), "{mend}");
         }
+        let gone = Seen { state_dir: Some("/no/such/directory".into()), ..device };
+        let mend = check("x", &gone).unwrap().mend.unwrap();
+        assert!(mend.starts_with("pinnace down --state-dir /no/such/directory "), "{mend}");
     }
 
     #[test]
