@@ -48,6 +48,22 @@ pub const CONNECT_RETRY_TIME_MAX: Duration = Duration::from_secs(2);
 /// Bytes of a JSON body to `/system/...`. Reached: 413.
 pub const API_BODY_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of a JSON body to `/system/secrets`, which may hold a value twice, once in base64. Reached: 413.
+pub const SECRET_BODY_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of a secret's value, as Kubernetes has it. Reached: 422.
+pub const SECRET_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of all secrets of one function, which lie in memory for each of its replicas. Reached: its replicas do not
+/// start, and say why.
+pub const SECRET_BYTES_PER_FUNCTION_MAX: usize = 4 << 20;
+
+/// Secrets of all namespaces together. Reached: 507.
+pub const SECRETS_MAX: usize = 100_000;
+
+/// Namespaces. Reached: 507.
+pub const NAMESPACES_MAX: usize = 10_000;
+
 /// Longest time a call may take from its arrival to the first byte of its answer, unless the function
 /// says otherwise. Flag `--timeout`. Reached: 504.
 pub const CALL_DEADLINE_DEFAULT: Duration = Duration::from_secs(60);

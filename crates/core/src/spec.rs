@@ -2,7 +2,7 @@
 //!
 //! [`FunctionSpec::check`] reports every fault of a deployment at once, in the user's words.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use crate::{
     duration,
@@ -10,7 +10,7 @@ use crate::{
     limits,
     name::FunctionRef,
     network::{Network, NotANetwork},
-    quantity,
+    quantity, secret,
     wire::{FunctionDeployment, Map, Resources},
 };
 
@@ -127,6 +127,7 @@ impl FunctionSpec {
         check_image(&deployment, &mut faults);
         check_sizes(&deployment, &mut faults);
         check_environment(&deployment, &mut faults);
+        check_secrets(&deployment, &mut faults);
         let network = check_network(deployment.annotations.as_ref(), &mut faults);
         let scale = check_scale(deployment.labels.as_ref(), network, &mut faults);
         let memory_bytes = check_memory(&deployment, &mut faults);
@@ -181,6 +182,12 @@ impl FunctionSpec {
     pub fn takes_socket(&self) -> bool {
         let annotations = self.deployment.annotations.as_ref();
         annotations.and_then(|a| a.get(ANNOTATION_LISTEN)).is_some_and(|listen| listen == "socket")
+    }
+
+    /// The secrets that it names, each once.
+    #[must_use]
+    pub fn secrets(&self) -> BTreeSet<&str> {
+        self.deployment.secrets.iter().flatten().map(String::as_str).collect()
     }
 
     /// A variable of the function's environment.
@@ -240,6 +247,14 @@ fn check_environment(deployment: &FunctionDeployment, faults: &mut Vec<String>) 
             limits::ENVIRONMENT_BYTES_MAX
         ));
     }
+}
+
+/// Their names become those of files.
+fn check_secrets(deployment: &FunctionDeployment, faults: &mut Vec<String>) {
+    let names = deployment.secrets.iter().flatten().take(limits::SPEC_ENTRIES_MAX);
+    faults.extend(
+        names.filter_map(|name| secret::check_name(name).err()).map(|e| format!("secrets: {e}")),
+    );
 }
 
 fn check_scale(labels: Option<&Map>, network: Option<Network>, faults: &mut Vec<String>) -> Scale {

@@ -3,7 +3,7 @@
 //! Names and the presence of fields follow the contract to the letter: labels and annotations of a status
 //! are always objects, absent maps stay absent, unknown fields are ignored, and `null` maps are accepted.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -191,6 +191,46 @@ pub struct ScaleServiceRequest {
     pub namespace: String,
 }
 
+/// A secret: the body of POST, PUT and DELETE `/system/secrets`, and without its value an item of the list.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Secret {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; empty means the default one.
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
+    pub namespace: String,
+    /// Its value, if that is text.
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
+    pub value: String,
+    /// Its value in base64; if it is there, `value` does not count.
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
+    pub raw_value: String,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret")
+            .field("name", &self.name)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A namespace: the body of POST, PUT and DELETE `/system/namespace/NAME`, and the answer of GET.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FunctionNamespace {
+    /// Its name.
+    pub name: String,
+    /// Labels.
+    #[serde(skip_serializing_if = "Map::is_empty", deserialize_with = "null_default")]
+    pub labels: Map,
+    /// Annotations.
+    #[serde(skip_serializing_if = "Map::is_empty", deserialize_with = "null_default")]
+    pub annotations: Map,
+}
+
 /// One line of `/system/logs`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogMessage {
@@ -345,6 +385,15 @@ mod tests {
         for absent in ["envVars", "limits", "requests", "replicas", "usage", "conditions"] {
             assert!(json.get(absent).is_none(), "{absent}");
         }
+    }
+
+    #[test]
+    fn a_secrets_value_is_shown_to_nobody() {
+        let secret: Secret =
+            serde_json::from_str(r#"{"name":"a","value":"hush","rawValue":"aHVzaA=="}"#).unwrap();
+        assert_eq!(format!("{secret:?}"), r#"Secret { name: "a", namespace: "", .. }"#);
+        let shown = Secret { name: "a".into(), namespace: "n".into(), ..Secret::default() };
+        assert_eq!(serde_json::to_string(&shown).unwrap(), r#"{"name":"a","namespace":"n"}"#);
     }
 
     #[test]

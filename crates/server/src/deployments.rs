@@ -3,26 +3,25 @@
 //! Each is checked, made durable, shown in the catalog and told to the provider, in this order. Changes of
 //! one function happen one after the other; changes of different functions share disk flushes.
 
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use pinnace_core::{
     FunctionRef, FunctionSpec, limits, name::NameError, spec::Faults, wire::FunctionDeployment,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     catalog::{Catalog, Deployed, Entry},
+    namespaces::{Inside, NamespaceError, Namespaces},
     provider::{Provider, Refusal},
+    secrets::Secrets,
     store::{Store, StoreError, Stored},
+    turns::Turns,
 };
 
-/// Locks that functions share by the hash of their names.
-const LOCKS: usize = 64;
+/// Functions of a namespace that are removed with it side by side: as many as share a disk flush.
+const REMOVALS_AT_ONCE: usize = 64;
 
 /// Deployed functions and what changes them.
 pub struct Deployments {
@@ -30,9 +29,14 @@ pub struct Deployments {
     pub catalog: Arc<Catalog>,
     /// Runs them.
     pub provider: Arc<dyn Provider>,
+    /// What they are deployed in.
+    pub namespaces: Namespaces,
+    /// What they are deployed with.
+    pub secrets: Arc<Secrets>,
     store: Store,
-    locks: Box<[Mutex<()>]>,
-    hasher: RandomState,
+    turns: Turns,
+    /// Of namespaces whose functions are counted.
+    counts: Turns,
 }
 
 /// Why a change did not happen.
@@ -51,8 +55,22 @@ pub enum ChangeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It names secrets that are not there.
-    #[error("unable to fetch secrets: {0:?} is not there; this version keeps no secrets yet")]
+    #[error("unable to fetch secrets: secret {0:?} not found")]
     NoSecret(String),
+    /// Its namespace is not there, or not to be changed so.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// As many functions as the namespace may have.
+    #[error(
+        "namespace {namespace} has {most} functions, the most it may have (annotation \
+         dev.pinnace.quota.functions)"
+    )]
+    Quota {
+        /// The namespace.
+        namespace: String,
+        /// Its bound.
+        most: u32,
+    },
     /// A function of this name is deployed.
     #[error("function {0} exists already; update it with PUT, or remove it first")]
     Exists(FunctionRef),
@@ -82,13 +100,21 @@ pub enum ChangeError {
 impl Deployments {
     /// Takes over what the store holds. Nothing runs before [`Deployments::restored`] is done with.
     #[must_use]
-    pub fn new(catalog: Arc<Catalog>, provider: Arc<dyn Provider>, store: Store) -> Self {
+    pub fn new(
+        catalog: Arc<Catalog>,
+        provider: Arc<dyn Provider>,
+        namespaces: Namespaces,
+        secrets: Arc<Secrets>,
+        store: Store,
+    ) -> Self {
         Self {
             catalog,
             provider,
+            namespaces,
+            secrets,
             store,
-            locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
-            hasher: RandomState::new(),
+            turns: Turns::default(),
+            counts: Turns::default(),
         }
     }
 
@@ -111,11 +137,17 @@ impl Deployments {
     /// # Errors
     /// It is faulty, cannot run here, exists already, or cannot be made durable.
     pub async fn create(&self, deployment: FunctionDeployment) -> Result<(), ChangeError> {
-        let spec = self.check(deployment)?;
-        let _turn = self.turn(&spec.id).await;
+        let (spec, inside) = self.check(deployment).await?;
+        let most = inside.namespace.quota.functions;
+        let _count = match most {
+            Some(_) => Some(self.counts.of(&spec.id.namespace()).await),
+            None => None,
+        };
+        let _turn = self.turns.of(&spec.id).await;
         if self.catalog.get(&spec.id).is_some() {
             return Err(ChangeError::Exists(spec.id));
         }
+        self.fits(most, &spec.id)?;
         if self.catalog.len() >= limits::FUNCTIONS_MAX {
             return Err(ChangeError::TooMany);
         }
@@ -137,8 +169,8 @@ impl Deployments {
     /// # Errors
     /// It is faulty, cannot run here, does not exist, or cannot be made durable.
     pub async fn update(&self, deployment: FunctionDeployment) -> Result<(), ChangeError> {
-        let spec = self.check(deployment)?;
-        let _turn = self.turn(&spec.id).await;
+        let (spec, _inside) = self.check(deployment).await?;
+        let _turn = self.turns.of(&spec.id).await;
         let entry = self.known(&spec.id)?;
         let before = entry.deployed();
         let (min, max) = (spec.scale.min, spec.scale.max);
@@ -166,7 +198,7 @@ impl Deployments {
     /// # Errors
     /// It does not exist, or its removal cannot be made durable.
     pub async fn remove(&self, id: &FunctionRef) -> Result<(), ChangeError> {
-        let _turn = self.turn(id).await;
+        let _turn = self.turns.of(id).await;
         let entry = self.known(id)?;
         self.store.remove(id.clone()).await?;
         self.catalog.remove(id);
@@ -180,7 +212,7 @@ impl Deployments {
     /// # Errors
     /// It does not exist, may not have so many, or the wish cannot be made durable.
     pub async fn scale(&self, id: &FunctionRef, replicas: u64) -> Result<(), ChangeError> {
-        let _turn = self.turn(id).await;
+        let _turn = self.turns.of(id).await;
         let entry = self.known(id)?;
         let max = entry.deployed().spec.scale.max;
         let wanted = u32::try_from(replicas).ok().filter(|wanted| *wanted <= max);
@@ -195,13 +227,53 @@ impl Deployments {
         Ok(())
     }
 
-    fn check(&self, deployment: FunctionDeployment) -> Result<FunctionSpec, ChangeError> {
+    /// Removes a namespace with all that is in it.
+    ///
+    /// # Errors
+    /// It is the default one, does not exist, or a removal cannot be made durable. What was removed by then is gone.
+    pub async fn remove_namespace(&self, name: &str) -> Result<(), ChangeError> {
+        let closed = self.namespaces.close(name).await?;
+        let mut functions = self.catalog.all();
+        functions.retain(|entry| entry.id.namespace() == name);
+        let removals = functions.into_iter().map(|entry| async move {
+            match self.remove(&entry.id).await {
+                Ok(()) | Err(ChangeError::Unknown(_)) => Ok(()),
+                Err(error) => Err(error),
+            }
+        });
+        let removed = stream::iter(removals).buffer_unordered(REMOVALS_AT_ONCE);
+        removed.try_for_each(|()| future::ready(Ok(()))).await?;
+        self.namespaces.remove(closed).await?;
+        self.secrets.forget_namespace(name);
+        Ok(())
+    }
+
+    async fn check(
+        &self,
+        deployment: FunctionDeployment,
+    ) -> Result<(FunctionSpec, Inside), ChangeError> {
         let spec = FunctionSpec::check(deployment)?;
-        if let Some(secret) = spec.deployment.secrets.iter().flatten().next() {
-            return Err(ChangeError::NoSecret(secret.clone()));
+        let namespace = spec.id.namespace();
+        let inside = self.namespaces.enter(namespace).await?;
+        if let Some(secret) =
+            spec.secrets().into_iter().find(|name| !self.secrets.has(namespace, name))
+        {
+            return Err(ChangeError::NoSecret(secret.to_owned()));
         }
         self.provider.check(&spec)?;
-        Ok(spec)
+        Ok((spec, inside))
+    }
+
+    /// Whether one more function may be in a namespace.
+    fn fits(&self, most: Option<u32>, id: &FunctionRef) -> Result<(), ChangeError> {
+        let Some(most) = most else { return Ok(()) };
+        let namespace = id.namespace();
+        let own =
+            self.catalog.all().iter().filter(|entry| entry.id.namespace() == namespace).count();
+        if own >= most as usize {
+            return Err(ChangeError::Quota { namespace: namespace.to_owned(), most });
+        }
+        Ok(())
     }
 
     fn entry(&self, spec: FunctionSpec, stored: &Stored) -> Arc<Entry> {
@@ -214,10 +286,5 @@ impl Deployments {
 
     fn known(&self, id: &FunctionRef) -> Result<Arc<Entry>, ChangeError> {
         self.catalog.get(id).ok_or_else(|| ChangeError::Unknown(id.clone()))
-    }
-
-    async fn turn(&self, id: &FunctionRef) -> MutexGuard<'_, ()> {
-        let lock = self.hasher.hash_one(id) as usize % LOCKS;
-        self.locks[lock].lock().await
     }
 }

@@ -1,7 +1,8 @@
 //! Data plane, API, scaler, providers, logs: the server behind `pinnace up`.
 //!
 //! [`proxy`] is the way of an invocation; [`api`] everything under `/system`; [`deployments`] the one place
-//! where what is deployed changes; [`provider`] runs it; [`store`] keeps it; [`logs`] keeps what it prints;
+//! where what is deployed changes; [`namespaces`] and [`secrets`] are what it is deployed in and with; [`provider`]
+//! runs it; [`store`] keeps it; [`logs`] keeps what it prints;
 //! [`serve`] puts them together.
 
 #![forbid(unsafe_code)]
@@ -16,12 +17,14 @@ mod down;
 pub mod listeners;
 pub mod logs;
 mod metrics;
+pub mod namespaces;
 mod pace;
 pub mod provider;
 pub mod proxy;
 pub mod registry;
 pub mod replica;
 mod run_dir;
+pub mod secrets;
 mod serve;
 pub mod settings;
 mod spawners;
@@ -29,6 +32,7 @@ pub mod state_dir;
 pub mod stats;
 pub mod store;
 mod tls;
+mod turns;
 mod watched;
 
 /// The git revision that this was built from, or `unknown`.

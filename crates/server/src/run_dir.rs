@@ -24,7 +24,7 @@ use rustix::{fs::statfs, process::geteuid};
 
 use crate::{
     provider::sandbox::ROUTER,
-    state_dir::{MOUNTS, RUN, SLOTS},
+    state_dir::{MOUNTS, RUN, SECRETS, SLOTS},
 };
 
 /// What `statfs` calls a file system in memory (statfs(2): `TMPFS_MAGIC`).
@@ -35,8 +35,12 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 /// functions run on.
 #[must_use]
 pub(crate) fn default_parent() -> Option<PathBuf> {
-    let in_memory = statfs("/run").is_ok_and(|found| found.f_type as u64 == TMPFS_MAGIC);
-    (geteuid().is_root() && in_memory).then(|| PathBuf::from("/run/pinnace"))
+    (geteuid().is_root() && is_in_memory(Path::new("/run"))).then(|| PathBuf::from("/run/pinnace"))
+}
+
+/// Whether what lies in a directory is in memory alone.
+pub(crate) fn is_in_memory(directory: &Path) -> bool {
+    statfs(directory).is_ok_and(|found| found.f_type as u64 == TMPFS_MAGIC)
 }
 
 /// Link in it to its state directory: a link is made at once and whole, also on a disk that is nearly full.
@@ -160,7 +164,7 @@ pub(crate) fn is_one(run: &Path) -> bool {
     let mut names =
         fs::read_dir(run).into_iter().flatten().flatten().map(|entry| entry.file_name());
     let ours = |name: OsString| {
-        [OF, SLOTS, MOUNTS, ROUTER].iter().any(|ours| name == *ours)
+        [OF, SLOTS, SECRETS, MOUNTS, ROUTER].iter().any(|ours| name == *ours)
             || name.as_bytes().starts_with(b"spawner-")
     };
     names.next().is_some_and(ours) && names.all(ours)

@@ -1,7 +1,7 @@
 //! From settings to a running server, and back to nothing.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     io,
     sync::Arc,
     thread::JoinHandle,
@@ -29,6 +29,7 @@ use crate::{
     listeners::Listeners,
     logs::LogBook,
     metrics,
+    namespaces::Namespaces,
     provider::{
         keeper::KeeperSettings,
         sandbox::{
@@ -42,9 +43,10 @@ use crate::{
         worker::{HandedOver, Shared, Worker},
     },
     registry::Puller,
+    secrets::{Projections, Seal, Secrets},
     settings::Settings,
     state_dir::StateDir,
-    store::{Store, Stored},
+    store::{Kept, Store, Stored},
 };
 
 /// Threads of the control plane.
@@ -153,7 +155,11 @@ impl Started {
         let images = open_images(state, &host)?;
         let puller =
             Puller::new(images.clone(), settings.registry.clone(), settings.image_bytes_max);
-        let (store, functions) = Store::open(&state.path().join("functions.db"))?;
+        let (store, kept_state) = Store::open(&state.path().join("functions.db"))?;
+        let Kept { functions, namespaces, secrets } = kept_state;
+        let secrets = open_secrets(state, secrets, &store)?;
+        let projections = Projections::new(state.secrets(), secrets.clone())
+            .context("secrets cannot be shown to functions")?;
         let owners = functions.keys().map(ToString::to_string).collect();
         let logs = LogBook::start(&state.path().join("logs"), settings.log_files_max)
             .context("the logs have no thread")?;
@@ -184,10 +190,12 @@ impl Started {
 
         let mut missing = host.missing();
         missing.extend(outside.missing(&host));
+        missing.extend(projections.missing());
         let parts = SandboxParts {
             spawner,
             slots_max: settings.slots_max,
             logs,
+            secrets: projections,
             cgroups,
             host,
             outside,
@@ -208,7 +216,9 @@ impl Started {
         };
         let provider = Arc::new(SandboxProvider::start(parts, keeper));
         let catalog = Arc::new(Catalog::new(workers));
-        let deployments = Deployments::new(catalog.clone(), provider.clone(), store);
+        let namespaces = Namespaces::new(namespaces, store.clone());
+        let deployments =
+            Deployments::new(catalog.clone(), provider.clone(), namespaces, secrets, store);
         restore(&deployments, &provider, functions, settings.zero_by_default)?;
         provider.make_slots(losses);
         provider.renew(renewals);
@@ -331,7 +341,26 @@ fn restore(
         provider.restore(&entry, wanted, left);
     }
     provider.discard(leftovers.into_values().flatten().chain(discarded))?;
+    provider.renew_secrets().context("secrets of earlier replicas cannot be looked through")?;
     Ok(())
+}
+
+fn open_secrets(
+    state: &StateDir,
+    names: BTreeMap<String, BTreeSet<String>>,
+    store: &Store,
+) -> anyhow::Result<Arc<Secrets>> {
+    let path = state.path().join("secrets.key");
+    let (seal, is_new) = Seal::open(&path)
+        .with_context(|| format!("the key of secrets, {}, cannot be used", path.display()))?;
+    if is_new && !names.is_empty() {
+        tracing::error!(
+            key = %path.display(),
+            "the key of the secrets was gone, and a new one is there: they cannot be read until the old key is back, \
+             or each is set anew"
+        );
+    }
+    Ok(Arc::new(Secrets::new(names, seal, store.clone())))
 }
 
 fn serve_metrics(listeners: Listeners, catalog: &Arc<Catalog>) -> anyhow::Result<()> {

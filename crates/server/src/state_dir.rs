@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `lock` | nothing; its lock says that a server runs | – |
 //! | `basic-auth-password` | the password of user `admin` | yes |
-//! | `functions.db` | what is deployed | yes |
+//! | `functions.db` | what is deployed, namespaces, sealed secrets | yes |
+//! | `secrets.key` | the key of the secrets | yes |
 //! | `images/` | the image store | yes |
 //! | `logs/NAMESPACE/NAME/` | what functions printed | yes |
 //! | `bin/HASH/` | our programs, as unpacked from the binary | yes |
@@ -30,6 +31,9 @@ pub(crate) const RUN: &str = "run";
 
 /// Name of the directory of the slots' directories, in the one of what runs.
 pub(crate) const SLOTS: &str = "slots";
+
+/// Name of the directory of what replicas see of secrets, beside the former.
+pub(crate) const SECRETS: &str = "secrets";
 
 /// Name of the directory at which spawners mount, beside the former.
 pub(crate) const MOUNTS: &str = "mnt";
@@ -179,6 +183,12 @@ impl StateDir {
     #[must_use]
     pub fn slots(&self) -> PathBuf {
         self.run().join(SLOTS)
+    }
+
+    /// What replicas see of secrets.
+    #[must_use]
+    pub fn secrets(&self) -> PathBuf {
+        self.run().join(SECRETS)
     }
 
     /// Whether a slot there has a replica.

@@ -5,7 +5,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{deployments::ChangeError, provider::Refusal};
+use pinnace_core::{namespace::NamespaceFault, secret::SecretFault};
+
+use crate::{
+    deployments::ChangeError, namespaces::NamespaceError, provider::Refusal, secrets::SecretError,
+};
 
 /// A status and a sentence.
 #[derive(Debug)]
@@ -38,12 +42,60 @@ impl From<ChangeError> for ApiError {
             ChangeError::Faults(_)
             | ChangeError::Name(_)
             | ChangeError::NoSecret(_)
+            | ChangeError::Quota { .. }
             | ChangeError::Replicas { .. } => StatusCode::BAD_REQUEST,
+            // A deploy that names a namespace is wrong; one that is asked for itself is missing.
+            ChangeError::Namespace(NamespaceError::Unknown(_)) => StatusCode::BAD_REQUEST,
+            ChangeError::Namespace(error) => status_of_namespace(error),
             ChangeError::Exists(_) => StatusCode::CONFLICT,
             ChangeError::Unknown(_) => StatusCode::NOT_FOUND,
             ChangeError::TooMany => StatusCode::INSUFFICIENT_STORAGE,
             ChangeError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             ChangeError::Refused(refusal) => status_of(refusal),
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<NamespaceFault> for ApiError {
+    fn from(fault: NamespaceFault) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, fault.to_string())
+    }
+}
+
+impl From<NamespaceError> for ApiError {
+    fn from(error: NamespaceError) -> Self {
+        Self::new(status_of_namespace(&error), error.to_string())
+    }
+}
+
+fn status_of_namespace(error: &NamespaceError) -> StatusCode {
+    match error {
+        NamespaceError::Unknown(_) => StatusCode::NOT_FOUND,
+        NamespaceError::Exists(_) => StatusCode::CONFLICT,
+        NamespaceError::Default => StatusCode::BAD_REQUEST,
+        NamespaceError::TooMany => StatusCode::INSUFFICIENT_STORAGE,
+        NamespaceError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+impl From<SecretFault> for ApiError {
+    fn from(fault: SecretFault) -> Self {
+        SecretError::from(fault).into()
+    }
+}
+
+impl From<SecretError> for ApiError {
+    fn from(error: SecretError) -> Self {
+        let status = match &error {
+            SecretError::Fault(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            SecretError::Exists { .. } => StatusCode::CONFLICT,
+            SecretError::Unknown(_) => StatusCode::NOT_FOUND,
+            SecretError::Quota { .. } => StatusCode::BAD_REQUEST,
+            SecretError::TooMany => StatusCode::INSUFFICIENT_STORAGE,
+            SecretError::Store(_) | SecretError::Unsealed(_) | SecretError::OtherKey(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         Self::new(status, error.to_string())
     }

@@ -1,6 +1,6 @@
 //! `/system/functions` and `/system/function/NAME` (contract sections 4.1 to 4.5).
 
-use std::{collections::BTreeSet, io, sync::Arc};
+use std::{io, sync::Arc};
 
 use axum::{
     Json,
@@ -121,13 +121,6 @@ pub async fn remove(
     Ok(StatusCode::ACCEPTED)
 }
 
-/// GET `/system/namespaces`: the default one and those that functions are in.
-pub async fn namespaces(State(api): State<Arc<Api>>) -> Json<BTreeSet<String>> {
-    let used = api.deployments.catalog.all();
-    let used = used.iter().map(|entry| entry.id.namespace().to_owned());
-    Json(used.chain([DEFAULT_NAMESPACE.to_owned()]).collect())
-}
-
 /// A function named in the path; the namespace may stand in the query or behind the name's last dot.
 pub(super) fn reference(name: &str, namespace: &str) -> Result<FunctionRef, ApiError> {
     let id = if namespace.is_empty() {
@@ -149,7 +142,7 @@ async fn deployment(body: Body, query: InNamespace) -> Result<FunctionDeployment
     Ok(deployment)
 }
 
-fn namespace_or_default(namespace: &str) -> &str {
+pub(super) fn namespace_or_default(namespace: &str) -> &str {
     if namespace.is_empty() { DEFAULT_NAMESPACE } else { namespace }
 }
 

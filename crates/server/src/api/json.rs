@@ -18,14 +18,33 @@ const THROWN_AWAY_BYTES_MAX: usize = 64 << 20;
 /// # Errors
 /// It is too large, came too slowly, broke off, or is not the JSON expected.
 pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
-    let text = read(body).await?;
+    let most = Most { bytes: limits::API_BODY_BYTES_MAX, limit: "API_BODY_BYTES_MAX" };
+    json_within(body, most).await
+}
+
+/// How large a body may be, and the limit's name.
+#[derive(Clone, Copy)]
+pub(super) struct Most {
+    pub(super) bytes: usize,
+    pub(super) limit: &'static str,
+}
+
+/// Reads a body of at most so many bytes.
+///
+/// # Errors
+/// As [`json`].
+pub(super) async fn json_within<T: DeserializeOwned>(
+    body: Body,
+    most: Most,
+) -> Result<T, ApiError> {
+    let text = read(body, most).await?;
     serde_json::from_slice(&text).map_err(|error| {
         let text = format!("the body is not the JSON expected: {error}");
         ApiError::new(StatusCode::BAD_REQUEST, text)
     })
 }
 
-async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
+async fn read(body: Body, most: Most) -> Result<Vec<u8>, ApiError> {
     let mut pieces = body.into_data_stream();
     let (mut text, mut bytes) = (Vec::new(), 0);
     loop {
@@ -38,15 +57,14 @@ async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
             ApiError::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}"))
         })?;
         bytes += piece.len();
-        if bytes <= limits::API_BODY_BYTES_MAX {
+        if bytes <= most.bytes {
             text.extend_from_slice(&piece);
         } else if bytes > THROWN_AWAY_BYTES_MAX {
             break;
         }
     }
-    if bytes > limits::API_BODY_BYTES_MAX {
-        let most = limits::API_BODY_BYTES_MAX;
-        let text = format!("the body is larger than {most} bytes (API_BODY_BYTES_MAX)");
+    if bytes > most.bytes {
+        let text = format!("the body is larger than {} bytes ({})", most.bytes, most.limit);
         return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text));
     }
     Ok(text)

@@ -9,7 +9,9 @@ mod images;
 mod info;
 mod json;
 mod logs;
+mod namespaces;
 mod scale;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -79,6 +81,13 @@ impl Control for ControlPlane {
 }
 
 fn router(api: Arc<Api>) -> Router {
+    // Clients write the singular, documents the plural.
+    let one_namespace = || {
+        get(namespaces::show)
+            .post(namespaces::create)
+            .put(namespaces::update)
+            .delete(namespaces::remove)
+    };
     let system = Router::new()
         .route(
             "/functions",
@@ -89,7 +98,14 @@ fn router(api: Arc<Api>) -> Router {
         )
         .route("/function/{name}", get(functions::describe))
         .route("/scale-function/{name}", post(scale::scale))
-        .route("/namespaces", get(functions::namespaces))
+        .route("/namespaces", get(namespaces::list))
+        .route("/namespace/", post(namespaces::create))
+        .route("/namespace/{name}", one_namespace())
+        .route("/namespaces/{name}", one_namespace())
+        .route(
+            "/secrets",
+            get(secrets::list).post(secrets::create).put(secrets::update).delete(secrets::remove),
+        )
         .route("/info", get(info::info))
         .route("/logs", get(logs::logs))
         .route("/images", get(images::list).post(images::load).delete(images::remove))

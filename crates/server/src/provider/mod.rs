@@ -34,6 +34,16 @@ pub trait Provider: Activate {
     /// A function is no more; its replicas are to end.
     fn remove(&self, id: &FunctionRef);
 
+    /// A secret has another value: resolves once every replica that has it sees that.
+    ///
+    /// # Errors
+    /// A replica still sees the old one.
+    fn secret_changed<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<(), Refusal>>;
+
     /// Log lines of a function's replicas, those of ended ones too.
     ///
     /// # Errors

@@ -1,15 +1,27 @@
-//! Ground state on one host: what was deployed, in SQLite, durable before it is acknowledged.
+//! Ground state on one host: functions, namespaces and secrets, in SQLite, durable before it is acknowledged.
 //!
-//! One writer thread owns the connection. It takes every change that waits, commits them together, and
-//! only then answers each: many deploys cost one disk flush.
+//! One writer thread owns a connection. It takes every change that waits, commits them together, and
+//! only then answers each: many deploys cost one disk flush. The values of secrets alone are read while the
+//! server runs, by a connection of their own, which waits for no writer.
 
+mod changes;
 mod schema;
 
-use std::{collections::BTreeMap, path::Path, thread};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
 
-use pinnace_core::{FunctionRef, limits, wire::FunctionDeployment};
-use rusqlite::{Connection, params};
+use pinnace_core::{
+    FunctionRef, Namespace, limits,
+    wire::{FunctionDeployment, FunctionNamespace},
+};
+use rusqlite::{Connection, OptionalExtension as _};
 use tokio::sync::{mpsc, oneshot};
+
+use self::changes::{Change, apply};
 
 /// A function as it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,10 +36,22 @@ pub struct Stored {
     pub created_at: String,
 }
 
-/// The database of deployed functions.
+/// What a store holds when it is opened.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Deployed functions.
+    pub functions: BTreeMap<FunctionRef, Stored>,
+    /// Namespaces but the default one.
+    pub namespaces: BTreeMap<String, Namespace>,
+    /// Names of secrets, by namespace.
+    pub secrets: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// The database.
 #[derive(Clone, Debug)]
 pub struct Store {
     changes: mpsc::Sender<Queued>,
+    reader: Arc<Mutex<Connection>>,
 }
 
 /// Why the store did not do it.
@@ -47,32 +71,31 @@ struct Queued {
     done: oneshot::Sender<Result<(), StoreError>>,
 }
 
-#[derive(Debug)]
-enum Change {
-    Put(FunctionRef, Box<Stored>),
-    Scale(FunctionRef, u32),
-    Remove(FunctionRef),
-}
-
 impl Store {
     /// Opens the database file, makes it if it is missing, and reads what is in it.
     ///
     /// # Errors
     /// The file cannot be opened, is no such database, or comes from a newer Pinnace.
-    pub fn open(path: &Path) -> Result<(Self, BTreeMap<FunctionRef, Stored>), StoreError> {
+    pub fn open(path: &Path) -> Result<(Self, Kept), StoreError> {
         let describe = |error: rusqlite::Error| {
             StoreError::Database(format!("{} cannot be opened: {error}", path.display()))
         };
         let connection = Connection::open(path).map_err(describe)?;
         schema::prepare(&connection)
             .map_err(|error| StoreError::Database(format!("{}: {error}", path.display())))?;
-        let functions = read_all(&connection).map_err(describe)?;
+        let kept = Kept {
+            functions: read_functions(&connection).map_err(describe)?,
+            namespaces: read_namespaces(&connection).map_err(describe)?,
+            secrets: read_secret_names(&connection).map_err(describe)?,
+        };
+        let reader = Connection::open(path).map_err(describe)?;
+        reader.busy_timeout(schema::BUSY).map_err(describe)?;
         let (changes, queue) = mpsc::channel(limits::STORE_QUEUE_MAX);
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || write_all(connection, queue))
             .map_err(|error| StoreError::Database(format!("has no thread: {error}")))?;
-        Ok((Self { changes }, functions))
+        Ok((Self { changes, reader: Arc::new(Mutex::new(reader)) }, kept))
     }
 
     /// Keeps a function, in place of one of the same name.
@@ -99,6 +122,59 @@ impl Store {
         self.change(Change::Remove(id)).await
     }
 
+    /// Keeps a namespace, in place of one of the same name.
+    ///
+    /// # Errors
+    /// It is not durable.
+    pub async fn put_namespace(
+        &self,
+        name: String,
+        namespace: Namespace,
+    ) -> Result<(), StoreError> {
+        self.change(Change::PutNamespace(name, namespace)).await
+    }
+
+    /// Forgets a namespace and its secrets.
+    ///
+    /// # Errors
+    /// It is not durable.
+    pub async fn remove_namespace(&self, name: String) -> Result<(), StoreError> {
+        self.change(Change::RemoveNamespace(name)).await
+    }
+
+    /// Keeps a secret's sealed value, in place of one of the same name.
+    ///
+    /// # Errors
+    /// It is not durable.
+    pub async fn put_secret(
+        &self,
+        namespace: String,
+        name: String,
+        sealed: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.change(Change::PutSecret { namespace, name, sealed }).await
+    }
+
+    /// Forgets a secret.
+    ///
+    /// # Errors
+    /// It is not durable.
+    pub async fn remove_secret(&self, namespace: String, name: String) -> Result<(), StoreError> {
+        self.change(Change::RemoveSecret { namespace, name }).await
+    }
+
+    /// A secret's sealed value, `None` if there is none of this name. Not for a thread that serves.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn secret(&self, namespace: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        reader
+            .prepare_cached("SELECT sealed FROM secrets WHERE namespace = ?1 AND name = ?2")
+            .and_then(|mut found| found.query_row([namespace, name], |row| row.get(0)).optional())
+            .map_err(|error| StoreError::Database(format!("cannot be read: {error}")))
+    }
+
     async fn change(&self, change: Change) -> Result<(), StoreError> {
         let (done, answer) = oneshot::channel();
         let queued = Queued { change, done };
@@ -107,7 +183,7 @@ impl Store {
     }
 }
 
-fn read_all(connection: &Connection) -> rusqlite::Result<BTreeMap<FunctionRef, Stored>> {
+fn read_functions(connection: &Connection) -> rusqlite::Result<BTreeMap<FunctionRef, Stored>> {
     let mut statement = connection.prepare(
         "SELECT name, namespace, deployment, revision, replicas, created_at FROM functions",
     )?;
@@ -116,9 +192,6 @@ fn read_all(connection: &Connection) -> rusqlite::Result<BTreeMap<FunctionRef, S
     while let Some(row) = rows.next()? {
         let (name, namespace): (String, String) = (row.get(0)?, row.get(1)?);
         let text: String = row.get(2)?;
-        let unreadable = |error: String| {
-            rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error.into())
-        };
         let id = FunctionRef::new(&name, &namespace).map_err(|e| unreadable(e.to_string()))?;
         let deployment = serde_json::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
         let stored = Stored {
@@ -130,6 +203,38 @@ fn read_all(connection: &Connection) -> rusqlite::Result<BTreeMap<FunctionRef, S
         functions.insert(id, stored);
     }
     Ok(functions)
+}
+
+fn read_namespaces(connection: &Connection) -> rusqlite::Result<BTreeMap<String, Namespace>> {
+    let mut statement = connection.prepare("SELECT name, labels, annotations FROM namespaces")?;
+    let mut namespaces = BTreeMap::new();
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (labels, annotations): (String, String) = (row.get(1)?, row.get(2)?);
+        let map = |text: &str| serde_json::from_str(text).map_err(|e| unreadable(e.to_string()));
+        let (labels, annotations) = (map(&labels)?, map(&annotations)?);
+        let kept = FunctionNamespace { name: row.get(0)?, labels, annotations };
+        let name = kept.name.clone();
+        let namespace = Namespace::check(kept).map_err(|e| unreadable(e.to_string()))?;
+        namespaces.insert(name, namespace);
+    }
+    Ok(namespaces)
+}
+
+fn read_secret_names(
+    connection: &Connection,
+) -> rusqlite::Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut statement = connection.prepare("SELECT namespace, name FROM secrets")?;
+    let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        names.entry(row.get(0)?).or_default().insert(row.get(1)?);
+    }
+    Ok(names)
+}
+
+fn unreadable(why: String) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, why.into())
 }
 
 fn write_all(mut connection: Connection, mut queue: mpsc::Receiver<Queued>) {
@@ -161,41 +266,6 @@ fn commit(connection: &mut Connection, batch: &[Queued]) -> rusqlite::Result<()>
     transaction.commit()
 }
 
-fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
-    match change {
-        Change::Put(id, stored) => {
-            let deployment = serde_json::to_string(&stored.deployment)
-                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-            connection.prepare_cached(
-                "INSERT INTO functions (name, namespace, deployment, revision, replicas, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (name, namespace) DO UPDATE SET deployment = ?3, revision = ?4, replicas = ?5",
-            )?
-            .execute(params![
-                id.name(),
-                id.namespace(),
-                deployment,
-                stored.revision,
-                stored.replicas,
-                stored.created_at,
-            ])?;
-        }
-        Change::Scale(id, replicas) => {
-            connection
-                .prepare_cached(
-                    "UPDATE functions SET replicas = ?3 WHERE name = ?1 AND namespace = ?2",
-                )?
-                .execute(params![id.name(), id.namespace(), replicas])?;
-        }
-        Change::Remove(id) => {
-            connection
-                .prepare_cached("DELETE FROM functions WHERE name = ?1 AND namespace = ?2")?
-                .execute(params![id.name(), id.namespace()])?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,18 +282,41 @@ mod tests {
         let path = dir.path().join("functions.db");
         let id = |name| FunctionRef::new(name, "").unwrap();
         {
-            let (store, functions) = Store::open(&path).unwrap();
-            assert!(functions.is_empty());
+            let (store, kept) = Store::open(&path).unwrap();
+            assert!(kept.functions.is_empty());
             store.put(id("a"), stored("x", 1)).await.unwrap();
             store.put(id("b"), stored("y", 1)).await.unwrap();
             store.put(id("a"), stored("z", 2)).await.unwrap();
             store.scale(id("a"), 0).await.unwrap();
             store.remove(id("b")).await.unwrap();
         }
-        let (_, functions) = Store::open(&path).unwrap();
+        let (_, Kept { functions, .. }) = Store::open(&path).unwrap();
         let kept = &functions[&id("a")];
         assert_eq!(functions.len(), 1);
         assert_eq!((kept.deployment.image.as_str(), kept.revision, kept.replicas), ("z", 2, 0));
+    }
+
+    #[tokio::test]
+    async fn a_namespace_goes_with_its_secrets() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("functions.db");
+        let text = |text: &str| text.to_owned();
+        {
+            let (store, _) = Store::open(&path).unwrap();
+            for name in ["a", "b"] {
+                store.put_namespace(text(name), Namespace::plain()).await.unwrap();
+                store.put_secret(text(name), text("s"), vec![1]).await.unwrap();
+            }
+            store.put_secret(text("b"), text("s"), vec![2]).await.unwrap();
+            store.put_secret(text("b"), text("t"), vec![3]).await.unwrap();
+            store.remove_secret(text("b"), text("t")).await.unwrap();
+            store.remove_namespace(text("a")).await.unwrap();
+            assert_eq!(store.secret("b", "s").unwrap(), Some(vec![2]));
+            assert_eq!(store.secret("a", "s").unwrap(), None);
+        }
+        let (_, kept) = Store::open(&path).unwrap();
+        assert_eq!(kept.namespaces, BTreeMap::from([(text("b"), Namespace::plain())]));
+        assert_eq!(kept.secrets, BTreeMap::from([(text("b"), BTreeSet::from([text("s")]))]));
     }
 
     #[tokio::test]

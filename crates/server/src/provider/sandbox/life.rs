@@ -6,17 +6,18 @@
 use std::{fs, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use pinnace_core::{Exit, FunctionRef, limits};
+use pinnace_core::{Exit, FunctionRef, limits, secret};
 use pinnace_sandbox::{
     adoption::kill,
     channel::Channel,
     directory,
     images::Lease,
-    protocol::{FromInit, SandboxSpec, SlotSpec, ToInit},
+    protocol::{Bind, FromInit, SandboxSpec, SlotSpec, ToInit},
 };
 use tokio::{
     io::unix::AsyncFd,
     sync::mpsc,
+    task::spawn_blocking,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -104,6 +105,26 @@ impl Life {
         }
     }
 
+    /// The same, once the secrets that its record names can be seen.
+    pub async fn start_with_secrets(
+        self,
+        mut spec: SandboxSpec,
+        listeners: Vec<OwnedFd>,
+        record: Record,
+    ) {
+        let (ground, id, namespace) =
+            (self.ground.clone(), self.id.clone(), self.function.namespace().to_owned());
+        let names = record.secrets.clone();
+        let shown = spawn_blocking(move || ground.secrets.show(&id, &namespace, names)).await;
+        match shown.map_err(|error| error.to_string()).and_then(|s| s.map_err(|e| e.to_string())) {
+            Ok(source) => {
+                spec.binds.push(Bind { source, target: secret::DIRECTORY.into() });
+                self.start(spec, listeners, record).await;
+            }
+            Err(reason) => self.end(Exit::CannotStart { reason }).await,
+        }
+    }
+
     /// Has the sandbox made: again if the spawner dies over it.
     async fn begin(
         &mut self,
@@ -142,7 +163,7 @@ impl Life {
     /// Leaves a slot in which a dead spawner has begun something, for another one. The listeners there.
     async fn move_on(&mut self) -> Result<Vec<OwnedFd>, String> {
         let (slot, ground) = (self.slot.clone(), self.ground.clone());
-        tokio::task::spawn_blocking(move || ground.slots.clear(&slot))
+        spawn_blocking(move || ground.slots.clear(&slot))
             .await
             .map_err(io::Error::other)
             .flatten()
@@ -324,8 +345,11 @@ impl Life {
     async fn end(self, exit: Exit) {
         let Self { id, slot, ground, reports, layers, .. } = self;
         ground.forget(&id);
-        let slots = ground.slots.clone();
-        let cleared = tokio::task::spawn_blocking(move || slots.clear(&slot));
+        let replica = id.clone();
+        let cleared = spawn_blocking(move || {
+            ground.secrets.forget(&replica);
+            ground.slots.clear(&slot)
+        });
         if let Ok(Err(error)) = cleared.await {
             tracing::warn!(replica = %id, %error, "something of an ended replica stays until the next start");
         }

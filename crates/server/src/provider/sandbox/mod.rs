@@ -37,7 +37,10 @@ use pinnace_sandbox::{
     images::{ImageStore, Lease},
     protocol::{Expected, SlotSpec},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+};
 
 use self::{
     life::Life,
@@ -65,6 +68,7 @@ use crate::{
         gateway::{Caller, Callers, OwnListener},
     },
     registry::Puller,
+    secrets::Projections,
 };
 
 /// What the tasks of all replicas share.
@@ -73,6 +77,7 @@ pub struct Ground {
     logs: LogBook,
     cgroups: Arc<Cgroups>,
     slots: Arc<SlotPool>,
+    secrets: Projections,
     callers: Arc<Callers>,
     own_listeners: mpsc::UnboundedSender<OwnListener>,
     lives: Mutex<HashMap<String, LifeHandle>>,
@@ -96,6 +101,8 @@ pub struct SandboxParts {
     pub slots_max: usize,
     /// Keeps what functions print.
     pub logs: LogBook,
+    /// Shows secrets to replicas.
+    pub secrets: Projections,
     /// Bounds.
     pub cgroups: Arc<Cgroups>,
     /// What this host can do.
@@ -160,14 +167,15 @@ impl SandboxProvider {
     /// A provider without replicas.
     #[must_use]
     pub fn start(parts: SandboxParts, settings: KeeperSettings) -> Self {
-        let SandboxParts { spawner, logs, cgroups, host, host_root, .. } = parts;
+        let SandboxParts { spawner, logs, secrets, cgroups, host, host_root, .. } = parts;
         let SandboxParts { images, puller, callers, own_listeners, .. } = parts;
         let has_ranges = host.id_ranges.is_ok();
         let slots =
             SlotPool::new(parts.slots.clone(), parts.slots_max, has_ranges, cgroups.clone());
         let slots = Arc::new(slots);
         let lives = Mutex::default();
-        let ground = Ground { spawner, logs, cgroups, slots, callers, own_listeners, lives };
+        let ground =
+            Ground { spawner, logs, cgroups, slots, secrets, callers, own_listeners, lives };
         let defaults = Defaults { memory_bytes: parts.memory_bytes, pids: parts.pids };
         let way_out = parts.outside.way_out();
         // An image's function leaves unless it is told not to.
@@ -271,6 +279,14 @@ impl SandboxProvider {
         leftovers.into_iter().try_for_each(|leftover| slots.clear(&leftover.record.slot))
     }
 
+    /// Shows secrets as they are now to the replicas that were taken over, and removes what others have left.
+    ///
+    /// # Errors
+    /// A directory cannot be read or removed.
+    pub fn renew_secrets(&self) -> io::Result<()> {
+        self.sandboxes.ground.secrets.renew()
+    }
+
     /// Drains and ends every replica, then the spawner.
     pub async fn end_all(&self) {
         self.keeper.end_all().await;
@@ -304,6 +320,20 @@ impl Provider for SandboxProvider {
         self.sandboxes.ground.logs.forget(id);
     }
 
+    fn secret_changed<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        let (ground, namespace, name) =
+            (self.sandboxes.ground.clone(), namespace.to_owned(), name.to_owned());
+        let refresh = spawn_blocking(move || ground.secrets.refresh(&namespace, &name));
+        Box::pin(async move {
+            let refreshed = refresh.await.map_err(|error| Refusal::Broken(error.to_string()))?;
+            refreshed.map_err(|error| Refusal::Broken(error.to_string()))
+        })
+    }
+
     fn logs<'a>(
         &'a self,
         id: &'a FunctionRef,
@@ -313,9 +343,10 @@ impl Provider for SandboxProvider {
     }
 
     fn missing(&self) -> Vec<String> {
-        let Sandboxes { host, outside, .. } = &*self.sandboxes;
+        let Sandboxes { host, outside, ground, .. } = &*self.sandboxes;
         let mut missing = host.missing();
         missing.extend(outside.load().missing(host));
+        missing.extend(ground.secrets.missing());
         missing
     }
 
@@ -390,7 +421,11 @@ impl Sandboxes {
                 let spec = prepared.sandbox(replica, slot.clone());
                 let (door, layers) = (prepared.door(), prepared.lease());
                 let life = self.life(replica, function, slot, (door, layers), reports);
-                tokio::spawn(life.start(spec, listeners, record));
+                if record.secrets.is_empty() {
+                    tokio::spawn(life.start(spec, listeners, record));
+                } else {
+                    tokio::spawn(life.start_with_secrets(spec, listeners, record));
+                }
             }
             Err(refusal) => {
                 let exit = Exit::CannotStart { reason: refusal.to_string() };
@@ -400,7 +435,10 @@ impl Sandboxes {
     }
 
     fn adopt(&self, function: &FunctionRef, leftover: Leftover, reports: Reports) {
-        let Record { replica, door, image, slot, .. } = leftover.record;
+        let Record { replica, door, image, slot, secrets, .. } = leftover.record;
+        if !secrets.is_empty() {
+            self.ground.secrets.take_over(&replica, function.namespace(), secrets);
+        }
         let layers = image.and_then(|digest| self.preparer.lease(&digest));
         let life = self.life(&replica, function.clone(), slot, (door, layers), reports);
         tokio::spawn(life.adopt(leftover.init.pidfd));

@@ -306,6 +306,7 @@ impl Prepared {
             memory_bytes: self.bounds.memory_bytes,
             slot,
             image: self.image.as_ref().map(|image| image.digest.clone()),
+            secrets: deployed.spec.secrets().into_iter().map(str::to_owned).collect(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! What the server writes into the directory of a replica's slot, so that a later server knows whose it is.
 
-use std::{fs, io, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    collections::BTreeSet, fs, io, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path,
+};
 
 use pinnace_core::FunctionRef;
 use pinnace_sandbox::protocol::SlotSpec;
@@ -40,6 +42,9 @@ pub struct Record {
     pub slot: SlotSpec,
     /// Digest of the image it runs on, `None` for `host`. The layers stay as long as it runs.
     pub image: Option<String>,
+    /// Names of the secrets that it sees.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub secrets: BTreeSet<String>,
 }
 
 /// How a replica is reached.

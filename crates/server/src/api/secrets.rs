@@ -1,0 +1,80 @@
+//! `/system/secrets` (contract section 4.9). Values go in and never come out.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Query, State},
+    http::StatusCode,
+};
+use pinnace_core::{limits, secret, wire::Secret};
+
+use super::{
+    Api,
+    error::ApiError,
+    functions::{InNamespace, body_or_query, namespace_or_default},
+    json::{Most, json_within},
+};
+
+/// GET `/system/secrets`.
+pub async fn list(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<InNamespace>,
+) -> Result<Json<Vec<Secret>>, ApiError> {
+    let namespace = namespace_or_default(&query.namespace);
+    api.deployments.namespaces.get(namespace)?;
+    let names = api.deployments.secrets.list(namespace).into_iter();
+    let shown = |name| Secret { name, namespace: namespace.to_owned(), ..Secret::default() };
+    Ok(Json(names.map(shown).collect()))
+}
+
+/// POST `/system/secrets`.
+pub async fn create(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<InNamespace>,
+    body: Body,
+) -> Result<StatusCode, ApiError> {
+    let sent = sent(body, query).await?;
+    let value = secret::value(&sent)?;
+    let inside = api.deployments.namespaces.enter(&sent.namespace).await?;
+    let most = inside.namespace.quota.secrets;
+    api.deployments.secrets.create(&sent.namespace, &sent.name, &value, most).await?;
+    // One that was removed may still be seen, in its old value.
+    api.deployments.provider.secret_changed(&sent.namespace, &sent.name).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// PUT `/system/secrets`. Answered once every replica sees the new value.
+pub async fn update(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<InNamespace>,
+    body: Body,
+) -> Result<StatusCode, ApiError> {
+    let sent = sent(body, query).await?;
+    let value = secret::value(&sent)?;
+    let _inside = api.deployments.namespaces.enter(&sent.namespace).await?;
+    api.deployments.secrets.update(&sent.namespace, &sent.name, &value).await?;
+    api.deployments.provider.secret_changed(&sent.namespace, &sent.name).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// DELETE `/system/secrets`.
+pub async fn remove(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<InNamespace>,
+    body: Body,
+) -> Result<StatusCode, ApiError> {
+    let sent = sent(body, query).await?;
+    let _inside = api.deployments.namespaces.enter(&sent.namespace).await?;
+    api.deployments.secrets.remove(&sent.namespace, &sent.name).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+async fn sent(body: Body, query: InNamespace) -> Result<Secret, ApiError> {
+    let most = Most { bytes: limits::SECRET_BODY_BYTES_MAX, limit: "SECRET_BODY_BYTES_MAX" };
+    let mut sent: Secret = json_within(body, most).await?;
+    let named = body_or_query(sent.namespace, query.namespace);
+    sent.namespace = namespace_or_default(&named).to_owned();
+    Ok(sent)
+}
