@@ -1,4 +1,4 @@
-//! Puts the git revision into the build, for `/system/info` and `pinnace version`.
+//! Puts the git revision and what was said of it into the build, for `/system/info` and `pinnace version`.
 
 use std::{path::PathBuf, process::Command};
 
@@ -14,6 +14,8 @@ fn main() {
     // A source archive has no git; its release says enough.
     let revision = git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=PINNACE_REVISION={revision}");
+    let message = git(&["log", "-1", "--format=%s"]).unwrap_or_default();
+    println!("cargo::rustc-env=PINNACE_COMMIT_MESSAGE={message}");
 }
 
 fn git(arguments: &[&str]) -> Option<String> {

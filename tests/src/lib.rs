@@ -27,9 +27,18 @@ pub use wait::eventually;
 /// It is not built.
 #[must_use]
 pub fn hello() -> Vec<u8> {
+    program("hello")
+}
+
+/// A static program of `src/bin`.
+///
+/// # Panics
+/// It is not built.
+#[must_use]
+pub fn program(name: &str) -> Vec<u8> {
     let path = std::env::current_exe().ok().and_then(|test| {
         let folder = test.parent()?.parent()?;
-        Some(folder.join("hello"))
+        Some(folder.join(name))
     });
     let path = path.expect("a test runs from target/TARGET/PROFILE/deps");
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

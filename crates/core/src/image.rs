@@ -12,6 +12,13 @@ pub use reference::{BadReference, Reference, stored_name};
 /// The reference that stands for the host's own programs instead of an image.
 pub const HOST: &str = "host";
 
+/// Whether a reference stands for the host's own programs: faas-cli adds `:latest` to an image of a stack file that
+/// has no tag (contract section 12.1).
+#[must_use]
+pub fn is_host(reference: &str) -> bool {
+    reference.strip_prefix(HOST).is_some_and(|tag| matches!(tag, "" | ":latest"))
+}
+
 /// What an image says about its process (OCI image-spec `config.md`), with the user already resolved to
 /// numbers against the image's own /etc/passwd and /etc/group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 
 use crate::{
     duration,
-    image::{self, HOST, Reference, shown},
+    image::{self, Reference, shown},
     limits,
     name::FunctionRef,
     network::{Network, NotANetwork},
@@ -166,7 +166,7 @@ impl FunctionSpec {
     /// Whether it runs the host's own programs.
     #[must_use]
     pub fn is_host(&self) -> bool {
-        self.deployment.image == HOST
+        image::is_host(&self.deployment.image)
     }
 
     /// The watchdog's command, if one is given: the deployment's `envProcess`, else `fprocess` of its
@@ -372,7 +372,7 @@ fn check_pull(deployment: &FunctionDeployment, faults: &mut Vec<String>) -> Pull
         ));
         return PullPolicy::default();
     };
-    if policy == PullPolicy::Always && deployment.image != HOST {
+    if policy == PullPolicy::Always && !image::is_host(&deployment.image) {
         let parsed = Reference::parse(&deployment.image);
         faults.extend(parsed.err().map(|error| format!("image: {error}")));
     }

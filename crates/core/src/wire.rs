@@ -278,6 +278,9 @@ pub struct Version {
     pub release: String,
     /// Git revision.
     pub sha: String,
+    /// First line of that revision's message.
+    #[serde(default)]
+    pub commit_message: String,
 }
 
 /// An image in the store: answer of GET `/system/images`. Not in OpenFaaS.

@@ -25,5 +25,9 @@ pub async fn info(State(api): State<Arc<Api>>) -> Json<Info> {
 /// The version of this build.
 #[must_use]
 pub fn version() -> Version {
-    Version { release: env!("CARGO_PKG_VERSION").to_owned(), sha: crate::REVISION.to_owned() }
+    Version {
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        sha: crate::REVISION.to_owned(),
+        commit_message: env!("PINNACE_COMMIT_MESSAGE").to_owned(),
+    }
 }

@@ -27,7 +27,7 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use pinnace_core::{
-    image::{HOST, Reference, stored_name},
+    image::{Reference, is_host, stored_name},
     limits,
     wire::ImageSummary,
 };
@@ -145,7 +145,7 @@ impl Puller {
         let reference = Reference::parse(text);
         let reference =
             reference.map_err(|e| PullError::new(PullFault::Reference, e.to_string()))?;
-        let name = stored_name(text).filter(|_| text != HOST).ok_or_else(|| {
+        let name = stored_name(text).filter(|_| !is_host(text)).ok_or_else(|| {
             PullError::new(PullFault::Reference, format!("`{text}` cannot name a pulled image"))
         })?;
         let mut known = lock(&self.0.known);
