@@ -16,6 +16,7 @@ pub mod network;
 pub mod quantity;
 pub mod resolvers;
 pub mod retry;
+pub mod schedule;
 pub mod secret;
 pub mod slots;
 pub mod spec;

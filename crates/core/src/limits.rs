@@ -61,6 +61,12 @@ pub const SECRET_BYTES_PER_FUNCTION_MAX: usize = 4 << 20;
 /// Secrets of all namespaces together. Reached: 507.
 pub const SECRETS_MAX: usize = 100_000;
 
+/// Schedules of one function. Further ones do not count.
+pub const SCHEDULES_PER_FUNCTION_MAX: usize = 16;
+
+/// Bytes of one schedule. Reached: it is not understood, which the function's conditions say.
+pub const SCHEDULE_BYTES_MAX: usize = 256;
+
 /// Namespaces. Reached: 507.
 pub const NAMESPACES_MAX: usize = 10_000;
 
