@@ -5,7 +5,8 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 /// String to string, in a stable order.
 pub type Map = BTreeMap<String, String>;
@@ -40,10 +41,10 @@ pub struct FunctionDeployment {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<Map>,
     /// Upper bounds of resources.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub limits: Option<Resources>,
     /// Resources asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub requests: Option<Resources>,
     /// Whether the root filesystem is read-only (/tmp stays writable).
     #[serde(skip_serializing_if = "std::ops::Not::not", deserialize_with = "null_default")]
@@ -180,14 +181,16 @@ pub struct DeleteFunctionRequest {
 
 /// Body of POST `/system/scale-function/NAME`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct ScaleServiceRequest {
     /// The function's name.
+    #[serde(default)]
     pub service_name: String,
     /// Replicas wanted.
+    #[serde(deserialize_with = "whole")]
     pub replicas: u64,
     /// Its namespace.
-    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
+    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
     pub namespace: String,
 }
 
@@ -356,6 +359,24 @@ fn null_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// An object or null: of itself a list of its fields' values would do too.
+fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let Some(fields) = Option::<serde_json::Map<String, Value>>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    T::deserialize(Value::Object(fields)).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// A whole number, which JSON may write as `2.0` too.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    let whole = number.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0);
+    let not_whole = || serde::de::Error::custom(format!("{number} is no whole number from 0 on"));
+    number.as_u64().or(whole.map(|number| number as u64)).ok_or_else(not_whole)
+}
+
 fn is_zero(count: &f64) -> bool {
     *count == 0.0
 }
@@ -387,6 +408,30 @@ mod tests {
         assert_eq!(json["annotations"], serde_json::json!({}));
         for absent in ["envVars", "limits", "requests", "replicas", "usage", "conditions"] {
             assert!(json.get(absent).is_none(), "{absent}");
+        }
+    }
+
+    #[test]
+    fn resources_are_an_object() {
+        let read = |limits: &str| {
+            let text = format!(r#"{{"service":"a","image":"b","limits":{limits}}}"#);
+            serde_json::from_str::<FunctionDeployment>(&text).map(|sent| sent.limits)
+        };
+        assert_eq!(read("null").unwrap(), None);
+        assert_eq!(read(r#"{"cpu":"1","pods":"3"}"#).unwrap().unwrap().cpu.as_deref(), Some("1"));
+        assert!(read("[null,null]").is_err() && read(r#"{"cpu":1}"#).is_err());
+    }
+
+    #[test]
+    fn replicas_are_a_whole_number() {
+        let read = |number: &str| {
+            let text = format!(r#"{{"serviceName":"a","replicas":{number}}}"#);
+            serde_json::from_str::<ScaleServiceRequest>(&text).map(|request| request.replicas).ok()
+        };
+        assert_eq!((read("0"), read("2.0"), read("1e2")), (Some(0), Some(2), Some(100)));
+        assert!(serde_json::from_str::<ScaleServiceRequest>(r#"{"serviceName":"a"}"#).is_err());
+        for bad in ["-1", "1.5", "\"1\"", "null", "true"] {
+            assert_eq!(read(bad), None, "{bad}");
         }
     }
 

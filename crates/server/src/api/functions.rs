@@ -12,7 +12,7 @@ use axum::{
 use futures_util::{Stream, stream};
 use pinnace_core::{
     FunctionRef,
-    name::DEFAULT_NAMESPACE,
+    name::{DEFAULT_NAMESPACE, check_label},
     spec::LABEL_FUNCTION,
     wire::{DeleteFunctionRequest, FunctionDeployment, FunctionStatus},
 };
@@ -35,13 +35,17 @@ pub struct InNamespace {
 const LIST_PIECE_BYTES: usize = 64 << 10;
 
 /// GET `/system/functions`.
-pub async fn list(State(api): State<Arc<Api>>, Query(query): Query<InNamespace>) -> Response {
+pub async fn list(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<InNamespace>,
+) -> Result<Response, ApiError> {
     let namespace = namespace_or_default(&query.namespace);
+    check_label("namespace", namespace).map_err(ChangeError::from)?;
     let mut functions = api.deployments.catalog.all();
     functions.retain(|entry| entry.id.namespace() == namespace);
     functions.sort_unstable_by(|a, b| a.id.name().cmp(b.id.name()));
     let json = HeaderValue::from_static("application/json");
-    ([(header::CONTENT_TYPE, json)], Body::from_stream(listed(functions))).into_response()
+    Ok(([(header::CONTENT_TYPE, json)], Body::from_stream(listed(functions))).into_response())
 }
 
 /// The list in pieces, each made when the one before is on its way: as many functions as may be deployed

@@ -38,8 +38,14 @@ pub(super) async fn json_within<T: DeserializeOwned>(
     most: Most,
 ) -> Result<T, ApiError> {
     let text = read(body, most).await?;
-    serde_json::from_slice(&text).map_err(|error| {
-        let text = format!("the body is not the JSON expected: {error}");
+    // A list of an object's values in their order would be read as that object.
+    let is_object = text.trim_ascii_start().first() == Some(&b'{');
+    let parsed = match serde_json::from_slice(&text) {
+        Ok(_) if !is_object => Err("it is no object".to_owned()),
+        parsed => parsed.map_err(|error| error.to_string()),
+    };
+    parsed.map_err(|why| {
+        let text = format!("the body is not the JSON expected: {why}");
         ApiError::new(StatusCode::BAD_REQUEST, text)
     })
 }

@@ -3,6 +3,7 @@
 //! It runs on a runtime of its own; the workers hand over what is no call of a function.
 
 mod access;
+mod description;
 mod error;
 mod functions;
 mod images;
@@ -115,6 +116,10 @@ fn router(api: Arc<Api>) -> Router {
     Router::new()
         .nest("/system", system)
         .route("/healthz", get(async || "OK"))
+        .route("/openapi.json", get(description::openapi))
+        .method_not_allowed_fallback(async || {
+            (StatusCode::METHOD_NOT_ALLOWED, "this path has other methods: see the header Allow\n")
+        })
         .fallback(async || (StatusCode::NOT_FOUND, "404 page not found\n"))
         .with_state(api)
 }
