@@ -64,6 +64,14 @@ pub const SECRETS_MAX: usize = 100_000;
 /// Schedules of one function. Further ones do not count.
 pub const SCHEDULES_PER_FUNCTION_MAX: usize = 16;
 
+/// How late a scheduled call may be for all due times to be made up for: of those before, when no server ran, only the
+/// last one is.
+pub const SCHEDULE_LATE_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// How far ahead of the clock a due time may lie that was called for already. What lies further ahead was noted by a
+/// clock that was wrong, and does not count.
+pub const SCHEDULE_AHEAD_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// Bytes of one schedule. Reached: it is not understood, which the function's conditions say.
 pub const SCHEDULE_BYTES_MAX: usize = 256;
 

@@ -5,6 +5,8 @@
 //! pattern may begin with the time zone that it is in, `CRON_TZ=Europe/Berlin 0 6 * * *`, else it is in UTC. Where
 //! clocks are put forward a fixed time that is left out comes right after; where they are put back it comes once.
 
+mod agenda;
+
 use std::fmt;
 
 use croner::{
@@ -13,6 +15,7 @@ use croner::{
 };
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 
+pub use self::agenda::{Agenda, Due, Entry};
 use crate::{duration, image::shown, limits, wire::Map};
 
 /// Annotation: topics that a function listens to, separated by commas.
@@ -78,6 +81,19 @@ impl Schedule {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The last time up to `until_s` at which it was due; `None` if there was none since `since_s`.
+    #[must_use]
+    pub fn last(&self, until_s: i64, since_s: i64) -> Option<i64> {
+        let last = match &self.rule {
+            Rule::Every { seconds } => until_s - until_s.checked_sub(since_s)? % seconds,
+            Rule::Pattern { pattern, zone } => {
+                let until = Zoned::new(Timestamp::from_second(until_s).ok()?, zone.clone());
+                pattern.find_previous_occurrence(&until, true).ok()?.timestamp().as_second()
+            }
+        };
+        (last > since_s).then_some(last)
     }
 
     /// The first time after `after_s` at which it is due; `None` if it never is again. All times are in Unix seconds;
@@ -188,6 +204,17 @@ mod tests {
         let times = ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"];
         assert_eq!(next(berlin, "2026-10-25T00:00:00Z", 2), times);
         assert_eq!(next("TZ=Asia/Tokyo 0 6 * * *", times[0], 1), ["2026-10-25T21:00:00Z"]);
+    }
+
+    #[test]
+    fn the_last_time_is_found_too() {
+        let (since, now) = (at("2026-11-28T10:02:30Z"), at("2026-11-28T10:07:00Z"));
+        let last = |text: &str| Schedule::parse(text).unwrap().last(now, since).map(shown_at);
+        assert_eq!(last("*/5 * * * *").unwrap(), "2026-11-28T10:05:00Z");
+        assert_eq!(last("7 * * * *").unwrap(), "2026-11-28T10:07:00Z");
+        assert_eq!(last("@every 90s").unwrap(), "2026-11-28T10:07:00Z");
+        assert_eq!(last("@every 100s").unwrap(), "2026-11-28T10:05:50Z");
+        assert_eq!((last("@daily"), last("@every 1h")), (None, None));
     }
 
     #[test]
