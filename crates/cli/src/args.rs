@@ -5,10 +5,12 @@ use std::str::FromStr;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::command::{
-    completion, deploy, describe, doctor, down, image, invoke, list, login, logs, remove, scale,
-    version,
-};
+use pinnace_core::name::check_label;
+
+use crate::{failure::usage, command::{
+    completion, deploy, describe, diff, doctor, down, generate, image, invoke, list, login, logs,
+    namespace, print_token, ready, remove, scale, secret, store, version,
+}};
 
 /// Runs functions: any container image or plain binary, called over HTTP, started when it is needed and
 /// gone when it is not.
@@ -45,6 +47,22 @@ pub enum Command {
     /// Remove a function, or those of a stack file
     #[command(aliases = ["rm", "delete"])]
     Remove(remove::RemoveArgs),
+    /// Wait until the gateway or a function is ready
+    Ready(ready::ReadyArgs),
+    /// Compare a stack file with what is deployed
+    Diff(diff::DiffArgs),
+    /// Find functions that others made, and deploy them
+    Store(store::StoreArgs),
+    /// Create, update, list and remove secrets
+    Secret(secret::SecretArgs),
+    /// Create, update, list and remove namespaces
+    #[command(alias = "ns")]
+    Namespace(namespace::NamespaceCommandArgs),
+    /// List namespaces
+    #[command(hide = true)]
+    Namespaces(namespace::ListArgs),
+    /// Write a stack file's functions as Kubernetes resources
+    Generate(generate::GenerateArgs),
     /// Load, pull, list and remove images
     Image(image::ImageArgs),
     /// Log in at a gateway
@@ -53,6 +71,9 @@ pub enum Command {
     Logout(login::LogoutArgs),
     /// Show the versions of this program and of a gateway
     Version(version::VersionArgs),
+    /// Show what a token says
+    #[command(hide = true)]
+    PrintToken(print_token::PrintTokenArgs),
     /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
 }
@@ -85,6 +106,17 @@ impl NamespaceArgs {
     /// The namespace, if one is named.
     pub fn get(&self) -> Option<&str> {
         self.namespace.as_deref().filter(|namespace| !namespace.is_empty())
+    }
+
+    /// The namespace, if one is named, fit to become part of a URL.
+    ///
+    /// # Errors
+    /// It is no name of a namespace.
+    pub fn checked(&self) -> anyhow::Result<Option<&str>> {
+        if let Some(namespace) = self.get() {
+            check_label("namespace", namespace).map_err(|error| usage(error.to_string()))?;
+        }
+        Ok(self.get())
     }
 }
 
@@ -182,8 +214,11 @@ pub fn number<N: FromStr>(text: &str) -> Result<N, String> {
 
 /// The commands as the help groups them.
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Functions", &["deploy", "invoke", "list", "describe", "logs", "scale", "remove"]),
-    ("Images", &["image"]),
+    (
+        "Functions",
+        &["deploy", "invoke", "list", "describe", "logs", "ready", "scale", "remove", "diff"],
+    ),
+    ("Around functions", &["secret", "namespace", "store", "image", "generate"]),
     ("Server", &["up", "down", "doctor"]),
     ("Client", &["login", "logout", "version", "completion"]),
 ];
@@ -237,7 +272,8 @@ mod tests {
         let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
         grouped.sort_unstable();
         let command = Cli::command();
-        let mut names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+        let mut names: Vec<&str> = shown.map(clap::Command::get_name).collect();
         names.sort_unstable();
         assert_eq!(grouped, names);
         for sub in command.get_subcommands() {

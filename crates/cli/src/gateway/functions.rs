@@ -6,10 +6,7 @@ use pinnace_core::{
 };
 use ureq::http::{Method, StatusCode};
 
-use super::{Gateway, Patience, query};
-
-/// Statuses that mean "taken": 202 where deploys go on in the background, 200 where they do not.
-const TAKEN: [StatusCode; 3] = [StatusCode::OK, StatusCode::CREATED, StatusCode::ACCEPTED];
+use super::{Gateway, Patience, TAKEN, query};
 
 impl Gateway {
     /// All functions of a namespace.
