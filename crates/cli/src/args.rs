@@ -7,10 +7,14 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use pinnace_core::name::check_label;
 
-use crate::{failure::usage, command::{
-    completion, deploy, describe, diff, doctor, down, generate, image, invoke, list, login, logs,
-    namespace, print_token, ready, remove, scale, secret, store, version,
-}};
+use crate::{
+    command::{
+        completion, deploy, describe, diff, doctor, down, generate, image, invoke, list, login,
+        logs, namespace, print_token, ready, remove, scale, secret, store, version,
+    },
+    failure::usage,
+    stack::StackHead,
+};
 
 /// Runs functions: any container image or plain binary, called over HTTP, started when it is needed and
 /// gone when it is not.
@@ -146,19 +150,35 @@ impl Default for StackArgs {
 }
 
 /// Where a stack file stands for the gateway only.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Gateway")]
 pub struct StackFileArgs {
     /// Stack file that names the gateway [default: stack.yaml or stack.yml, if there is one]
     #[arg(short = 'f', long, value_name = "FILE")]
     pub yaml: Option<String>,
+    /// Taken for the sake of scripts, as are the two below: it is not about a file's functions
+    #[arg(long, value_name = "WILDCARD", hide = true)]
+    filter: Option<String>,
+    /// Taken for the sake of scripts
+    #[arg(long, value_name = "REGEX", hide = true)]
+    regex: Option<String>,
+    /// Replace ${VARIABLE} in the file
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, hide = true,
+          require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    envsubst: bool,
 }
 
 impl StackFileArgs {
+    /// What the stack file says beside its functions' settings.
+    pub fn head(&self) -> anyhow::Result<StackHead> {
+        let args =
+            StackArgs { yaml: self.yaml.clone(), envsubst: self.envsubst, ..StackArgs::default() };
+        crate::stack::head(&args)
+    }
+
     /// The gateway that the stack file names.
     pub fn gateway(&self) -> anyhow::Result<Option<String>> {
-        let args = StackArgs { yaml: self.yaml.clone(), ..StackArgs::default() };
-        crate::stack::gateway(&args)
+        Ok(self.head()?.gateway)
     }
 }
 

@@ -110,11 +110,7 @@ fn shown_name(function: &FunctionDeployment) -> String {
     }
 }
 
-fn compared(
-    wanted: &FunctionDeployment,
-    found: Option<&FunctionStatus>,
-    whose: Whose,
-) -> Vec<Row> {
+fn compared(wanted: &FunctionDeployment, found: Option<&FunctionStatus>, whose: Whose) -> Vec<Row> {
     let Some(found) = found else {
         let (left, right) = ("defined in stack.yaml", "not deployed");
         return vec![("function".to_owned(), Some(left.to_owned()), Some(right.to_owned()))];
@@ -131,12 +127,7 @@ fn compared(
 
 /// Whether a setting that one side alone has says nothing: the image's own command, what the gateway adds,
 /// and environment that is not asked for.
-fn is_passed_over(
-    name: &str,
-    left: Option<&String>,
-    right: Option<&String>,
-    whose: Whose,
-) -> bool {
+fn is_passed_over(name: &str, left: Option<&String>, right: Option<&String>, whose: Whose) -> bool {
     if name == "fprocess" || name == LABEL_OF_GATEWAYS {
         return left.is_none();
     }
@@ -149,11 +140,8 @@ fn is_passed_over(
 }
 
 fn of_file(function: &FunctionDeployment) -> Settings {
-    let mut settings = plain(
-        &function.image,
-        &function.env_process,
-        function.read_only_root_filesystem,
-    );
+    let mut settings =
+        plain(&function.image, &function.env_process, function.read_only_root_filesystem);
     maps(&mut settings, "env", function.env_vars.as_ref());
     maps(&mut settings, "label", function.labels.as_ref());
     maps(&mut settings, "annotation", function.annotations.as_ref());
@@ -165,11 +153,8 @@ fn of_file(function: &FunctionDeployment) -> Settings {
 }
 
 fn of_gateway(function: &FunctionStatus) -> Settings {
-    let mut settings = plain(
-        &function.image,
-        &function.env_process,
-        function.read_only_root_filesystem,
-    );
+    let mut settings =
+        plain(&function.image, &function.env_process, function.read_only_root_filesystem);
     maps(&mut settings, "env", function.env_vars.as_ref());
     maps(&mut settings, "label", Some(&function.labels));
     maps(&mut settings, "annotation", Some(&function.annotations));
@@ -255,8 +240,15 @@ mod tests {
         let other = r#"{"name":"f","image":"a:2","labels":{"own":"1"},"annotations":{},
             "requests":{"cpu":"1"},"readOnlyRootFilesystem":true}"#;
         let all = [
-            "env.x", "env.y", "image", "label.own", "label.team", "limits.memory",
-            "readonly_root_filesystem", "requests.cpu", "secret.s",
+            "env.x",
+            "env.y",
+            "image",
+            "label.own",
+            "label.team",
+            "limits.memory",
+            "readonly_root_filesystem",
+            "requests.cpu",
+            "secret.s",
         ];
         assert_eq!(names(wanted, other, Whose::Local), all);
         assert_eq!(names(wanted, other, Whose::Remote), all[2..]);

@@ -10,6 +10,7 @@ mod functions;
 mod lines;
 mod namespaces;
 mod secrets;
+mod tokens;
 
 use std::{io::Read, time::Duration};
 
@@ -30,6 +31,7 @@ pub use answer::spoken;
 pub use lines::Lines;
 pub use namespaces::Namespace;
 pub use secrets::Secret;
+pub use tokens::asks_for_function_token;
 
 use crate::{
     args::GatewayArgs,
@@ -308,6 +310,15 @@ pub enum CallBody {
 }
 
 impl CallBody {
+    /// The same body once more; `None` for one that is sent as it comes.
+    pub fn again(&self) -> Option<Self> {
+        match self {
+            Self::None => Some(Self::None),
+            Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),
+            Self::Stream(_) => None,
+        }
+    }
+
     fn into_stream(self) -> Box<dyn Read + Send> {
         match self {
             Self::None => Box::new(std::io::empty()),

@@ -71,7 +71,9 @@ impl Gateway {
         let answer =
             self.tell(Method::POST, "/system/namespace/", namespace, Patience::Request, &doing)?;
         if answer.status() == StatusCode::CONFLICT {
-            anyhow::bail!("{doing}: there is one of that name; `pinnace namespace update` changes it");
+            anyhow::bail!(
+                "{doing}: there is one of that name; `pinnace namespace update` changes it"
+            );
         }
         self.expect(answer, &TAKEN, &doing).map(drop)
     }
@@ -86,7 +88,8 @@ impl Gateway {
     /// Removes a namespace; `false` if there is none of that name.
     pub fn remove_namespace(&self, name: &str) -> anyhow::Result<bool> {
         let doing = format!("removing namespace {name}");
-        let marked = Namespace { annotations: None, ..Namespace::marked(name, Map::new(), Map::new()) };
+        let marked =
+            Namespace { annotations: None, ..Namespace::marked(name, Map::new(), Map::new()) };
         let target = format!("/system/namespace/{name}");
         self.done(self.tell(Method::DELETE, &target, &marked, Patience::Request, &doing)?, &doing)
     }

@@ -63,11 +63,8 @@ impl Gateway {
     /// Removes a secret; `false` if there was none.
     pub fn remove_secret(&self, name: &str, namespace: &str) -> anyhow::Result<bool> {
         let doing = format!("removing secret {name}");
-        let request = Secret {
-            name: name.to_owned(),
-            namespace: namespace.to_owned(),
-            ..Secret::default()
-        };
+        let request =
+            Secret { name: name.to_owned(), namespace: namespace.to_owned(), ..Secret::default() };
         let removed = self.send_secret(Method::DELETE, &request, StatusCode::NOT_FOUND, &doing)?;
         Ok(removed.is_some())
     }

@@ -9,6 +9,7 @@ mod substitute;
 mod tag;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
 };
@@ -63,7 +64,8 @@ impl StackFunction {
     pub fn tag(&mut self, source: TagSource) -> anyhow::Result<()> {
         let tagged = source.apply(&self.deployment.image, &self.handler);
         let name = &self.deployment.service;
-        self.deployment.image = tagged.map_err(|error| anyhow::anyhow!("function {name}: {error}"))?;
+        self.deployment.image =
+            tagged.map_err(|error| anyhow::anyhow!("function {name}: {error}"))?;
         Ok(())
     }
 }
@@ -178,23 +180,45 @@ impl Stack {
     }
 }
 
-/// The gateway that a stack file names, for commands that need nothing else of it.
+/// What a stack file says that commands need which are not about its functions.
+#[derive(Debug, Default)]
+pub struct StackHead {
+    /// The gateway it names.
+    pub gateway: Option<String>,
+    /// The namespaces of those functions that have one.
+    pub namespaces: BTreeMap<String, String>,
+}
+
+impl StackHead {
+    fn of(gateway: Option<String>, functions: impl Iterator<Item = (String, String)>) -> Self {
+        let namespaces = functions.filter(|(_, namespace)| !namespace.is_empty()).collect();
+        Self { gateway, namespaces }
+    }
+}
+
+/// The head of a stack file.
 ///
 /// A file that was not asked for is left alone if it is none of ours: other tools have a `stack.yaml` too.
 ///
 /// # Errors
 /// A file that the flags name cannot be read or has faults.
-pub fn gateway(args: &StackArgs) -> anyhow::Result<Option<String>> {
+pub fn head(args: &StackArgs) -> anyhow::Result<StackHead> {
     if args.yaml.is_some() {
-        return Ok(Stack::load(args)?.and_then(|stack| stack.gateway));
+        let Some(stack) = Stack::load(args)? else { return Ok(StackHead::default()) };
+        let functions = stack.functions.into_iter().map(|function| function.deployment);
+        let named = functions.map(|deployment| (deployment.service, deployment.namespace));
+        return Ok(StackHead::of(stack.gateway, named));
     }
     let read = || {
         let text = read_bounded(&default_file()?).ok()?;
         let lookup = |name: &str| std::env::var(name).ok();
-        let document = parse(&text, Some(&lookup), &mut Vec::new())?;
-        StackFile::read(&document, &mut Vec::new()).gateway
+        let variable: Option<Lookup<'_>> = if args.envsubst { Some(&lookup) } else { None };
+        let document = parse(&text, variable, &mut Vec::new())?;
+        let file = StackFile::read(&document, &mut Vec::new());
+        let named = file.functions.into_iter().map(|function| (function.name, function.namespace));
+        Some(StackHead::of(file.gateway, named))
     };
-    Ok(read())
+    Ok(read().unwrap_or_default())
 }
 
 fn default_file() -> Option<PathBuf> {

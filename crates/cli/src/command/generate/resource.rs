@@ -19,9 +19,11 @@ const SECRETS: &str = "/var/openfaas/secrets";
 /// # Errors
 /// There is no such API.
 pub fn render(function: &FunctionDeployment, api: &str, namespace: &str) -> anyhow::Result<String> {
+    let options =
+        serde_saphyr::ser_options! { compact_list_indent: false, prefer_block_scalars: false };
     let text = match api {
-        KNATIVE => serde_saphyr::to_string(&knative(function, namespace)),
-        OPENFAAS => serde_saphyr::to_string(&openfaas(function, namespace)),
+        KNATIVE => serde_saphyr::to_string_with_options(&knative(function, namespace), options),
+        OPENFAAS => serde_saphyr::to_string_with_options(&openfaas(function, namespace), options),
         _ => return Err(usage(format!("--api {api:?} is neither {OPENFAAS} nor {KNATIVE}"))),
     };
     text.map_err(|error| anyhow::anyhow!("function {}: {error}", function.service))
@@ -153,7 +155,9 @@ fn knative(function: &FunctionDeployment, namespace: &str) -> Resource<Service> 
     let secrets = function.secrets.as_deref().unwrap_or_default();
     let container = Container {
         image: function.image.clone(),
-        env: variables.map(|(name, value)| Variable { name: name.clone(), value: value.clone() }).collect(),
+        env: variables
+            .map(|(name, value)| Variable { name: name.clone(), value: value.clone() })
+            .collect(),
         volume_mounts: secrets
             .iter()
             .map(|name| Mount {

@@ -114,7 +114,10 @@ fn secret(
 ) -> anyhow::Result<Option<Secret>> {
     if check_name(name).is_err() {
         let shown = printable(name);
-        writeln!(out, "Skipping invalid secret name: {shown} - ERROR: invalid secret name {shown}")?;
+        writeln!(
+            out,
+            "Skipping invalid secret name: {shown} - ERROR: invalid secret name {shown}"
+        )?;
         writeln!(out, "Secret name must start and end with an alphanumeric character ")?;
         writeln!(out, "and can only contain lower-case alphanumeric characters, '-' or '.'")?;
         return Ok(None);

@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use clap::{Args, Subcommand};
 use pinnace_core::wire::{FunctionDeployment, Map};
 
-use self::catalog::{Item, this_platform};
 pub use self::catalog::{Catalog, DEFAULT_URL, platform_of};
+use self::catalog::{Item, this_platform};
 use super::deploy::{self, OverlayArgs, RolloutArgs, Wanted, lay_over};
 use crate::{
     args::{GatewayArgs, NamespaceArgs, OutputArgs},

@@ -146,9 +146,8 @@ impl Replay {
             let part = |name: &str| one["request"][name].as_str().unwrap();
             format!("{} {}", part("method"), self.comparable_target(part("target")))
         };
-        let found = |seen: &Seen| {
-            format!("{} {}", seen.method, self.comparable_target(&seen.target))
-        };
+        let found =
+            |seen: &Seen| format!("{} {}", seen.method, self.comparable_target(&seen.target));
         let expected: Vec<String> = recorded.iter().map(line).collect();
         let lines: Vec<String> = seen.iter().map(found).collect();
         same("requests", &expected, &lines)
