@@ -134,9 +134,8 @@ impl Replay {
     fn same_requests(&self) -> Result<(), String> {
         let recorded = self.value["exchanges"].as_array().unwrap();
         let mut seen = self.gateway.seen();
-        if let Some(ours) = self.ours.filter(|ours| !ours.requests.is_empty()) {
-            let expected: Vec<String> =
-                ours.requests.iter().map(|line| (*line).to_owned()).collect();
+        if let Some(ours) = self.ours.and_then(|ours| ours.requests) {
+            let expected: Vec<String> = ours.iter().map(|line| (*line).to_owned()).collect();
             return same("requests", &expected, &self.gateway.lines());
         }
         if self.is_deploy() {
