@@ -86,7 +86,7 @@ pub enum Command {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Gateway")]
 pub struct GatewayArgs {
-    /// Gateway URL [default: the stack file's, OPENFAAS_URL, PINNACE_URL, http://127.0.0.1:8080]
+    /// Gateway URL [default: the stack file's where one is read, OPENFAAS_URL, PINNACE_URL, http://127.0.0.1:8080]
     #[arg(short, long, value_name = "URL")]
     pub gateway: Option<String>,
     /// Token to send in place of the stored login
@@ -180,6 +180,20 @@ impl StackFileArgs {
     pub fn gateway(&self) -> anyhow::Result<Option<String>> {
         Ok(self.head()?.gateway)
     }
+}
+
+/// A stack file for commands that need none, for faas-cli takes one with each.
+#[derive(Args, Clone, Debug)]
+pub struct UnusedStackArgs {
+    /// Taken for the sake of scripts
+    #[arg(short = 'f', long, value_name = "FILE", hide = true, global = true)]
+    yaml: Option<String>,
+    /// Taken for the sake of scripts
+    #[arg(long, value_name = "WILDCARD", hide = true, global = true)]
+    filter: Option<String>,
+    /// Taken for the sake of scripts
+    #[arg(long, value_name = "REGEX", hide = true, global = true)]
+    regex: Option<String>,
 }
 
 /// Text for people, or JSON for scripts.
@@ -277,6 +291,9 @@ pub fn parse() -> Cli {
     let matches = definition().get_matches();
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
+
+#[cfg(test)]
+mod flags_of_faas_cli;
 
 #[cfg(test)]
 mod tests {

@@ -7,12 +7,13 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use pinnace_core::{name::check_label, wire::FunctionStatus};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     args::{GatewayArgs, NamespaceArgs, OutputArgs, StackFileArgs},
     failure::usage,
     gateway::Gateway,
+    golayout,
     output::{self, printable},
 };
 
@@ -93,6 +94,9 @@ fn created(function: &FunctionStatus) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(&function.created_at, &Rfc3339).ok()
 }
 
+/// How Go prints a time, and with it faas-cli.
+const TIME: &str = "2006-01-02 15:04:05.999999999 -0700 MST";
+
 /// Narrowest column of images, in characters.
 const IMAGE_CHARS: usize = 40;
 
@@ -107,7 +111,8 @@ fn table(functions: &[FunctionStatus], verbose: bool) -> String {
     let created = if verbose { "\tCreatedAt" } else { "" };
     let mut text = row("Function", "Image", "Invocations", "Replicas", created);
     for function in functions {
-        let created = if verbose { format!("\t\t{}", age(function)) } else { String::new() };
+        let time = printable(&golayout::reformat(&function.created_at, TIME));
+        let created = if verbose { format!("\t\t{time}") } else { String::new() };
         text.push_str(&row(
             &printable(&function.name),
             &printable(&function.image),
@@ -117,14 +122,6 @@ fn table(functions: &[FunctionStatus], verbose: bool) -> String {
         ));
     }
     text
-}
-
-/// The time of creation to the second, in UTC.
-fn age(function: &FunctionStatus) -> String {
-    let form = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] +0000 UTC");
-    let time = created(function).map(|time| time.to_offset(time::UtcOffset::UTC));
-    let shown = time.and_then(|time| time.format(form).ok());
-    shown.unwrap_or_else(|| printable(&function.created_at))
 }
 
 #[cfg(test)]
@@ -173,6 +170,6 @@ mod tests {
             .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
             .collect();
         assert_eq!(words[0], "Function Image Invocations Replicas CreatedAt");
-        assert_eq!(words[2], "a i/a:1 0 2 2026-01-02 23:00:00 +0000 UTC");
+        assert_eq!(words[2], "a i/a:1 0 2 2026-01-03 00:00:00 +0100 +0100");
     }
 }

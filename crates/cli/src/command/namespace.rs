@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use pinnace_core::{name::check_label, wire::Map};
 
 use crate::{
-    args::{GatewayArgs, OutputArgs, pair},
+    args::{GatewayArgs, OutputArgs, UnusedStackArgs, pair},
     failure::usage,
     gateway::{Gateway, Namespace},
     output::{self, printable},
@@ -23,6 +23,8 @@ Examples:
 pub struct NamespaceCommandArgs {
     #[command(subcommand)]
     command: NamespaceCommand,
+    #[command(flatten)]
+    stack: UnusedStackArgs,
 }
 
 #[derive(Debug, Subcommand)]

@@ -108,7 +108,7 @@ fn resources_for_openfaas_on_kubernetes() {
     let bench = Bench::new("http://127.0.0.1:1").file("stack.yaml", stack);
     let expected = "---\napiVersion: openfaas.com/v1\nkind: Function\nmetadata:\n  name: f\n  \
                     namespace: openfaas-fn\nspec:\n  name: f\n  image: i:latest\n  handler: cat\n  \
-                    environment:\n    n: \"1\"\n    \"on\": \"yes\"\n  limits:\n    memory: 64Mi\n  \
+                    environment:\n    \"n\": \"1\"\n    \"on\": \"yes\"\n  limits:\n    memory: 64Mi\n  \
                     secrets:\n    - s\n  readOnlyRootFilesystem: true\n\n";
     assert_eq!(bench.run(&["generate"]).ok().out(), expected);
     let bench = bench.file("store.json", STORE);

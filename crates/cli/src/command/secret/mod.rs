@@ -15,7 +15,7 @@ use serde_json::json;
 use ureq::http::StatusCode;
 
 use crate::{
-    args::{GatewayArgs, NamespaceArgs, OutputArgs},
+    args::{GatewayArgs, NamespaceArgs, OutputArgs, UnusedStackArgs},
     failure::usage,
     gateway::{Gateway, Secret, spoken},
     output::{self, printable},
@@ -34,6 +34,8 @@ A function finds each of its secrets in the file /var/openfaas/secrets/NAME.")]
 pub struct SecretArgs {
     #[command(subcommand)]
     command: SecretCommand,
+    #[command(flatten)]
+    stack: UnusedStackArgs,
 }
 
 #[derive(Debug, Subcommand)]

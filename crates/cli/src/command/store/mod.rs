@@ -11,7 +11,7 @@ pub use self::catalog::{Catalog, DEFAULT_URL, platform_of};
 use self::catalog::{Item, this_platform};
 use super::deploy::{self, OverlayArgs, RolloutArgs, Wanted, lay_over};
 use crate::{
-    args::{GatewayArgs, NamespaceArgs, OutputArgs},
+    args::{GatewayArgs, NamespaceArgs, OutputArgs, UnusedStackArgs},
     gateway::Gateway,
     output::{self, printable},
 };
@@ -29,6 +29,8 @@ The store is a JSON file. --url wins over the variable OPENFAAS_STORE; without b
 pub struct StoreArgs {
     #[command(subcommand)]
     command: StoreCommand,
+    #[command(flatten)]
+    stack: UnusedStackArgs,
 }
 
 #[derive(Debug, Subcommand)]
