@@ -103,12 +103,12 @@ fn readiness_outlasts_errors() {
 #[test]
 fn resources_for_openfaas_on_kubernetes() {
     let stack = "provider: {name: openfaas}\nfunctions:\n  f:\n    image: i\n    fprocess: cat\n    \
-                 environment: {on: 'yes', n: '1'}\n    limits: {memory: 64Mi}\n    secrets: [s]\n    \
+                 environment: {on: 'yes', n: '1', two: \"a\\nb\\n\"}\n    limits: {memory: 64Mi}\n    secrets: [s]\n    \
                  readonly_root_filesystem: true\n";
     let bench = Bench::new("http://127.0.0.1:1").file("stack.yaml", stack);
     let expected = "---\napiVersion: openfaas.com/v1\nkind: Function\nmetadata:\n  name: f\n  \
                     namespace: openfaas-fn\nspec:\n  name: f\n  image: i:latest\n  handler: cat\n  \
-                    environment:\n    \"n\": \"1\"\n    \"on\": \"yes\"\n  limits:\n    memory: 64Mi\n  \
+                    environment:\n    \"n\": \"1\"\n    \"on\": \"yes\"\n    two: |\n      a\n      b\n  limits:\n    memory: 64Mi\n  \
                     secrets:\n    - s\n  readOnlyRootFilesystem: true\n\n";
     assert_eq!(bench.run(&["generate"]).ok().out(), expected);
     let bench = bench.file("store.json", STORE);

@@ -15,7 +15,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use pinnace_core::{
     limits,
-    wire::{self, FunctionDeployment, RolloutPhase},
+    wire::{self, FunctionDeployment, FunctionStatus, RolloutPhase},
 };
 use serde::Serialize;
 use ureq::http::StatusCode;
@@ -271,7 +271,7 @@ fn await_ready(
 /// for: a large image may take its time.
 ///
 /// # Errors
-/// It is neither in time, it is gone, or the gateway cannot be asked.
+/// It is neither in time, it is gone, or the gateway can no longer be asked.
 pub fn settle(
     gateway: &Gateway,
     name: &str,
@@ -280,10 +280,11 @@ pub fn settle(
 ) -> anyhow::Result<Rollout> {
     let mut until = Instant::now() + patience;
     let mut progress = Progress::new(name);
+    let mut status = match first_look(gateway, name, namespace) {
+        Some(status) => status,
+        None => return Ok(Rollout::Unknown),
+    };
     loop {
-        let Some(status) = gateway.function(name, namespace, false)? else {
-            anyhow::bail!("{name} was removed while it was being rolled out");
-        };
         let Some(rollout) = status.rollout else { return Ok(Rollout::Unknown) };
         match rollout.phase {
             RolloutPhase::Ready => return Ok(Rollout::Ready(rollout)),
@@ -303,7 +304,22 @@ pub fn settle(
             );
         }
         pause::briefly();
+        status = gateway
+            .function(name, namespace, false)?
+            .ok_or_else(|| anyhow::anyhow!("{name} was removed while it was being rolled out"))?;
     }
+}
+
+/// What the gateway says of a function that it just took. Not every gateway shows it at once, and not
+/// every account may look: the deploy is none the worse for that.
+fn first_look(gateway: &Gateway, name: &str, namespace: Option<&str>) -> Option<FunctionStatus> {
+    let why = match gateway.function(name, namespace, false) {
+        Ok(Some(status)) => return Some(status),
+        Ok(None) => "the gateway does not show it yet".to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    output::warn(&format!("whether {name} is ready is not known: {why}"));
+    None
 }
 
 /// A spinner on a terminal; elsewhere a line whenever there is news.

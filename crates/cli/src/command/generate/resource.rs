@@ -20,7 +20,7 @@ const SECRETS: &str = "/var/openfaas/secrets";
 /// There is no such API.
 pub fn render(function: &FunctionDeployment, api: &str, namespace: &str) -> anyhow::Result<String> {
     let options =
-        serde_saphyr::ser_options! { compact_list_indent: false, prefer_block_scalars: false };
+        serde_saphyr::ser_options! { compact_list_indent: false, folded_wrap_chars: usize::MAX };
     let text = match api {
         KNATIVE => serde_saphyr::to_string_with_options(&knative(function, namespace), options),
         OPENFAAS => serde_saphyr::to_string_with_options(&openfaas(function, namespace), options),
