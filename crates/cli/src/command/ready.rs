@@ -14,7 +14,7 @@ use crate::{
     args::{GatewayArgs, NamespaceArgs, StackFileArgs, number},
     failure::usage,
     gateway::{Gateway, Patience},
-    output::complain,
+    output::remark,
     pause,
 };
 
@@ -76,7 +76,7 @@ pub fn run(args: &ReadyArgs) -> anyhow::Result<()> {
             }
             (Ok(false), _) => {}
             (Err(error), _) => {
-                complain(&format!("[{attempt}/{}] {error:#}", args.attempts));
+                remark(&format!("[{attempt}/{}] {error:#}", args.attempts));
             }
         }
         if attempt < args.attempts {

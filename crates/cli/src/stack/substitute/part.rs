@@ -47,7 +47,7 @@ pub fn trimmed(value: &str, form: &str, pattern: &str) -> String {
     let pieces = cuts.iter().skip(1).map(|at| value.split_at(*at));
     let pieces = pieces.map(|(left, right)| if from_start { (left, right) } else { (right, left) });
     let mut fitting = pieces.filter(|(piece, _)| pattern.is_match(piece)).map(|(_, rest)| rest);
-    let found = if is_longest { fitting.last() } else { fitting.next() };
+    let found = if is_longest { fitting.next_back() } else { fitting.next() };
     found.unwrap_or(value).to_owned()
 }
 

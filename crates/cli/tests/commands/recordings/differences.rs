@@ -3,6 +3,22 @@
 //! For all recordings alike: `User-Agent` is ours; without a login no `Authorization` is sent, where the
 //! recorded client sends `Bearer` without a token; after a deploy the function is looked at once, because a
 //! server of ours says whether it can serve, and then the exit code says so too.
+//!
+//! Beyond what is recorded:
+//! - A wrong command line ends with 2, and nothing was done.
+//! - `--token` wins over a stored login, for it was typed.
+//! - `--image` wins over a stack.yaml that happens to lie here.
+//! - `remove` takes several names, and with a stack file fails when a gateway refuses.
+//! - `secret apply` updates a secret that is there, where faas-cli removes and creates it; it fails if one of
+//!   them failed.
+//! - `generate` writes a function's command as `handler`, which faas-cli loses; `--from-store` honours
+//!   `OPENFAAS_STORE`, and `--url`.
+//! - `diff` sets beside what is deployed what a deploy would send, environment files and the template's command
+//!   with it, in each namespace of the file.
+//! - `describe` also shows whether the root filesystem is read-only, and what a server of ours says.
+//! - `version --json` succeeds without a gateway, with its part left out; no other host is ever asked.
+//! - `invoke` sends no body with GET and HEAD.
+//! - `${V:?word}` and `${V:+word}` are faults; in faas-cli they are silently defaults.
 
 /// One recording where ours differs.
 pub struct Difference {

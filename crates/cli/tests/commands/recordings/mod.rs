@@ -151,8 +151,8 @@ impl Replay {
         let lines: Vec<String> = seen.iter().map(found).collect();
         same("requests", &expected, &lines)
             .map_err(|said| format!("{said}\n{}", self.ran.stderr))?;
-        let all = seen.iter().zip(recorded);
-        all.map(|(seen, one)| same_request(seen, &one["request"])).collect()
+        let mut all = seen.iter().zip(recorded);
+        all.try_for_each(|(seen, one)| same_request(seen, &one["request"]))
     }
 
     fn is_deploy(&self) -> bool {
