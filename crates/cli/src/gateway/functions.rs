@@ -13,7 +13,9 @@ impl Gateway {
     pub fn functions(&self, namespace: Option<&str>) -> anyhow::Result<Vec<FunctionStatus>> {
         let doing = "listing functions";
         let target = format!("/system/functions{}", query(&[("namespace", namespace)]));
-        self.read(self.ask(Method::GET, &target, Patience::Request, doing)?, doing)
+        let answer = self.ask(Method::GET, &target, Patience::Request, doing)?;
+        // Some gateways answer an empty list with null.
+        Ok(self.read::<Option<_>>(answer, doing)?.unwrap_or_default())
     }
 
     /// One function; `None` if there is no such function.

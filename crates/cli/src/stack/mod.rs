@@ -258,7 +258,9 @@ enum Selection {
 
 impl Selection {
     fn of(args: &StackArgs) -> anyhow::Result<Self> {
-        Ok(match (&args.filter, &args.regex) {
+        // What a script leaves empty is not given.
+        let given = |text: &'_ Option<String>| text.clone().filter(|text| !text.is_empty());
+        Ok(match (&given(&args.filter), &given(&args.regex)) {
             (Some(_), Some(_)) => return Err(usage("--filter and --regex exclude each other")),
             (Some(glob), None) => Self::Glob(glob.clone()),
             (None, Some(text)) => Self::Regex(

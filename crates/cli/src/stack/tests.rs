@@ -85,6 +85,13 @@ fn selections() {
 }
 
 #[test]
+fn an_empty_filter_is_none() {
+    let empty = Some(String::new());
+    let args = StackArgs { filter: empty.clone(), regex: empty, ..StackArgs::default() };
+    assert!(matches!(Selection::of(&args), Ok(Selection::All)));
+}
+
+#[test]
 fn globs() {
     for (glob, name, expected) in [
         ("a", "a", true),
