@@ -78,7 +78,7 @@ mod tests {
         let mut serializer = Serializer::with_formatter(&mut text, WholeNumbers::default());
         value.serialize(&mut serializer).unwrap();
         let text = String::from_utf8(text).unwrap();
-        let form = "{\n  \"a\": [\n    1,\n    2.5,\n    1e300\n  ],\n  \"b\": {},\n  \"c\": [],\n  \"d\": -0\n}";
+        let form = "{\n  \"a\": [\n    1,\n    2.5,\n    1e+300\n  ],\n  \"b\": {},\n  \"c\": [],\n  \"d\": -0\n}";
         assert_eq!(text, form);
     }
 }

@@ -20,6 +20,9 @@ use super::Fault;
 /// How deep defaults may hold further substitutions.
 const DEPTH_MAX: usize = 16;
 
+/// How many faults of one file are told. Reached: the rest of the file is not looked at.
+const FAULTS_MAX: usize = 20;
+
 /// The text with every substitution done.
 ///
 /// # Errors
@@ -54,6 +57,9 @@ impl<'a> Reader<'a> {
                 match self.substitution(0) {
                     Some(value) => out.push_str(&value),
                     None => self.skip_fault(start),
+                }
+                if self.faults.len() == FAULTS_MAX {
+                    return out;
                 }
             } else {
                 out.push(next);
@@ -238,6 +244,12 @@ mod tests {
         for bad in ["${A-x}", "${A+x}", "${A:+x}", "${A/a}", "${A//x/", "${A#}", "${A^x}"] {
             assert!(substitute(bad, &variable).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn faults_are_counted() {
+        let faults = substitute(&"${".repeat(500_000), &variable).unwrap_err();
+        assert_eq!(faults.len(), FAULTS_MAX);
     }
 
     #[test]
