@@ -19,7 +19,7 @@ use crate::{
 /// Runs functions: any container image or plain binary, called over HTTP, started when it is needed and
 /// gone when it is not.
 #[derive(Debug, Parser)]
-#[command(name = "pinnace", version, max_term_width = 100, subcommand_required = true)]
+#[command(name = "pinnace", version, max_term_width = 110, subcommand_required = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -32,8 +32,8 @@ Examples:
   pinnace diff
   pinnace diff -f stack.yaml --filter 'api-*' && echo nothing to deploy
 
-It ends with 0 if all is as in the file, else with 1. Nothing is changed. Functions that are not in the file
-are passed over.")]
+It ends with 0 if all is as in the file, else with 1. Nothing is changed. Functions that are not
+in the file are passed over.")]
 pub struct DiffArgs {
     /// Environment variables to compare: those of the file, those of the gateway, or both
     #[arg(long, value_name = "WHOSE", value_enum, default_value_t = Whose::Local)]

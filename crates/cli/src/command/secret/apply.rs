@@ -24,8 +24,8 @@ const DIRECTORY: &str = ".secrets";
 /// Flags of `pinnace secret apply`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Each file in the directory .secrets becomes a secret of its name. A secret that is there already gets the
-file's value; others are left alone.
+Each file in the directory .secrets becomes a secret of its name. A secret that is there already
+gets the file's value; others are left alone.
 
 Example:
   pinnace secret apply -n dev")]

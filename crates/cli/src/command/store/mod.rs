@@ -25,7 +25,8 @@ Examples:
   pinnace store deploy figlet
   pinnace store list --url ./functions.json
 
-The store is a JSON file. --url wins over the variable OPENFAAS_STORE; without both it is OpenFaaS's own.")]
+The store is a JSON file. --url wins over the variable OPENFAAS_STORE; without both it is that of
+OpenFaaS.")]
 pub struct StoreArgs {
     #[command(subcommand)]
     command: StoreCommand,
