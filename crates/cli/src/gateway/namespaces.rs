@@ -1,8 +1,9 @@
 //! The part of the API that is about namespaces (contract section 4.10).
 
+use std::io::Read;
+
 use pinnace_core::{limits, wire::Map};
 use serde::{Deserialize, Serialize};
-use std::io::Read;
 use ureq::http::{Method, StatusCode};
 
 use super::{Answer, Gateway, Patience, TAKEN};

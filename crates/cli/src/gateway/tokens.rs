@@ -1,8 +1,9 @@
 //! Tokens for functions that check who calls them (contract section 2.3).
 
+use std::io::Read;
+
 use pinnace_core::limits;
 use serde::Deserialize;
-use std::io::Read;
 use ureq::http::{Request, StatusCode, header};
 
 use super::{Gateway, Patience, answer, query};

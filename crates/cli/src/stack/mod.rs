@@ -259,12 +259,12 @@ enum Selection {
 impl Selection {
     fn of(args: &StackArgs) -> anyhow::Result<Self> {
         // What a script leaves empty is not given.
-        let given = |text: &'_ Option<String>| text.clone().filter(|text| !text.is_empty());
-        Ok(match (&given(&args.filter), &given(&args.regex)) {
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        Ok(match (given(&args.filter), given(&args.regex)) {
             (Some(_), Some(_)) => return Err(usage("--filter and --regex exclude each other")),
-            (Some(glob), None) => Self::Glob(glob.clone()),
+            (Some(glob), None) => Self::Glob(glob),
             (None, Some(text)) => Self::Regex(
-                Regex::new(text).map_err(|error| usage(format!("--regex {text:?}: {error}")))?,
+                Regex::new(&text).map_err(|error| usage(format!("--regex {text:?}: {error}")))?,
             ),
             (None, None) => Self::All,
         })

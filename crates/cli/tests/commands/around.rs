@@ -127,6 +127,30 @@ fn resources_for_openfaas_on_kubernetes() {
 }
 
 #[test]
+fn a_stack_file_elsewhere_has_its_other_files_beside_it_and_a_bound() {
+    let elsewhere = Server::start(|seen| match seen.target.as_str() {
+        "/dir/stack.yml" => Reply::new(
+            200,
+            "provider: {name: openfaas}\nfunctions:\n  f: {image: i, environment_file: [e.yml]}\n",
+        ),
+        "/dir/e.yml" => Reply::new(200, "environment: {a: '1'}\n"),
+        "/dir/long.yml" => Reply::new(200, vec![b'#'; (1 << 20) + 1]),
+        _ => Reply::new(404, ""),
+    });
+    let server = Server::start(|_| Reply::new(202, ""));
+    let bench = Bench::new(&server.url).password("hunter2");
+    let deploy = |file: &str| {
+        bench.run(&["deploy", "--no-wait", "-f", &format!("{}/dir/{file}", elsewhere.url)])
+    };
+    deploy("stack.yml").ok();
+    let sent: Value = serde_json::from_slice(&server.seen()[0].body).unwrap();
+    assert_eq!(sent["envVars"], json!({ "a": "1" }));
+    deploy("long.yml").failed(1, "/dir/long.yml: is more than 1048576 bytes");
+    deploy("none.yml").failed(1, "/dir/none.yml: its server answers 404 Not Found");
+    assert!(elsewhere.seen().iter().all(|seen| seen.header("authorization").is_none()));
+}
+
+#[test]
 fn tags_of_a_git_repository() {
     let server = Server::start(|_| Reply::new(202, ""));
     let stack = "provider: {name: openfaas}\nfunctions:\n  f: {image: 'i:1', handler: ./f}\n";

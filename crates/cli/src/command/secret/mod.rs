@@ -11,7 +11,6 @@ use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
 use pinnace_core::name::check_label;
-use serde_json::json;
 use ureq::http::StatusCode;
 
 use crate::{
@@ -182,7 +181,7 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
     let secrets = gateway.secrets(args.namespace.checked()?)?;
     let mut out = io::stdout().lock();
     if args.output.is_json() {
-        return output::json(&mut out, &json!(secrets));
+        return output::json(&mut out, &secrets);
     }
     if secrets.is_empty() {
         writeln!(out, "No secrets found.")?;
