@@ -5,15 +5,21 @@ use std::str::FromStr;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::command::{
-    completion, deploy, describe, doctor, down, image, invoke, list, login, logs, remove, scale,
-    version,
+use pinnace_core::name::check_label;
+
+use crate::{
+    command::{
+        completion, deploy, describe, diff, doctor, down, generate, image, invoke, list, login,
+        logs, namespace, print_token, ready, remove, scale, secret, store, version,
+    },
+    failure::usage,
+    stack::StackHead,
 };
 
 /// Runs functions: any container image or plain binary, called over HTTP, started when it is needed and
 /// gone when it is not.
 #[derive(Debug, Parser)]
-#[command(name = "pinnace", version, max_term_width = 100, subcommand_required = true)]
+#[command(name = "pinnace", version, max_term_width = 110, subcommand_required = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -45,6 +51,22 @@ pub enum Command {
     /// Remove a function, or those of a stack file
     #[command(aliases = ["rm", "delete"])]
     Remove(remove::RemoveArgs),
+    /// Wait until the gateway or a function is ready
+    Ready(ready::ReadyArgs),
+    /// Compare a stack file with what is deployed
+    Diff(diff::DiffArgs),
+    /// Find functions that others made, and deploy them
+    Store(store::StoreArgs),
+    /// Create, update, list and remove secrets
+    Secret(secret::SecretArgs),
+    /// Create, update, list and remove namespaces
+    #[command(alias = "ns")]
+    Namespace(namespace::NamespaceCommandArgs),
+    /// List namespaces
+    #[command(hide = true)]
+    Namespaces(namespace::ListArgs),
+    /// Write a stack file's functions as Kubernetes resources
+    Generate(generate::GenerateArgs),
     /// Load, pull, list and remove images
     Image(image::ImageArgs),
     /// Log in at a gateway
@@ -53,6 +75,9 @@ pub enum Command {
     Logout(login::LogoutArgs),
     /// Show the versions of this program and of a gateway
     Version(version::VersionArgs),
+    /// Show what a token says
+    #[command(hide = true)]
+    PrintToken(print_token::PrintTokenArgs),
     /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
 }
@@ -61,7 +86,7 @@ pub enum Command {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Gateway")]
 pub struct GatewayArgs {
-    /// Gateway URL [default: the stack file's, OPENFAAS_URL, PINNACE_URL, http://127.0.0.1:8080]
+    /// Gateway URL [default: the stack file's where one is read, OPENFAAS_URL, PINNACE_URL, http://127.0.0.1:8080]
     #[arg(short, long, value_name = "URL")]
     pub gateway: Option<String>,
     /// Token to send in place of the stored login
@@ -85,6 +110,17 @@ impl NamespaceArgs {
     /// The namespace, if one is named.
     pub fn get(&self) -> Option<&str> {
         self.namespace.as_deref().filter(|namespace| !namespace.is_empty())
+    }
+
+    /// The namespace, if one is named, fit to become part of a URL.
+    ///
+    /// # Errors
+    /// It is no name of a namespace.
+    pub fn checked(&self) -> anyhow::Result<Option<&str>> {
+        if let Some(namespace) = self.get() {
+            check_label("namespace", namespace).map_err(|error| usage(error.to_string()))?;
+        }
+        Ok(self.get())
     }
 }
 
@@ -114,20 +150,50 @@ impl Default for StackArgs {
 }
 
 /// Where a stack file stands for the gateway only.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Gateway")]
 pub struct StackFileArgs {
     /// Stack file that names the gateway [default: stack.yaml or stack.yml, if there is one]
     #[arg(short = 'f', long, value_name = "FILE")]
     pub yaml: Option<String>,
+    /// Taken for the sake of scripts, as are the two below: it is not about a file's functions
+    #[arg(long, value_name = "WILDCARD", hide = true)]
+    filter: Option<String>,
+    /// Taken for the sake of scripts
+    #[arg(long, value_name = "REGEX", hide = true)]
+    regex: Option<String>,
+    /// Replace ${VARIABLE} in the file
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, hide = true,
+          require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    envsubst: bool,
 }
 
 impl StackFileArgs {
+    /// What the stack file says beside its functions' settings.
+    pub fn head(&self) -> anyhow::Result<StackHead> {
+        let args =
+            StackArgs { yaml: self.yaml.clone(), envsubst: self.envsubst, ..StackArgs::default() };
+        crate::stack::head(&args)
+    }
+
     /// The gateway that the stack file names.
     pub fn gateway(&self) -> anyhow::Result<Option<String>> {
-        let args = StackArgs { yaml: self.yaml.clone(), ..StackArgs::default() };
-        crate::stack::gateway(&args)
+        Ok(self.head()?.gateway)
     }
+}
+
+/// A stack file for commands that need none, for faas-cli takes one with each.
+#[derive(Args, Clone, Debug)]
+pub struct UnusedStackArgs {
+    /// Taken for the sake of scripts
+    #[arg(short = 'f', long, value_name = "FILE", hide = true, global = true)]
+    yaml: Option<String>,
+    /// Taken for the sake of scripts
+    #[arg(long, value_name = "WILDCARD", hide = true, global = true)]
+    filter: Option<String>,
+    /// Taken for the sake of scripts
+    #[arg(long, value_name = "REGEX", hide = true, global = true)]
+    regex: Option<String>,
 }
 
 /// Text for people, or JSON for scripts.
@@ -182,8 +248,11 @@ pub fn number<N: FromStr>(text: &str) -> Result<N, String> {
 
 /// The commands as the help groups them.
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Functions", &["deploy", "invoke", "list", "describe", "logs", "scale", "remove"]),
-    ("Images", &["image"]),
+    (
+        "Functions",
+        &["deploy", "invoke", "list", "describe", "logs", "ready", "scale", "remove", "diff"],
+    ),
+    ("Around functions", &["secret", "namespace", "store", "image", "generate"]),
     ("Server", &["up", "down", "doctor"]),
     ("Client", &["login", "logout", "version", "completion"]),
 ];
@@ -224,6 +293,9 @@ pub fn parse() -> Cli {
 }
 
 #[cfg(test)]
+mod flags_of_faas_cli;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -237,7 +309,8 @@ mod tests {
         let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
         grouped.sort_unstable();
         let command = Cli::command();
-        let mut names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+        let mut names: Vec<&str> = shown.map(clap::Command::get_name).collect();
         names.sort_unstable();
         assert_eq!(grouped, names);
         for sub in command.get_subcommands() {

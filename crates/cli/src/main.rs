@@ -10,6 +10,7 @@ mod command;
 mod credentials;
 mod embed;
 mod failure;
+mod fetch;
 mod gateway;
 mod golayout;
 mod image;

@@ -2,6 +2,8 @@
 //!
 //! Colour only on a terminal, never with `NO_COLOR` (no-color.org) or `TERM=dumb`.
 
+mod whole;
+
 use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
@@ -59,7 +61,9 @@ pub fn remark(text: &str) {
 
 /// A value as indented JSON, and a line feed.
 pub fn json(out: &mut dyn Write, value: &impl Serialize) -> anyhow::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, value).map_err(io::Error::from)?;
+    let form = whole::WholeNumbers::default();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, form);
+    value.serialize(&mut serializer).map_err(io::Error::from)?;
     writeln!(out)?;
     Ok(())
 }

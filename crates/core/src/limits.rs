@@ -278,6 +278,18 @@ pub const ATTACH_TIME_MAX: Duration = Duration::from_secs(10);
 /// line refuses it.
 pub const STACK_FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Bytes of a secret's value that the command line sends. Reached: it refuses the value.
+pub const CLIENT_SECRET_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of a function store that the command line reads. Reached: it refuses the store.
+pub const FUNCTION_STORE_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of a call's body that `pinnace invoke --sign` signs. Reached: the call is not made.
+pub const SIGNED_BODY_BYTES_MAX: u64 = 64 << 20;
+
+/// Files of a handler whose digest `--tag digest` takes. Reached: the command line refuses.
+pub const HANDLER_FILES_MAX: usize = 100_000;
+
 /// Bytes of the command line's file of stored credentials. Reached: it is refused.
 pub const CREDENTIALS_FILE_BYTES_MAX: u64 = 1 << 20;
 

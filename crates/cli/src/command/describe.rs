@@ -27,6 +27,9 @@ pub struct DescribeArgs {
     /// Show empty parts too
     #[arg(short, long)]
     verbose: bool,
+    /// Taken for the sake of scripts; NAME is the function
+    #[arg(long = "name", value_name = "NAME", hide = true)]
+    named: Option<String>,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]

@@ -7,13 +7,14 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use pinnace_core::{name::check_label, wire::FunctionStatus};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     args::{GatewayArgs, NamespaceArgs, OutputArgs, StackFileArgs},
     failure::usage,
     gateway::Gateway,
-    output::{self, Columns, printable},
+    golayout,
+    output::{self, printable},
 };
 
 /// Flags of `pinnace list`.
@@ -71,7 +72,7 @@ pub fn run(args: &ListArgs) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    table(&functions, args.verbose).print(&mut out)?;
+    write!(out, "{}", table(&functions, args.verbose))?;
     if functions.is_empty() {
         output::remark(
             "There are no functions here yet; deploy one with `pinnace deploy NAME --image IMAGE`.",
@@ -93,36 +94,34 @@ fn created(function: &FunctionStatus) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(&function.created_at, &Rfc3339).ok()
 }
 
-fn table(functions: &[FunctionStatus], verbose: bool) -> Columns {
-    let mut titles = vec![("Function", false)];
-    if verbose {
-        titles.push(("Image", false));
-    }
-    titles.extend([("Invocations", true), ("Replicas", true)]);
-    if verbose {
-        titles.push(("Created", false));
-    }
-    let mut table = Columns::new(&titles);
-    for function in functions {
-        let mut row = vec![function.name.clone()];
-        if verbose {
-            row.push(function.image.clone());
-        }
-        row.push((function.invocation_count as u64).to_string());
-        row.push(function.replicas.to_string());
-        if verbose {
-            row.push(age(function));
-        }
-        table.row(&row);
-    }
-    table
-}
+/// How Go prints a time, and with it faas-cli.
+const TIME: &str = "2006-01-02 15:04:05.999999999 -0700 MST";
 
-/// The time of creation to the second, in UTC.
-fn age(function: &FunctionStatus) -> String {
-    let form = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
-    let time = created(function).map(|time| time.to_offset(time::UtcOffset::UTC));
-    time.and_then(|time| time.format(form).ok()).unwrap_or_else(|| function.created_at.clone())
+/// Narrowest column of images, in characters.
+const IMAGE_CHARS: usize = 40;
+
+/// The table, column for column as faas-cli lays it out: scripts cut it at its tabs.
+fn table(functions: &[FunctionStatus], verbose: bool) -> String {
+    let images = functions.iter().map(|function| printable(&function.image).chars().count());
+    let width = images.max().unwrap_or_default().max(IMAGE_CHARS);
+    let image = |text: &str| if verbose { format!("{text:<width$}\t") } else { String::new() };
+    let row = |name: &str, of_image: &str, invocations: &str, replicas: &str, created: &str| {
+        format!("{name:<30}\t{}{invocations:<15}\t{replicas:<5}{created}\n", image(of_image))
+    };
+    let created = if verbose { "\tCreatedAt" } else { "" };
+    let mut text = row("Function", "Image", "Invocations", "Replicas", created);
+    for function in functions {
+        let time = printable(&golayout::reformat(&function.created_at, TIME));
+        let created = if verbose { format!("\t\t{time}") } else { String::new() };
+        text.push_str(&row(
+            &printable(&function.name),
+            &printable(&function.image),
+            &(function.invocation_count as u64).to_string(),
+            &function.replicas.to_string(),
+            &created,
+        ));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -163,19 +162,14 @@ mod tests {
 
     #[test]
     fn columns() {
-        let text = |verbose| {
-            let mut out = Vec::new();
-            table(&three(), verbose).print(&mut out).unwrap();
-            String::from_utf8(out).unwrap()
-        };
-        let plain = "Function  Invocations  Replicas\nb                   5         2\na                   \
-                     0         2\nc                   9         2\n";
-        assert_eq!(text(false), plain);
-        let words: Vec<String> = text(true)
+        let plain = table(&three()[..1], false);
+        let name = format!("b{}", " ".repeat(29));
+        assert!(plain.ends_with(&format!("\n{name}\t5{}\t2    \n", " ".repeat(14))), "{plain:?}");
+        let words: Vec<String> = table(&three(), true)
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
             .collect();
-        assert_eq!(words[0], "Function Image Invocations Replicas Created");
-        assert_eq!(words[2], "a i/a:1 0 2 2026-01-02 23:00:00 UTC");
+        assert_eq!(words[0], "Function Image Invocations Replicas CreatedAt");
+        assert_eq!(words[2], "a i/a:1 0 2 2026-01-03 00:00:00 +0100 +0100");
     }
 }

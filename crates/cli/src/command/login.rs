@@ -40,6 +40,9 @@ pub struct LoginArgs {
     /// Read the password from standard input
     #[arg(short = 's', long)]
     password_stdin: bool,
+    /// Taken for the sake of scripts
+    #[arg(long, value_name = "TIME", hide = true)]
+    timeout: Option<String>,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -73,11 +76,13 @@ pub fn run(args: &LoginArgs) -> anyhow::Result<()> {
     if address.is_exposed() {
         output::warn(&format!("{address} is plain http: others on the way can read the password"));
     }
+    let mut out = io::stdout().lock();
+    if !args.output.is_json() {
+        writeln!(out, "Calling the OpenFaaS server to validate the credentials...")?;
+        out.flush()?;
+    }
     let gateway =
         Gateway::new(address.clone(), Some(credential.clone()), args.gateway.tls_no_verify);
-    if !args.output.is_json() {
-        output::remark("Calling the server to validate the credentials...");
-    }
     let doing = "logging in";
     let answer = gateway.ask(Method::GET, "/system/functions", Patience::Request, doing)?;
     if answer.status() == StatusCode::UNAUTHORIZED {
@@ -85,7 +90,6 @@ pub fn run(args: &LoginArgs) -> anyhow::Result<()> {
     }
     gateway.expect(answer, &[StatusCode::OK], doing)?;
     store.save(&address.key(), &credential)?;
-    let mut out = io::stdout().lock();
     if args.output.is_json() {
         return output::json(
             &mut out,

@@ -3,15 +3,22 @@
 pub mod completion;
 pub mod deploy;
 pub mod describe;
+pub mod diff;
 pub mod doctor;
 pub mod down;
+pub mod generate;
 pub mod image;
 pub mod invoke;
 pub mod list;
 pub mod login;
 pub mod logs;
+pub mod namespace;
+pub mod print_token;
+pub mod ready;
 pub mod remove;
 pub mod scale;
+pub mod secret;
+pub mod store;
 pub mod version;
 
 use pinnace_core::name::check_label;
@@ -31,10 +38,18 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Logs(args) => logs::run(&args),
         Command::Scale(args) => scale::run(&args),
         Command::Remove(args) => remove::run(&args),
+        Command::Ready(args) => ready::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Store(args) => store::run(&args),
+        Command::Secret(args) => secret::run(&args),
+        Command::Namespace(args) => namespace::run(&args),
+        Command::Namespaces(args) => namespace::list_by_old_name(&args),
+        Command::Generate(args) => generate::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Login(args) => login::run(&args),
         Command::Logout(args) => login::logout(&args),
         Command::Version(args) => version::run(&args),
+        Command::PrintToken(args) => print_token::run(&args),
         Command::Completion(args) => completion::run(&args),
     }
 }

@@ -80,7 +80,7 @@ fn named(args: &RemoveArgs) -> anyhow::Result<(Gateway, Wanted)> {
         let (name, namespace) = split_name(name, args.namespace.get())?;
         wanted.push((name.to_owned(), namespace.map(str::to_owned)));
     }
-    let gateway = Gateway::open(&args.gateway, stack::gateway(&args.stack)?.as_deref())?;
+    let gateway = Gateway::open(&args.gateway, stack::head(&args.stack)?.gateway.as_deref())?;
     Ok((gateway, wanted))
 }
 

@@ -60,7 +60,7 @@ pub fn run(args: &VersionArgs) -> anyhow::Result<()> {
     if args.output.is_json() {
         return output::json(&mut out, &as_json(&gateway, info.as_ref().ok()));
     }
-    writeln!(out, "CLI:\n commit:  {}\n version: {RELEASE}", pinnace_server::REVISION)?;
+    writeln!(out, "CLI:\n  commit:  {}\n  version: {RELEASE}", pinnace_server::REVISION)?;
     match info {
         Ok(info) => write!(out, "{}", as_text(&gateway, &info))?,
         Err(error) => output::remark(&format!("\nGateway: {}", error.root_cause())),
@@ -78,7 +78,7 @@ fn as_text(gateway: &Gateway, info: &Info) -> String {
     let mut text = String::new();
     if let Some(version) = &info.version {
         text.push_str(&format!(
-            "\nGateway\n uri:     {}\n version: {}\n sha:     {}\n",
+            "\nGateway\n uri:     {}\n version: {}\n sha:     {}\n\n",
             gateway.address(),
             printable(&version.release),
             printable(&version.sha)

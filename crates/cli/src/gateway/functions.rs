@@ -6,17 +6,16 @@ use pinnace_core::{
 };
 use ureq::http::{Method, StatusCode};
 
-use super::{Gateway, Patience, query};
-
-/// Statuses that mean "taken": 202 where deploys go on in the background, 200 where they do not.
-const TAKEN: [StatusCode; 3] = [StatusCode::OK, StatusCode::CREATED, StatusCode::ACCEPTED];
+use super::{Gateway, Patience, TAKEN, query};
 
 impl Gateway {
     /// All functions of a namespace.
     pub fn functions(&self, namespace: Option<&str>) -> anyhow::Result<Vec<FunctionStatus>> {
         let doing = "listing functions";
         let target = format!("/system/functions{}", query(&[("namespace", namespace)]));
-        self.read(self.ask(Method::GET, &target, Patience::Request, doing)?, doing)
+        let answer = self.ask(Method::GET, &target, Patience::Request, doing)?;
+        // Some gateways answer an empty list with null.
+        Ok(self.read::<Option<_>>(answer, doing)?.unwrap_or_default())
     }
 
     /// One function; `None` if there is no such function.

@@ -8,6 +8,9 @@ mod answer;
 mod early;
 mod functions;
 mod lines;
+mod namespaces;
+mod secrets;
+mod tokens;
 
 use std::{io::Read, time::Duration};
 
@@ -26,12 +29,20 @@ use ureq::{
 pub use address::Address;
 pub use answer::spoken;
 pub use lines::Lines;
+pub use namespaces::Namespace;
+pub use secrets::Secret;
+pub use tokens::asks_for_function_token;
 
 use crate::{
     args::GatewayArgs,
     credentials::{self, Credential},
     output,
 };
+
+/// Statuses that mean "taken": 202 where it goes on in the background, 200 where it is done, 201 where
+/// something is new, and 204 where there is nothing to say.
+const TAKEN: [StatusCode; 4] =
+    [StatusCode::OK, StatusCode::CREATED, StatusCode::ACCEPTED, StatusCode::NO_CONTENT];
 
 /// An answer whose body is still to be read.
 pub type Answer = Response<ureq::Body>;
@@ -121,6 +132,22 @@ impl Gateway {
         doing: &str,
     ) -> anyhow::Result<Answer> {
         self.send_system(method, target, None, SendBody::none(), patience, doing)
+    }
+
+    /// Sends a request without a body and without saying who we are, and returns the answer, whatever its
+    /// status.
+    ///
+    /// # Errors
+    /// No answer came; the error says so in terms of `doing`.
+    pub fn ask_openly(
+        &self,
+        method: Method,
+        target: &str,
+        patience: Patience,
+        doing: &str,
+    ) -> anyhow::Result<Answer> {
+        let request = Request::builder().method(method).uri(self.url(target));
+        self.run(request.body(SendBody::none())?, patience, 0, doing)
     }
 
     /// Sends JSON to `/system` and returns the answer, whatever its status.
@@ -235,7 +262,20 @@ impl Gateway {
     /// # Errors
     /// Another status, or a body that is not understood.
     pub fn read<T: DeserializeOwned>(&self, answer: Answer, doing: &str) -> anyhow::Result<T> {
-        let mut answer = self.expect(answer, &[StatusCode::OK], doing)?;
+        self.read_of(answer, &[StatusCode::OK], doing)
+    }
+
+    /// The JSON of an answer with one of these statuses.
+    ///
+    /// # Errors
+    /// Another status, or a body that is not understood.
+    pub fn read_of<T: DeserializeOwned>(
+        &self,
+        answer: Answer,
+        statuses: &[StatusCode],
+        doing: &str,
+    ) -> anyhow::Result<T> {
+        let mut answer = self.expect(answer, statuses, doing)?;
         let body = answer.body_mut().as_reader().take(limits::ANSWER_BYTES_MAX);
         serde_json::from_reader(std::io::BufReader::new(body)).map_err(|error| {
             anyhow::anyhow!("{doing}: the answer of {} is not understood: {error}", self.address)
@@ -270,6 +310,15 @@ pub enum CallBody {
 }
 
 impl CallBody {
+    /// The same body once more; `None` for one that is sent as it comes.
+    pub fn again(&self) -> Option<Self> {
+        match self {
+            Self::None => Some(Self::None),
+            Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),
+            Self::Stream(_) => None,
+        }
+    }
+
     fn into_stream(self) -> Box<dyn Read + Send> {
         match self {
             Self::None => Box::new(std::io::empty()),

@@ -26,6 +26,8 @@ pub struct Function {
     pub line: u64,
     /// The template it is built from.
     pub lang: String,
+    /// The folder of its source.
+    pub handler: String,
     /// Its image.
     pub image: String,
     /// The command that the watchdog runs.
@@ -145,6 +147,7 @@ fn read_function(name: &str, line: u64, node: &Node, faults: &mut Vec<Fault>) ->
         let word = |faults: &mut Vec<Fault>| text(value, &path, faults).unwrap_or_default();
         match key {
             "lang" => function.lang = word(faults),
+            "handler" => function.handler = word(faults),
             "image" => function.image = word(faults),
             "fprocess" => function.fprocess = word(faults),
             "namespace" => function.namespace = word(faults),
@@ -270,6 +273,7 @@ mod tests {
             name: "full".into(),
             line: 7,
             lang: "go".into(),
+            handler: "./x".into(),
             image: "a/b:1".into(),
             fprocess: "cat".into(),
             namespace: "dev".into(),

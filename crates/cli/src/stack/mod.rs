@@ -6,10 +6,11 @@
 mod file;
 mod node;
 mod substitute;
+mod tag;
 
 use std::{
-    fmt, fs,
-    io::{self, Read},
+    collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -25,7 +26,9 @@ use self::{
     file::{Function, StackFile},
     node::{Kind, Node},
 };
-use crate::{args::StackArgs, failure::usage};
+use crate::{args::StackArgs, failure::usage, fetch, output};
+
+pub use tag::TagSource;
 
 /// How a variable of `${VARIABLE}` is looked up.
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -49,6 +52,22 @@ pub struct StackFunction {
     pub deployment: FunctionDeployment,
     /// Whether its command is the one of a template.
     pub process_of_template: bool,
+    /// The folder of its source.
+    handler: String,
+}
+
+impl StackFunction {
+    /// Gives its image the tag of a source.
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    pub fn tag(&mut self, source: TagSource) -> anyhow::Result<()> {
+        let tagged = source.apply(&self.deployment.image, &self.handler);
+        let name = &self.deployment.service;
+        self.deployment.image =
+            tagged.map_err(|error| anyhow::anyhow!("function {name}: {error}"))?;
+        Ok(())
+    }
 }
 
 /// One thing that is wrong with a stack file.
@@ -115,6 +134,9 @@ impl Stack {
                 None => return Ok(None),
             },
         };
+        if fetch::is_url(&path.to_string_lossy()) {
+            output::remark(&format!("Parsed: {}", path.display()));
+        }
         let lookup = |name: &str| std::env::var(name).ok();
         let variable: Option<Lookup<'_>> = if args.envsubst { Some(&lookup) } else { None };
         Self::read(&path, &selection, variable).map(Some)
@@ -136,12 +158,13 @@ impl Stack {
         for function in file.functions.into_iter().filter(|f| selection.has(&f.name)) {
             let (line, name) = (function.line, function.name.clone());
             let process_of_template = function.fprocess.is_empty();
+            let handler = function.handler.clone();
             let deployment = deployment(function, beside, variable, &mut faults);
             if let Err(found) = FunctionSpec::check(deployment.clone()) {
                 let said = found.0.into_iter().map(|text| format!("functions.{name}: {text}"));
                 faults.extend(said.map(|text| Fault::at(line, text)));
             }
-            functions.push(StackFunction { deployment, process_of_template });
+            functions.push(StackFunction { deployment, process_of_template, handler });
         }
         if !faults.is_empty() {
             return Err(Faults { path: path.to_owned(), faults }.into());
@@ -157,23 +180,45 @@ impl Stack {
     }
 }
 
-/// The gateway that a stack file names, for commands that need nothing else of it.
+/// What a stack file says that commands need which are not about its functions.
+#[derive(Debug, Default)]
+pub struct StackHead {
+    /// The gateway it names.
+    pub gateway: Option<String>,
+    /// The namespaces of those functions that have one.
+    pub namespaces: BTreeMap<String, String>,
+}
+
+impl StackHead {
+    fn of(gateway: Option<String>, functions: impl Iterator<Item = (String, String)>) -> Self {
+        let namespaces = functions.filter(|(_, namespace)| !namespace.is_empty()).collect();
+        Self { gateway, namespaces }
+    }
+}
+
+/// The head of a stack file.
 ///
 /// A file that was not asked for is left alone if it is none of ours: other tools have a `stack.yaml` too.
 ///
 /// # Errors
 /// A file that the flags name cannot be read or has faults.
-pub fn gateway(args: &StackArgs) -> anyhow::Result<Option<String>> {
+pub fn head(args: &StackArgs) -> anyhow::Result<StackHead> {
     if args.yaml.is_some() {
-        return Ok(Stack::load(args)?.and_then(|stack| stack.gateway));
+        let Some(stack) = Stack::load(args)? else { return Ok(StackHead::default()) };
+        let functions = stack.functions.into_iter().map(|function| function.deployment);
+        let named = functions.map(|deployment| (deployment.service, deployment.namespace));
+        return Ok(StackHead::of(stack.gateway, named));
     }
     let read = || {
         let text = read_bounded(&default_file()?).ok()?;
         let lookup = |name: &str| std::env::var(name).ok();
-        let document = parse(&text, Some(&lookup), &mut Vec::new())?;
-        StackFile::read(&document, &mut Vec::new()).gateway
+        let variable: Option<Lookup<'_>> = if args.envsubst { Some(&lookup) } else { None };
+        let document = parse(&text, variable, &mut Vec::new())?;
+        let file = StackFile::read(&document, &mut Vec::new());
+        let named = file.functions.into_iter().map(|function| (function.name, function.namespace));
+        Some(StackHead::of(file.gateway, named))
     };
-    Ok(read())
+    Ok(read().unwrap_or_default())
 }
 
 fn default_file() -> Option<PathBuf> {
@@ -181,23 +226,7 @@ fn default_file() -> Option<PathBuf> {
 }
 
 fn read_bounded(path: &Path) -> anyhow::Result<String> {
-    let shown = path.display();
-    if path.to_str().is_some_and(|text| text.contains("://")) {
-        anyhow::bail!("{shown}: only files are read; fetch it first, then give its path to -f");
-    }
-    let file = fs::File::open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => anyhow::anyhow!("{shown}: there is no such file"),
-        _ => anyhow::anyhow!("{shown}: {error}"),
-    })?;
-    let most = limits::STACK_FILE_BYTES_MAX;
-    let mut bytes = Vec::new();
-    file.take(most + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| anyhow::anyhow!("{shown}: {error}"))?;
-    if bytes.len() as u64 > most {
-        anyhow::bail!("{shown}: is more than {most} bytes");
-    }
-    String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("{shown}: is no UTF-8 text"))
+    fetch::text(&path.to_string_lossy(), limits::STACK_FILE_BYTES_MAX)
 }
 
 fn parse(text: &str, variable: Option<Lookup<'_>>, faults: &mut Vec<Fault>) -> Option<Node> {
@@ -229,11 +258,13 @@ enum Selection {
 
 impl Selection {
     fn of(args: &StackArgs) -> anyhow::Result<Self> {
-        Ok(match (&args.filter, &args.regex) {
+        // What a script leaves empty is not given.
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        Ok(match (given(&args.filter), given(&args.regex)) {
             (Some(_), Some(_)) => return Err(usage("--filter and --regex exclude each other")),
-            (Some(glob), None) => Self::Glob(glob.clone()),
+            (Some(glob), None) => Self::Glob(glob),
             (None, Some(text)) => Self::Regex(
-                Regex::new(text).map_err(|error| usage(format!("--regex {text:?}: {error}")))?,
+                Regex::new(&text).map_err(|error| usage(format!("--regex {text:?}: {error}")))?,
             ),
             (None, None) => Self::All,
         })

@@ -1,14 +1,27 @@
 //! `${VARIABLE}` in a stack file, before it is read as YAML (contract section 12.1).
 //!
-//! `${V}`, `${V:-default}` (an empty variable takes the default too), `${V:=default}`, `${V=default}`,
-//! `${#V}`, `${V^}`, `${V^^}`, `${V,}`, `${V,,}`; defaults may hold further ones. `$$` is a dollar sign;
-//! `\/` and `\\` lose their backslash, as in the clients that people come from. A `$` alone is nothing
-//! special.
+//! - `${V}`; `${#V}`, its length in characters
+//! - `${V:-word}`, `${V:=word}`, `${V=word}`: the word if the variable is absent or empty
+//! - `${V^}`, `${V^^}`, `${V,}`, `${V,,}`: the first letter or all, in upper or lower case
+//! - `${V:begin}`, `${V:begin:length}`: a part, in characters; a negative begin counts from the end
+//! - `${V#p}`, `${V##p}`, `${V%p}`, `${V%%p}`: without the shortest or longest beginning or end that the
+//!   pattern matches; in a pattern `*` is any characters, `?` one, `[a-z]` one of these
+//! - `${V/text/by}`, `${V//text/by}`, `${V/#text/by}`, `${V/%text/by}`: the first, each, a beginning, an end
+//!   replaced
+//!
+//! Words may hold further ones. `$$` is a dollar sign; `\/` and `\\` lose their backslash. A `$` alone is
+//! nothing special. These are the forms of the Go library drone/envsubst, which faas-cli uses; like it, this
+//! knows no `:?` and no `:+`.
+
+mod part;
 
 use super::Fault;
 
 /// How deep defaults may hold further substitutions.
 const DEPTH_MAX: usize = 16;
+
+/// How many faults of one file are told. Reached: the rest of the file is not looked at.
+const FAULTS_MAX: usize = 20;
 
 /// The text with every substitution done.
 ///
@@ -45,6 +58,9 @@ impl<'a> Reader<'a> {
                     Some(value) => out.push_str(&value),
                     None => self.skip_fault(start),
                 }
+                if self.faults.len() == FAULTS_MAX {
+                    return out;
+                }
             } else {
                 out.push(next);
                 self.at += next.len_utf8();
@@ -67,36 +83,57 @@ impl<'a> Reader<'a> {
         if self.take("}") {
             return Some(value);
         }
-        if self.take(":-") || self.take(":=") || self.take("=") {
-            let default = self.default(depth)?;
-            return Some(if value.is_empty() { default } else { value });
-        }
-        let cased = if self.take("^^") {
-            value.to_uppercase()
-        } else if self.take(",,") {
-            value.to_lowercase()
-        } else if self.take("^") {
-            first_char(&value, |c| c.to_uppercase().to_string())
-        } else if self.take(",") {
-            first_char(&value, |c| c.to_lowercase().to_string())
+        let expanded = if let Some(form) = self.take_any(&[":-", ":=", "=", ":?", ":+"]) {
+            if form == ":?" || form == ":+" {
+                return None;
+            }
+            let default = self.word("}", depth)?;
+            if value.is_empty() { default } else { value }
+        } else if let Some(form) = self.take_any(&["^^", ",,", "^", ","]) {
+            part::cased(&value, form)
+        } else if let Some(form) = self.take_any(&["##", "#", "%%", "%"]) {
+            let pattern = self.word("}", depth).filter(|pattern| !pattern.is_empty())?;
+            part::trimmed(&value, form, &pattern)
+        } else if let Some(form) = self.take_any(&["//", "/#", "/%", "/"]) {
+            self.replaced(&value, form, depth)?
+        } else if self.take(":") {
+            let begin = self.word(":}", depth)?;
+            let length = if self.take(":") { Some(self.word("}", depth)?) } else { None };
+            part::cut(&value, &begin, length.as_deref())
         } else {
             return None;
         };
-        self.take("}").then_some(cased)
+        self.take("}").then_some(expanded)
     }
 
-    /// Reads a default up to its closing brace.
-    fn default(&mut self, depth: usize) -> Option<String> {
+    /// Reads what is to be replaced and by what, up to the closing brace.
+    fn replaced(&mut self, value: &str, form: &str, depth: usize) -> Option<String> {
+        let text = self.word("/", depth).filter(|text| !text.is_empty())?;
+        if !self.take("/") {
+            return None;
+        }
+        let by = self.word("}", depth)?;
+        Some(part::replaced(value, form, &text, &by))
+    }
+
+    /// Reads a word up to one of the characters that end it, which is left.
+    fn word(&mut self, ends: &str, depth: usize) -> Option<String> {
         let mut out = String::new();
         loop {
-            if self.take("}") {
+            let next = self.peek().filter(|c| *c != '\n')?;
+            if ends.contains(next) {
                 return Some(out);
             }
-            if self.rest().starts_with("${") {
+            let rest = self.rest();
+            if rest.starts_with("${") {
                 out.push_str(&self.substitution(depth + 1)?);
                 continue;
             }
-            let next = self.peek().filter(|c| *c != '\n')?;
+            if rest.starts_with("\\/") || rest.starts_with("\\\\") {
+                out.push_str(&rest[1..2]);
+                self.at += 2;
+                continue;
+            }
             out.push(next);
             self.at += next.len_utf8();
         }
@@ -136,6 +173,11 @@ impl<'a> Reader<'a> {
         taken
     }
 
+    /// Takes the first of these tokens that stands here.
+    fn take_any(&mut self, tokens: &[&'static str]) -> Option<&'static str> {
+        tokens.iter().copied().find(|token| self.take(token))
+    }
+
     fn peek(&self) -> Option<char> {
         self.rest().chars().next()
     }
@@ -143,11 +185,6 @@ impl<'a> Reader<'a> {
     fn rest(&self) -> &'a str {
         &self.text[self.at..]
     }
-}
-
-fn first_char(text: &str, change: impl Fn(char) -> String) -> String {
-    let mut chars = text.chars();
-    chars.next().map(|first| change(first) + chars.as_str()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -158,6 +195,7 @@ mod tests {
         match name {
             "A" => Some("alpha".into()),
             "EMPTY" => Some(String::new()),
+            "PATHS" => Some("a/b/c".into()),
             "B_2" => Some("bEta".into()),
             _ => None,
         }
@@ -182,6 +220,16 @@ mod tests {
             ("$${A} $$", "${A} $"),
             (r"a\/b \\ \n", r"a/b \ \n"),
             ("ä${A}ö", "äalphaö"),
+            ("${A:1} ${A:1:2} ${A:9}|${A:0:99}|${A:x}", "lpha lp |alpha|alpha"),
+            ("${A: -2} ${A:${NONE:--2}} ${A:2:-1}|", "alpha ha |"),
+            ("${A#al} ${A#*l} ${A##*a} ${A#x}", "pha pha  alpha"),
+            ("${A%a} ${A%a*} ${A%%a*}| ${A%ph?} ${A%[a-z]}", "alph alph | al alph"),
+            ("${PATHS##*/} ${PATHS%/*} ${PATHS%%/*}|", "c a/b a|"),
+            ("${A/a/x} ${A//a/x} ${A//a/}|", "xlpha xlphx lph|"),
+            ("${A/#al/x} ${A/%ha/x} ${A/#pha/x}", "xpha alpx alpha"),
+            (r"${PATHS//\//-} ${A/a/\/}", "a-b-c /lpha"),
+            ("${A/${B:-a}/x} ${A%${NONE:-pha}}", "xlpha al"),
+            ("${NONE^}${NONE:1}${NONE#x}|", "|"),
         ] {
             assert_eq!(done(text), expected, "{text}");
         }
@@ -189,10 +237,19 @@ mod tests {
 
     #[test]
     fn every_bad_form_is_reported_with_its_line() {
-        let faults = substitute("a: ${A\nb: ${}\nc: ${A:1:2}\n${A}\n", &variable).unwrap_err();
+        let faults = substitute("a: ${A\nb: ${}\nc: ${A:?no}\n${A}\n", &variable).unwrap_err();
         let lines: Vec<_> = faults.iter().map(|fault| fault.line).collect();
         assert_eq!(lines, [Some(1), Some(2), Some(3)]);
-        assert!(faults[2].text.contains("${A:1:2}"), "{}", faults[2].text);
+        assert!(faults[2].text.contains("${A:?no}"), "{}", faults[2].text);
+        for bad in ["${A-x}", "${A+x}", "${A:+x}", "${A/a}", "${A//x/", "${A#}", "${A^x}"] {
+            assert!(substitute(bad, &variable).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn faults_are_counted() {
+        let faults = substitute(&"${".repeat(500_000), &variable).unwrap_err();
+        assert_eq!(faults.len(), FAULTS_MAX);
     }
 
     #[test]

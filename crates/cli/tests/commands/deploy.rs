@@ -97,6 +97,34 @@ fn a_gateway_without_rollouts_is_not_waited_for() {
 }
 
 #[test]
+fn a_deploy_that_cannot_be_looked_at_is_no_failure() {
+    for answer in [Reply::new(404, ""), Reply::new(403, "not for you"), Reply::new(200, "?")] {
+        let server = Server::start(move |seen| match seen.method.as_str() {
+            "GET" => answer.clone(),
+            _ => Reply::new(202, ""),
+        });
+        let ran = Bench::new(&server.url).run(&DEPLOY).ok();
+        let said = "whether hello is ready is not known: ";
+        assert!(ran.stderr.contains(said), "{}", ran.stderr);
+        assert_eq!(server.lines().len(), 2);
+    }
+}
+
+#[test]
+fn a_function_that_is_removed_during_its_rollout_is_a_failure() {
+    let looks = AtomicUsize::new(0);
+    let server = Server::start(move |seen| match seen.method.as_str() {
+        "GET" if looks.fetch_add(1, Ordering::SeqCst) > 0 => Reply::new(404, ""),
+        "GET" => {
+            let rollout = json!({ "revision": 1, "phase": "progressing", "message": "x" });
+            Reply::new(200, json!({ "name": "hello", "rollout": rollout }).to_string())
+        }
+        _ => Reply::new(202, ""),
+    });
+    Bench::new(&server.url).run(&DEPLOY).failed(1, "was removed while it was being rolled out");
+}
+
+#[test]
 fn json_for_scripts() {
     let server = rolling(&[("ready", "serving")]);
     let ran =

@@ -124,3 +124,59 @@ fn names_are_checked_before_they_become_a_url() {
     bench.run(&["invoke", "f", "-n", "a/b"]).failed(2, "namespace name");
     bench.run(&["invoke", "f", "-m", "TRACE"]).failed(2, "use GET, POST");
 }
+
+const ASKING: &str = "Bearer realm=IAM function invoke";
+
+fn guarded() -> Server {
+    Server::start(|seen| match (seen.target.as_str(), seen.header("authorization")) {
+        ("/oauth/token", _) if seen.text().contains("subject_token=mine&") => {
+            Reply::new(200, r#"{"access_token":"theirs","token_type":"Bearer","expires_in":60}"#)
+        }
+        ("/oauth/token", _) => {
+            Reply::new(400, r#"{"error":"invalid_request","error_description":"expired"}"#)
+        }
+        (_, Some("Bearer theirs")) => Reply::new(200, seen.body.clone()),
+        _ => Reply::new(401, "no token").header("WWW-Authenticate", ASKING),
+    })
+}
+
+#[test]
+fn a_token_is_fetched_where_a_function_asks_for_one_and_before_with_auth() {
+    let server = guarded();
+    let bench = Bench::new(&server.url);
+    let ran = bench.run_with(&["invoke", "f.dev", "-k", "mine"], b"x").ok();
+    assert_eq!(ran.out(), "x");
+    assert!(
+        server.seen()[1].text().starts_with("audience=dev%3Af&"),
+        "{}",
+        server.seen()[1].text()
+    );
+    let ran = bench.run_with(&["invoke", "f", "-k", "mine", "--auth", "-m", "GET"], b"").ok();
+    assert_eq!(ran.out(), "");
+    assert_eq!(server.lines()[3..], ["POST /oauth/token", "GET /function/f.openfaas-fn"]);
+    let long = vec![b'x'; 1 << 20];
+    bench.run_with(&["invoke", "f", "-k", "mine"], &long).failed(1, "add --auth");
+}
+
+#[test]
+fn a_token_that_is_not_granted() {
+    let server = guarded();
+    let bench = Bench::new(&server.url);
+    let said = "does not grant it: invalid_request expired";
+    bench.run_with(&["invoke", "f", "-k", "stale"], b"x").failed(1, said);
+    let bench = bench.password("hunter2");
+    bench.run_with(&["invoke", "f", "--auth"], b"x").failed(1, "there is no token of yours");
+    bench.run(&["invoke", "f", "--sign", "X-Sig"]).failed(2, "--key <TEXT>");
+}
+
+#[test]
+fn the_stack_file_says_where_a_function_is() {
+    let server = Server::start(|_| Reply::new(200, ""));
+    let stack = "provider: {name: openfaas}\nfunctions:\n  f: {image: i, namespace: dev}\n";
+    let bench = Bench::new(&server.url).file("stack.yaml", stack);
+    bench.run(&["invoke", "f"]).ok();
+    bench.run(&["invoke", "f", "-n", "test"]).ok();
+    bench.run(&["invoke", "g"]).ok();
+    let lines = ["POST /function/f.dev", "POST /function/f.test", "POST /function/g.openfaas-fn"];
+    assert_eq!(server.lines(), lines);
+}

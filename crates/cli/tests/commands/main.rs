@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what failed by failing there")]
 
+mod around;
 mod bench;
 mod deploy;
 mod image;
 mod invoke;
 mod recordings;
+mod secrets;
 mod server;
 mod session;
 mod words;

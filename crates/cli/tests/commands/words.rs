@@ -44,6 +44,14 @@ fn answers_that_are_no_answers() {
 }
 
 #[test]
+fn an_empty_list_may_be_null() {
+    let server = Server::start(|_| Reply::new(200, "null"));
+    let bench = Bench::new(&server.url);
+    assert_eq!(bench.run(&["list", "-j"]).ok().out(), "[]\n");
+    assert_eq!(bench.run(&["secret", "list"]).ok().out(), "No secrets found.\n");
+}
+
+#[test]
 fn hostile_text_does_not_reach_the_terminal() {
     let server = Server::start(|_| Reply::new(500, "\x1b[2Jbad"));
     let ran = Bench::new(&server.url).run(&["list"]).failed(1, "\\u{1b}[2Jbad");
@@ -151,6 +159,12 @@ fn help_names_every_command() {
         "logs",
         "scale",
         "remove",
+        "ready",
+        "diff",
+        "secret",
+        "namespace",
+        "store",
+        "generate",
         "login",
         "logout",
         "version",

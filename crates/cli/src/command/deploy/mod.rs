@@ -3,6 +3,7 @@
 //! PUT, and POST where there was nothing to update. Then the rollout is watched until it is ready or
 //! failed; a gateway that tells nothing about rollouts is not waited for.
 
+mod flags;
 mod wanted;
 
 use std::{
@@ -13,18 +14,22 @@ use std::{
 use clap::Args;
 use indicatif::ProgressBar;
 use pinnace_core::{
-    duration, limits,
-    wire::{self, FunctionDeployment, RolloutPhase},
+    limits,
+    wire::{self, FunctionDeployment, FunctionStatus, RolloutPhase},
 };
 use serde::Serialize;
 use ureq::http::StatusCode;
 
+pub use self::{
+    flags::{OverlayArgs, RolloutArgs},
+    wanted::{Wanted, lay_over},
+};
 use crate::{
-    args::{GatewayArgs, NamespaceArgs, OutputArgs, StackArgs, pair},
-    failure::usage,
+    args::{GatewayArgs, NamespaceArgs, OutputArgs, StackArgs},
     gateway::{Gateway, spoken},
     output::{self, printable},
     pause,
+    stack::TagSource,
 };
 
 /// Flags of `pinnace deploy`.
@@ -56,15 +61,6 @@ pub struct DeployArgs {
     /// Command that the watchdog runs
     #[arg(long, value_name = "COMMAND", help_heading = "Function")]
     fprocess: Option<String>,
-    /// Environment
-    #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair, help_heading = "Function")]
-    env: Vec<(String, String)>,
-    /// Label
-    #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair, help_heading = "Function")]
-    label: Vec<(String, String)>,
-    /// Annotation
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, help_heading = "Function")]
-    annotation: Vec<(String, String)>,
     /// When to pull the image: at each deploy, if the server does not have it [default], or not at all
     #[arg(long, value_name = "WHEN", value_parser = ["always", "missing", "never"], help_heading = "Function")]
     pull: Option<String>,
@@ -73,50 +69,19 @@ pub struct DeployArgs {
     /// (host, for one replica of a command that the watchdog runs)
     #[arg(long, value_name = "NETWORK", value_parser = wanted::networks(), help_heading = "Function")]
     network: Option<String>,
-    /// Secret to mount
-    #[arg(long, value_name = "NAME", help_heading = "Function")]
-    secret: Vec<String>,
-    /// Placement constraint; kept, and without effect on one host
-    #[arg(long, value_name = "TEXT", help_heading = "Function")]
-    constraint: Vec<String>,
     /// Root filesystem read-only; /tmp stays writable
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_name = "BOOL", help_heading = "Function")]
     readonly: Option<bool>,
-    /// Most memory of a replica, such as 128Mi
-    #[arg(long, value_name = "BYTES", help_heading = "Resources")]
-    memory_limit: Option<String>,
-    /// Most processor time of a replica, such as 500m
-    #[arg(long, value_name = "CPU", help_heading = "Resources")]
-    cpu_limit: Option<String>,
-    /// Memory asked for; kept, and without effect on one host
-    #[arg(long, value_name = "BYTES", help_heading = "Resources")]
-    memory_request: Option<String>,
-    /// Processor time asked for; kept, and without effect on one host
-    #[arg(long, value_name = "CPU", help_heading = "Resources")]
-    cpu_request: Option<String>,
-
-    /// Update a function that is already there; with =false it must be new
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          value_name = "BOOL", help_heading = "Rollout")]
-    update: Option<bool>,
-    /// Remove the function first
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL",
-          hide_default_value = true, hide_possible_values = true, help_heading = "Rollout")]
-    replace: bool,
-    /// Do not wait until the function is ready
-    #[arg(long, help_heading = "Rollout")]
-    no_wait: bool,
-    /// How long to wait for it to be ready, or for the next news of it
-    #[arg(
-        long,
-        value_name = "TIME",
-        default_value = "120s",
-        conflicts_with = "no_wait",
-        help_heading = "Rollout"
-    )]
-    timeout: String,
+    /// Set the image's tag from the source: latest [default], sha, branch or describe of the Git
+    /// repository, or digest of the handler's files
+    #[arg(long, value_name = "SOURCE", value_parser = TagSource::parse, hide_default_value = true,
+          default_value = "latest", help_heading = "Function")]
+    tag: TagSource,
+    #[command(flatten)]
+    overlay: OverlayArgs,
+    #[command(flatten)]
+    rollout: RolloutArgs,
 
     /// Taken for the sake of scripts that other clients need it for
     #[arg(long, hide = true)]
@@ -162,30 +127,39 @@ pub enum Rollout {
 
 /// Deploys functions and waits for them.
 pub fn run(args: &DeployArgs) -> anyhow::Result<()> {
-    let how = How::of(args)?;
-    let patience = duration::parse_seconds_or_go(&args.timeout)
-        .ok_or_else(|| usage(format!("--timeout {:?} is no time such as 120s", args.timeout)))?;
+    args.rollout.check()?;
     let wanted = wanted::collect(args)?;
     let gateway = Gateway::open(&args.gateway, wanted.gateway.as_deref())?;
+    deploy(&gateway, &wanted, &args.rollout, args.output.is_json())
+}
+
+/// Deploys these functions, then waits for each of them.
+pub fn deploy(
+    gateway: &Gateway,
+    wanted: &Wanted,
+    args: &RolloutArgs,
+    is_json: bool,
+) -> anyhow::Result<()> {
+    let (how, patience) = args.check()?;
     let mut out = io::stdout().lock();
     let mut deployed = Vec::new();
     let mut failed = Vec::new();
     for function in &wanted.functions {
-        if wanted.from_stack && !args.output.is_json() {
+        if wanted.from_stack && !is_json {
             writeln!(out, "Deploying: {}.", function.service)?;
         }
-        match how.deploy(&gateway, function, args.output.is_json()) {
-            Ok(status) => deployed.push(announce(&gateway, function, status, args, &mut out)?),
+        match how.deploy(gateway, function, is_json) {
+            Ok(status) => deployed.push(announce(gateway, function, status, is_json, &mut out)?),
             Err(error) => failed.push(error),
         }
     }
     for function in deployed.iter_mut().filter(|_| !args.no_wait) {
-        match await_ready(&gateway, function, patience) {
+        match await_ready(gateway, function, patience) {
             Ok(rollout) => function.rollout = rollout,
             Err(error) => failed.push(error),
         }
     }
-    if args.output.is_json() {
+    if is_json {
         output::json(&mut out, &deployed)?;
     }
     let last = failed.pop();
@@ -199,12 +173,12 @@ fn announce(
     gateway: &Gateway,
     function: &FunctionDeployment,
     status: StatusCode,
-    args: &DeployArgs,
+    is_json: bool,
     out: &mut dyn Write,
 ) -> anyhow::Result<Deployed> {
     let namespace = Some(function.namespace.as_str()).filter(|namespace| !namespace.is_empty());
     let url = gateway.function_url(&function.service, namespace);
-    if !args.output.is_json() {
+    if !is_json {
         writeln!(out, "\nDeployed. {}.\nURL: {url}\n", spoken(status))?;
         out.flush()?;
     }
@@ -219,22 +193,16 @@ fn announce(
 
 /// What happens to a function that is already there (contract section 13).
 #[derive(Clone, Copy, Debug)]
-enum How {
+pub enum How {
+    /// It is updated.
     Update,
+    /// It is a failure.
     Create,
+    /// It is removed first.
     Replace,
 }
 
 impl How {
-    fn of(args: &DeployArgs) -> anyhow::Result<Self> {
-        match (args.replace, args.update) {
-            (true, Some(true)) => Err(usage("--replace and --update exclude each other")),
-            (true, _) => Ok(Self::Replace),
-            (false, Some(false)) => Ok(Self::Create),
-            (false, _) => Ok(Self::Update),
-        }
-    }
-
     fn deploy(
         self,
         gateway: &Gateway,
@@ -243,7 +211,20 @@ impl How {
     ) -> anyhow::Result<StatusCode> {
         match self {
             Self::Create => gateway.create(function),
-            Self::Update => take(gateway, function),
+            Self::Update => match gateway.update(function)? {
+                Some(status) => {
+                    // A gateway that is done with its answer is told apart so by the clients people know.
+                    if status == StatusCode::OK && !quiet {
+                        let name = &function.service;
+                        writeln!(
+                            io::stdout(),
+                            "Function {name} already exists, attempting rolling-update."
+                        )?;
+                    }
+                    Ok(status)
+                }
+                None => gateway.create(function),
+            },
             Self::Replace => {
                 let namespace = Some(function.namespace.as_str()).filter(|ns| !ns.is_empty());
                 if gateway.remove(&function.service, namespace)? && !quiet {
@@ -290,7 +271,7 @@ fn await_ready(
 /// for: a large image may take its time.
 ///
 /// # Errors
-/// It is neither in time, it is gone, or the gateway cannot be asked.
+/// It is neither in time, it is gone, or the gateway can no longer be asked.
 pub fn settle(
     gateway: &Gateway,
     name: &str,
@@ -299,10 +280,11 @@ pub fn settle(
 ) -> anyhow::Result<Rollout> {
     let mut until = Instant::now() + patience;
     let mut progress = Progress::new(name);
+    let mut status = match first_look(gateway, name, namespace) {
+        Some(status) => status,
+        None => return Ok(Rollout::Unknown),
+    };
     loop {
-        let Some(status) = gateway.function(name, namespace, false)? else {
-            anyhow::bail!("{name} was removed while it was being rolled out");
-        };
         let Some(rollout) = status.rollout else { return Ok(Rollout::Unknown) };
         match rollout.phase {
             RolloutPhase::Ready => return Ok(Rollout::Ready(rollout)),
@@ -322,7 +304,22 @@ pub fn settle(
             );
         }
         pause::briefly();
+        status = gateway
+            .function(name, namespace, false)?
+            .ok_or_else(|| anyhow::anyhow!("{name} was removed while it was being rolled out"))?;
     }
+}
+
+/// What the gateway says of a function that it just took. Not every gateway shows it at once, and not
+/// every account may look: the deploy is none the worse for that.
+fn first_look(gateway: &Gateway, name: &str, namespace: Option<&str>) -> Option<FunctionStatus> {
+    let why = match gateway.function(name, namespace, false) {
+        Ok(Some(status)) => return Some(status),
+        Ok(None) => "the gateway does not show it yet".to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    output::warn(&format!("whether {name} is ready is not known: {why}"));
+    None
 }
 
 /// A spinner on a terminal; elsewhere a line whenever there is news.

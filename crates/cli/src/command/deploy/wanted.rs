@@ -8,7 +8,7 @@ use pinnace_core::{
     wire::{FunctionDeployment, Map, Resources},
 };
 
-use super::DeployArgs;
+use super::{DeployArgs, flags::OverlayArgs};
 use crate::{
     failure::usage,
     output::warn,
@@ -66,6 +66,9 @@ pub fn collect(args: &DeployArgs) -> anyhow::Result<Wanted> {
             function.deployment.env_process.clear();
         }
     }
+    for function in &mut functions {
+        function.tag(args.tag)?;
+    }
     let functions = functions.into_iter().map(|f| overlaid(f.deployment, args)).collect();
     Ok(Wanted { gateway: stack.gateway, from_stack: true, functions })
 }
@@ -115,22 +118,27 @@ fn overlaid(mut function: FunctionDeployment, args: &DeployArgs) -> FunctionDepl
     if let Some(fprocess) = &args.fprocess {
         function.env_process.clone_from(fprocess);
     }
-    merge(&mut function.env_vars, &args.env);
-    merge(&mut function.labels, &args.label);
-    merge(&mut function.annotations, &args.annotation);
+    lay_over(&mut function, &args.overlay);
     let pull = args.pull.as_ref().map(|policy| (ANNOTATION_PULL.to_owned(), policy.clone()));
     merge(&mut function.annotations, pull.as_slice());
     let network = args.network.as_ref().filter(|network| *network != SWARM);
     let network = network.map(|network| (ANNOTATION_NETWORK.to_owned(), network.clone()));
     merge(&mut function.annotations, network.as_slice());
-    prepend(&mut function.secrets, &args.secret);
-    prepend(&mut function.constraints, &args.constraint);
-    limit(&mut function.limits, args.memory_limit.as_ref(), args.cpu_limit.as_ref());
-    limit(&mut function.requests, args.memory_request.as_ref(), args.cpu_request.as_ref());
     if let Some(readonly) = args.readonly {
         function.read_only_root_filesystem = readonly;
     }
     function
+}
+
+/// Lays flags over a function.
+pub fn lay_over(function: &mut FunctionDeployment, overlay: &OverlayArgs) {
+    merge(&mut function.env_vars, &overlay.env);
+    merge(&mut function.labels, &overlay.label);
+    merge(&mut function.annotations, &overlay.annotation);
+    prepend(&mut function.secrets, &overlay.secret);
+    prepend(&mut function.constraints, &overlay.constraint);
+    limit(&mut function.limits, overlay.memory_limit.as_ref(), overlay.cpu_limit.as_ref());
+    limit(&mut function.requests, overlay.memory_request.as_ref(), overlay.cpu_request.as_ref());
 }
 
 fn merge(map: &mut Option<Map>, flags: &[(String, String)]) {

@@ -1,6 +1,7 @@
 //! `pinnace invoke`: standard input to a function, its answer to standard output, both as they come.
 
 mod input;
+mod sign;
 
 use std::io::{self, IsTerminal, Read, Write};
 
@@ -12,8 +13,9 @@ use ureq::http::{HeaderName, HeaderValue, Method, Request, StatusCode, header, r
 use super::split_name;
 use crate::{
     args::{GatewayArgs, NamespaceArgs, OutputArgs, StackFileArgs, pair},
+    credentials::Credential,
     failure::usage,
-    gateway::{Answer, CallBody, Gateway, query, spoken},
+    gateway::{Answer, CallBody, Gateway, asks_for_function_token, query, spoken},
     output::{self, printable},
 };
 
@@ -24,7 +26,10 @@ Examples:
   echo hi | pinnace invoke hello
   pinnace invoke hello -m GET --query page=2
   pinnace invoke resize --content-type image/png < in.png > out.png
-  pinnace invoke report --async < order.json")]
+  pinnace invoke report --async < order.json
+  pinnace invoke hook --sign X-Hub-Signature --key \"$KEY\" < event.json
+
+The body is standard input; with GET and HEAD there is none.")]
 pub struct InvokeArgs {
     /// The function
     name: String,
@@ -43,6 +48,25 @@ pub struct InvokeArgs {
     /// Method
     #[arg(short, long, default_value = "POST", value_parser = method)]
     method: Method,
+    /// Header that carries a signature of the body, made with --key
+    #[arg(long, value_name = "HEADER", requires = "key", help_heading = "Proof")]
+    sign: Option<HeaderName>,
+    /// Key of the signature; others on this host can read it here
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "sign",
+        hide_env_values = true,
+        help_heading = "Proof"
+    )]
+    key: Option<String>,
+    /// Call with a token for this function, in exchange for yours; without the flag it is fetched when the
+    /// function asks for it
+    #[arg(long, help_heading = "Proof")]
+    auth: bool,
+    /// Taken for the sake of scripts; NAME is the function
+    #[arg(long = "name", value_name = "NAME", hide = true)]
+    named: Option<String>,
     /// Print the call's id to standard error
     #[arg(short, long)]
     verbose: bool,
@@ -67,7 +91,9 @@ fn method(text: &str) -> Result<Method, String> {
 }
 
 fn header_pair(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or("write it as 'NAME: VALUE'")?;
+    // The second form is one that faas-cli once had alone.
+    let (name, value) =
+        text.split_once(':').or_else(|| text.split_once('=')).ok_or("write it as 'NAME: VALUE'")?;
     let name = name.trim().parse().map_err(|_| format!("{:?} is no header name", name.trim()))?;
     let value = value.trim().parse().map_err(|_| "its value cannot be sent".to_owned())?;
     Ok((name, value))
@@ -75,7 +101,9 @@ fn header_pair(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 /// Calls a function.
 pub fn run(args: &InvokeArgs) -> anyhow::Result<()> {
-    let (name, namespace) = split_name(&args.name, args.namespace.get())?;
+    let head = args.stack.head()?;
+    let of_stack = head.namespaces.get(&args.name).map(String::as_str);
+    let (name, namespace) = split_name(&args.name, args.namespace.get().or(of_stack))?;
     if args.output.is_json() && !args.asynchronous {
         return Err(usage(
             "--output json goes with --async: what a function answers is printed as it comes",
@@ -85,14 +113,9 @@ pub fn run(args: &InvokeArgs) -> anyhow::Result<()> {
     if names_type && args.content_type.is_some() {
         return Err(usage("--content-type and --header Content-Type exclude each other"));
     }
-    let gateway = Gateway::open(&args.gateway, args.stack.gateway()?.as_deref())?;
-    let request = request(args, &gateway, name, namespace);
-    let body = match args.method {
-        Method::GET | Method::HEAD => CallBody::None,
-        _ => input::body()?,
-    };
+    let gateway = Gateway::open(&args.gateway, head.gateway.as_deref())?;
     let doing = format!("calling {name}");
-    let answer = gateway.call(request, body, &doing)?;
+    let answer = call(args, &gateway, name, namespace.unwrap_or(DEFAULT_NAMESPACE), &doing)?;
     if args.verbose
         && let Some(id) = text_of(&answer, "x-call-id")
     {
@@ -113,11 +136,57 @@ pub fn run(args: &InvokeArgs) -> anyhow::Result<()> {
     copy(answer.into_body().into_reader(), &mut io::stdout().lock(), name)
 }
 
-fn request(args: &InvokeArgs, gateway: &Gateway, name: &str, namespace: Option<&str>) -> Builder {
+/// Calls the function, and once more with a token if it asks for one.
+fn call(
+    args: &InvokeArgs,
+    gateway: &Gateway,
+    name: &str,
+    namespace: &str,
+    doing: &str,
+) -> anyhow::Result<Answer> {
+    let mut body = match args.method {
+        Method::GET | Method::HEAD => CallBody::None,
+        _ => input::body()?,
+    };
+    let mut signature = None;
+    if let (Some(name), Some(key)) = (&args.sign, &args.key) {
+        let whole = sign::whole(body)?;
+        signature = Some((name, HeaderValue::try_from(sign::signature(&whole, key))?));
+        body = CallBody::Whole(whole);
+    }
+    let build = |token: Option<&Credential>| -> anyhow::Result<Builder> {
+        let mut request = request(args, gateway, name, namespace);
+        if let Some((name, value)) = &signature {
+            request = request.header(*name, value);
+        }
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, token.header()?);
+        }
+        Ok(request)
+    };
+    if args.auth {
+        let token = gateway.function_token(name, namespace)?;
+        return gateway.call(build(Some(&token))?, body, doing);
+    }
+    let again = body.again();
+    let answer = gateway.call(build(None)?, body, doing)?;
+    let challenge = text_of(&answer, header::WWW_AUTHENTICATE.as_str()).unwrap_or_default();
+    if answer.status() != StatusCode::UNAUTHORIZED || !asks_for_function_token(&challenge) {
+        return Ok(answer);
+    }
+    let Some(body) = again else {
+        anyhow::bail!(
+            "{doing}: it asks for a token, and the body that was sent is gone; add --auth"
+        );
+    };
+    let token = gateway.function_token(name, namespace)?;
+    gateway.call(build(Some(&token))?, body, doing)
+}
+
+fn request(args: &InvokeArgs, gateway: &Gateway, name: &str, namespace: &str) -> Builder {
     let pairs: Vec<(&str, Option<&str>)> =
         args.query.iter().map(|(name, value)| (name.as_str(), Some(value.as_str()))).collect();
     let way = if args.asynchronous { "async-function" } else { "function" };
-    let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE);
     let url = gateway.url(&format!("/{way}/{name}.{namespace}{}", query(&pairs)));
     let mut request = Request::builder().method(args.method.clone()).uri(url);
     if !args.headers.iter().any(|(name, _)| name == header::CONTENT_TYPE) {
@@ -208,6 +277,7 @@ mod tests {
         let (name, value) = header_pair("X-Other:3").unwrap();
         assert_eq!((name.as_str(), value.to_str().unwrap()), ("x-other", "3"));
         assert_eq!(header_pair("A: b:c ").unwrap().1, "b:c");
+        assert_eq!(header_pair("A=b").unwrap().1, "b");
         for bad in ["X-Other", "a b: c", ": x", "X: \n"] {
             assert!(header_pair(bad).is_err() || bad == "X: \n", "{bad:?}");
         }
