@@ -3,12 +3,15 @@
 use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
-use pinnace_core::{name::check_label, wire::Map};
+use pinnace_core::{
+    name::check_label,
+    wire::{FunctionNamespace, Map},
+};
 
 use crate::{
     args::{GatewayArgs, OutputArgs, UnusedStackArgs, pair},
     failure::usage,
-    gateway::{Gateway, Namespace},
+    gateway::{self, Gateway},
     output::{self, printable},
 };
 
@@ -152,7 +155,6 @@ fn get(args: &GetArgs) -> anyhow::Result<()> {
     }
     writeln!(out, "Name: {}", printable(&namespace.name))?;
     for (title, map) in [("Labels", namespace.labels), ("Annotations", namespace.annotations)] {
-        let map = map.unwrap_or_default();
         if map.is_empty() {
             continue;
         }
@@ -178,10 +180,10 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn marked(args: &MarkedArgs) -> anyhow::Result<Namespace> {
+fn marked(args: &MarkedArgs) -> anyhow::Result<FunctionNamespace> {
     check(&args.name)?;
     let map = |pairs: &[(String, String)]| pairs.iter().cloned().collect::<Map>();
-    Ok(Namespace::marked(&args.name, map(&args.label), map(&args.annotation)))
+    Ok(gateway::marked(&args.name, map(&args.label), map(&args.annotation)))
 }
 
 fn check(name: &str) -> anyhow::Result<()> {

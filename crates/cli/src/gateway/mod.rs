@@ -29,8 +29,7 @@ use ureq::{
 pub use address::Address;
 pub use answer::spoken;
 pub use lines::Lines;
-pub use namespaces::Namespace;
-pub use secrets::Secret;
+pub use namespaces::marked;
 pub use tokens::asks_for_function_token;
 
 use crate::{

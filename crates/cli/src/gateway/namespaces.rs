@@ -2,8 +2,10 @@
 
 use std::io::Read;
 
-use pinnace_core::{limits, wire::Map};
-use serde::{Deserialize, Serialize};
+use pinnace_core::{
+    limits,
+    wire::{FunctionNamespace, Map},
+};
 use ureq::http::{Method, StatusCode};
 
 use super::{Answer, Gateway, Patience, TAKEN};
@@ -11,27 +13,12 @@ use super::{Answer, Gateway, Patience, TAKEN};
 /// What marks a namespace as one for functions, as a label and as an annotation.
 const MARK: (&str, &str) = ("openfaas", "1");
 
-/// A namespace.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Namespace {
-    /// Its name.
-    pub name: String,
-    /// Annotations.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub annotations: Option<Map>,
-    /// Labels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub labels: Option<Map>,
-}
-
-impl Namespace {
-    /// A namespace with the mark of those for functions, over whatever is given for it.
-    pub fn marked(name: &str, mut labels: Map, mut annotations: Map) -> Self {
-        for map in [&mut labels, &mut annotations] {
-            map.insert(MARK.0.to_owned(), MARK.1.to_owned());
-        }
-        Self { name: name.to_owned(), annotations: Some(annotations), labels: Some(labels) }
+/// A namespace with the mark of those for functions, over whatever is given for it.
+pub fn marked(name: &str, mut labels: Map, mut annotations: Map) -> FunctionNamespace {
+    for map in [&mut labels, &mut annotations] {
+        map.insert(MARK.0.to_owned(), MARK.1.to_owned());
     }
+    FunctionNamespace { name: name.to_owned(), labels, annotations }
 }
 
 impl Gateway {
@@ -55,7 +42,7 @@ impl Gateway {
     }
 
     /// One namespace; `None` if there is none of that name.
-    pub fn namespace(&self, name: &str) -> anyhow::Result<Option<Namespace>> {
+    pub fn namespace(&self, name: &str) -> anyhow::Result<Option<FunctionNamespace>> {
         let doing = format!("reading namespace {name}");
         let target = format!("/system/namespace/{name}");
         let answer = self.ask(Method::GET, &target, Patience::Request, &doing)?;
@@ -66,7 +53,7 @@ impl Gateway {
     }
 
     /// Creates a namespace.
-    pub fn create_namespace(&self, namespace: &Namespace) -> anyhow::Result<()> {
+    pub fn create_namespace(&self, namespace: &FunctionNamespace) -> anyhow::Result<()> {
         let doing = format!("creating namespace {}", namespace.name);
         // Without the slash at its end the path is another, and gateways have nothing there.
         let answer =
@@ -80,7 +67,7 @@ impl Gateway {
     }
 
     /// Replaces a namespace's labels and annotations; `false` if there is none of that name.
-    pub fn update_namespace(&self, namespace: &Namespace) -> anyhow::Result<bool> {
+    pub fn update_namespace(&self, namespace: &FunctionNamespace) -> anyhow::Result<bool> {
         let doing = format!("updating namespace {}", namespace.name);
         let target = format!("/system/namespace/{}", namespace.name);
         self.done(self.tell(Method::PUT, &target, namespace, Patience::Request, &doing)?, &doing)
@@ -90,7 +77,7 @@ impl Gateway {
     pub fn remove_namespace(&self, name: &str) -> anyhow::Result<bool> {
         let doing = format!("removing namespace {name}");
         let marked =
-            Namespace { annotations: None, ..Namespace::marked(name, Map::new(), Map::new()) };
+            FunctionNamespace { annotations: Map::new(), ..marked(name, Map::new(), Map::new()) };
         let target = format!("/system/namespace/{name}");
         self.done(self.tell(Method::DELETE, &target, &marked, Patience::Request, &doing)?, &doing)
     }

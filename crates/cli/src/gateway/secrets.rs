@@ -1,33 +1,10 @@
 //! The part of the API that is about secrets (contract section 4.9).
 
-use std::fmt;
-
+use pinnace_core::wire::Secret;
 use serde::{Deserialize, Serialize};
 use ureq::http::{Method, StatusCode};
 
 use super::{Gateway, Patience, TAKEN, query};
-
-/// A secret on its way to a gateway.
-#[derive(Clone, Default, Serialize)]
-pub struct Secret {
-    /// Its name.
-    pub name: String,
-    /// Where it is; empty for the gateway's own namespace.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub namespace: String,
-    /// Its value, as text.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub value: String,
-    /// Its bytes in base64, which win over the text.
-    #[serde(rename = "rawValue", skip_serializing_if = "String::is_empty")]
-    pub raw_value: String,
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secret").field("name", &self.name).finish_non_exhaustive()
-    }
-}
 
 /// A secret as gateways list it: without its value.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -83,16 +60,5 @@ impl Gateway {
             return Ok(None);
         }
         Ok(Some(self.expect(answer, &TAKEN, doing)?.status()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_not_printed() {
-        let secret = Secret { name: "s".into(), value: "hunter2".into(), ..Secret::default() };
-        assert_eq!(format!("{secret:?}"), "Secret { name: \"s\", .. }");
     }
 }

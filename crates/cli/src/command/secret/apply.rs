@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Args;
+use pinnace_core::wire::Secret;
 
 use super::{
     check_name, replaced, said,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     args::{GatewayArgs, NamespaceArgs},
-    gateway::{Gateway, Secret},
+    gateway::Gateway,
     output::{complain, printable},
 };
 

@@ -10,13 +10,13 @@ mod value;
 use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
-use pinnace_core::name::check_label;
+use pinnace_core::{secret, wire::Secret};
 use ureq::http::StatusCode;
 
 use crate::{
     args::{GatewayArgs, NamespaceArgs, OutputArgs, UnusedStackArgs},
     failure::usage,
-    gateway::{Gateway, Secret, spoken},
+    gateway::{Gateway, spoken},
     output::{self, printable},
 };
 
@@ -218,33 +218,6 @@ fn no_such_secret(name: &str, namespace: &str, gateway: &Gateway) -> anyhow::Err
     )
 }
 
-/// Longest name of a secret, that of a DNS subdomain.
-const NAME_BYTES_MAX: usize = 253;
-
-/// What a secret's name must be: labels with dots between them (contract section 4.9).
 fn check_name(name: &str) -> anyhow::Result<()> {
-    let is_good = name.len() <= NAME_BYTES_MAX
-        && name.split('.').all(|label| check_label("secret", label).is_ok());
-    if is_good {
-        return Ok(());
-    }
-    Err(usage(format!(
-        "secret name {name:?}: use lower-case letters, digits, '-' and '.', each part beginning and ending \
-         with a letter or digit"
-    )))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names() {
-        for good in ["a", "api-key", "db.password", "a.b-c.9"] {
-            assert!(check_name(good).is_ok(), "{good}");
-        }
-        for bad in ["", "Bad_Name", "-a", "a-", ".a", "a..b", "a/b", &"a.".repeat(200)] {
-            assert!(check_name(bad).is_err(), "{bad}");
-        }
-    }
+    secret::check_name(name).map_err(|fault| usage(fault.to_string()))
 }

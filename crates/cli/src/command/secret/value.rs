@@ -8,9 +8,9 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args;
-use pinnace_core::limits;
+use pinnace_core::{limits, wire::Secret};
 
-use crate::{failure::usage, gateway::Secret, output};
+use crate::{failure::usage, output};
 
 /// Flags that name a value; without one of them it is standard input.
 #[derive(Args)]
