@@ -22,6 +22,7 @@ pub mod proxy;
 pub mod registry;
 pub mod replica;
 mod run_dir;
+pub mod scaler;
 mod serve;
 pub mod settings;
 mod spawners;

@@ -130,12 +130,33 @@ impl Function {
         self.entry.heard_call();
     }
 
-    /// A call found no replica.
+    /// A call found no replica, or all of them full.
     pub(super) fn called(&mut self, now: Instant) {
-        if self.supervisor.wanted() == 0 && !self.removed {
-            self.supervisor.want(self.deployed.spec.scale.min);
-            self.wanted_since = now;
+        if self.removed {
+            return;
         }
+        let (scale, wanted) = (&self.deployed.spec.scale, self.supervisor.wanted());
+        let needed = self.needed().clamp(scale.min, scale.max);
+        if wanted == 0 {
+            self.supervisor.want(needed);
+            self.wanted_since = now;
+        } else if needed > wanted
+            && self.census().starting == 0
+            && self.supervisor.failing().is_none()
+        {
+            tracing::info!(function = %self.entry.id, replicas = needed, "all replicas are full");
+            self.supervisor.want(needed);
+            self.entry.marks.crowded(needed);
+        } else if needed <= wanted && wanted < scale.max {
+            // There was room again; the next call that finds none is to be heard.
+            self.entry.heard_call();
+        }
+    }
+
+    /// Replicas that the calls under way would fill, those that wait among them.
+    fn needed(&self) -> u32 {
+        let concurrency = self.deployed.spec.concurrency;
+        concurrency.map_or(1, |concurrency| self.entry.in_flight().div_ceil(concurrency))
     }
 
     pub(super) fn remove(&mut self) {

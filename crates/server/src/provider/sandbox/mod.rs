@@ -15,10 +15,11 @@ mod prepared;
 mod record;
 mod slots;
 mod spawner;
+mod usage;
 mod waiting;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, io,
     os::fd::OwnedFd,
     path::PathBuf,
@@ -46,6 +47,7 @@ use self::{
     record::{Door, Record},
     slots::SlotPool,
     spawner::Renewal,
+    usage::{CpuSeen, Spent},
     waiting::Waiting,
 };
 pub use self::{
@@ -57,7 +59,7 @@ use crate::{
     catalog::{Deployed, Entry},
     logs::{LogBook, LogQuery, LogStream},
     provider::{
-        Provider, Refusal,
+        Provider, Refusal, Used,
         keeper::{Adopted, Event, Keeper, KeeperSettings, Reports, Runtime},
     },
     proxy::{
@@ -76,6 +78,8 @@ pub struct Ground {
     callers: Arc<Callers>,
     own_listeners: mpsc::UnboundedSender<OwnListener>,
     lives: Mutex<HashMap<String, LifeHandle>>,
+    /// Of functions that are deployed.
+    spent: Mutex<HashMap<FunctionRef, Spent>>,
 }
 
 struct LifeHandle {
@@ -85,7 +89,7 @@ struct LifeHandle {
     /// Whether it shares the host's network.
     on_host: bool,
     stop: mpsc::Sender<Duration>,
-    cpu_seen: Option<(u64, std::time::Instant)>,
+    cpu_seen: CpuSeen,
 }
 
 /// What the provider is made of.
@@ -166,8 +170,16 @@ impl SandboxProvider {
         let slots =
             SlotPool::new(parts.slots.clone(), parts.slots_max, has_ranges, cgroups.clone());
         let slots = Arc::new(slots);
-        let lives = Mutex::default();
-        let ground = Ground { spawner, logs, cgroups, slots, callers, own_listeners, lives };
+        let ground = Ground {
+            spawner,
+            logs,
+            cgroups,
+            slots,
+            callers,
+            own_listeners,
+            lives: Mutex::default(),
+            spent: Mutex::default(),
+        };
         let defaults = Defaults { memory_bytes: parts.memory_bytes, pids: parts.pids };
         let way_out = parts.outside.way_out();
         // An image's function leaves unless it is told not to.
@@ -255,6 +267,7 @@ impl SandboxProvider {
                 revision: record.revision,
             })
             .collect();
+        self.sandboxes.ground.spent().entry(entry.id.clone()).or_default();
         self.keeper.apply(entry, entry.deployed(), wanted, adopted);
         for leftover in leftovers {
             let reports = self.keeper.reports(&entry.id, &leftover.record.replica);
@@ -291,6 +304,7 @@ impl Provider for SandboxProvider {
 
     fn apply(&self, entry: &Arc<Entry>, deployed: Arc<Deployed>, wanted: u32) {
         self.sandboxes.ground.logs.remember(&entry.id);
+        self.sandboxes.ground.spent().entry(entry.id.clone()).or_default();
         self.keeper.apply(entry, deployed, wanted, Vec::new());
     }
 
@@ -302,6 +316,7 @@ impl Provider for SandboxProvider {
         self.keeper.remove(id);
         self.sandboxes.preparer.forget(id);
         self.sandboxes.ground.logs.forget(id);
+        self.sandboxes.ground.spent().remove(id);
     }
 
     fn logs<'a>(
@@ -317,6 +332,10 @@ impl Provider for SandboxProvider {
         let mut missing = host.missing();
         missing.extend(outside.load().missing(host));
         missing
+    }
+
+    fn used(&self, wanted: Option<&HashSet<FunctionRef>>) -> HashMap<FunctionRef, Used> {
+        self.sandboxes.ground.used(wanted)
     }
 
     fn usage(&self, id: &FunctionRef) -> Usage {
@@ -403,6 +422,7 @@ impl Sandboxes {
         let Record { replica, door, image, slot, .. } = leftover.record;
         let layers = image.and_then(|digest| self.preparer.lease(&digest));
         let life = self.life(&replica, function.clone(), slot, (door, layers), reports);
+        self.ground.note_adoption(&replica);
         tokio::spawn(life.adopt(leftover.init.pidfd));
     }
 
@@ -418,8 +438,8 @@ impl Sandboxes {
         let group = slot.name.clone();
         let on_host = slot.host_gateway.is_some();
         let function_of = function.clone();
-        let handle =
-            LifeHandle { function: function_of, slot: group, on_host, stop, cpu_seen: None };
+        let cpu_seen = CpuSeen::new(crate::clock::now());
+        let handle = LifeHandle { function: function_of, slot: group, on_host, stop, cpu_seen };
         self.ground.lives().insert(id.to_owned(), handle);
         Life {
             id: id.to_owned(),
@@ -435,6 +455,10 @@ impl Sandboxes {
 }
 
 impl Ground {
+    fn spent(&self) -> MutexGuard<'_, HashMap<FunctionRef, Spent>> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lives(&self) -> MutexGuard<'_, HashMap<String, LifeHandle>> {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -462,22 +486,8 @@ impl Ground {
     }
 
     fn forget(&self, id: &str) {
+        self.note_end(id);
         self.lives().remove(id);
         self.callers.forget(id);
-    }
-
-    /// What a function's replicas use now; processor time as the mean since it was last asked for.
-    fn usage(&self, function: &FunctionRef) -> Usage {
-        let now = crate::clock::now();
-        let mut sum = Usage::default();
-        for life in self.lives().values_mut().filter(|life| life.function == *function) {
-            let Some(used) = self.cgroups.usage(&life.slot) else { continue };
-            sum.total_memory_bytes += used.memory_bytes as f64;
-            if let Some((cpu_ns, at)) = life.cpu_seen.replace((used.cpu_ns, now)) {
-                let wall_ns = now.saturating_duration_since(at).as_nanos().max(1) as f64;
-                sum.cpu += used.cpu_ns.saturating_sub(cpu_ns) as f64 / wall_ns * 1000.0;
-            }
-        }
-        sum
     }
 }
