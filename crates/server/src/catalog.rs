@@ -330,6 +330,12 @@ impl Entry {
         self.removed.load(Ordering::SeqCst)
     }
 
+    /// Calls that wait for a place on a replica.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Whether calls wait, which newcomers must not overtake.
     #[must_use]
     pub fn has_waiting(&self) -> bool {

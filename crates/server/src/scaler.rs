@@ -164,4 +164,6 @@ fn sample(entry: &Entry, used: &HashMap<FunctionRef, Used>) -> Sample {
 }
 
 #[cfg(test)]
+pub mod fake;
+#[cfg(test)]
 mod tests;

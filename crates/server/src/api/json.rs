@@ -25,7 +25,11 @@ pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError>
     })
 }
 
-async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
+/// Reads a body as it is.
+///
+/// # Errors
+/// It is too large, came too slowly, or broke off.
+pub(super) async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
     let mut pieces = body.into_data_stream();
     let (mut text, mut bytes) = (Vec::new(), 0);
     loop {

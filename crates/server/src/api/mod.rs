@@ -3,6 +3,7 @@
 //! It runs on a runtime of its own; the workers hand over what is no call of a function.
 
 mod access;
+mod alert;
 mod error;
 mod functions;
 mod images;
@@ -10,6 +11,7 @@ mod info;
 mod json;
 mod logs;
 mod scale;
+mod telemetry;
 
 use std::sync::Arc;
 
@@ -27,14 +29,21 @@ use pinnace_sandbox::images::ImageStore;
 use tower::ServiceExt;
 
 pub use self::access::Access;
-use crate::{deployments::Deployments, proxy::worker::Control, registry::Puller};
+use crate::{
+    deployments::Deployments,
+    metrics::{self, Requests},
+    proxy::worker::Control,
+    registry::Puller,
+};
 
 /// What the handlers share.
 pub struct Api {
     /// What is deployed.
-    pub deployments: Deployments,
+    pub deployments: Arc<Deployments>,
     /// Who may use `/system`.
     pub access: Access,
+    /// Counts requests.
+    pub requests: Arc<Requests>,
     /// Images.
     pub images: Arc<ImageStore>,
     /// Brings images from registries.
@@ -91,11 +100,14 @@ fn router(api: Arc<Api>) -> Router {
         .route("/scale-function/{name}", post(scale::scale))
         .route("/namespaces", get(functions::namespaces))
         .route("/info", get(info::info))
+        .route("/telemetry", get(telemetry::telemetry))
+        .route("/alert", post(alert::alert))
         .route("/logs", get(logs::logs))
         .route("/images", get(images::list).post(images::load).delete(images::remove))
         .route("/images/pull", post(images::pull))
         .route("/images/prune", post(images::prune))
-        .layer(middleware::from_fn_with_state(api.clone(), access::check));
+        .layer(middleware::from_fn_with_state(api.clone(), access::check))
+        .layer(middleware::from_fn_with_state(api.requests.clone(), metrics::count));
     Router::new()
         .nest("/system", system)
         .route("/healthz", get(async || "OK"))

@@ -1,64 +1,9 @@
 //! The scaler over a provider that starts nothing, while time is turned.
 
-use std::collections::HashSet;
+use pinnace_core::wire::FunctionDeployment;
 
-use futures_util::future::BoxFuture;
-use pinnace_core::{
-    FunctionSpec, Network,
-    wire::{FunctionDeployment, Usage},
-};
-
-use super::*;
-use crate::{
-    catalog::{Catalog, Deployed},
-    logs::{LogQuery, LogStream},
-    provider::{Provider, Refusal},
-    proxy::admission::Activate,
-    store::Store,
-};
-
-/// Does what it is told at once.
-struct FakeProvider;
-
-impl Activate for FakeProvider {
-    fn activate(&self, _: &Arc<Entry>) {}
-}
-
-impl Provider for FakeProvider {
-    fn check(&self, _: &FunctionSpec) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn apply(&self, _: &Arc<Entry>, _: Arc<Deployed>, _: u32) {}
-
-    fn want(&self, _: &FunctionRef, _: u32) {}
-
-    fn remove(&self, _: &FunctionRef) {}
-
-    fn logs<'a>(
-        &'a self,
-        _: &'a FunctionRef,
-        _: LogQuery,
-    ) -> BoxFuture<'a, Result<LogStream, Refusal>> {
-        Box::pin(async { Err(Refusal::Broken("there are none".to_owned())) })
-    }
-
-    fn missing(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn used(&self, _: Option<&HashSet<FunctionRef>>) -> HashMap<FunctionRef, Used> {
-        HashMap::new()
-    }
-
-    fn usage(&self, _: &FunctionRef) -> Usage {
-        Usage::default()
-    }
-
-    fn network(&self, _: &FunctionSpec) -> Network {
-        Network::None
-    }
-}
+use super::{fake::FakeProvider, *};
+use crate::{catalog::Catalog, store::Store};
 
 struct Bench {
     deployments: Arc<Deployments>,

@@ -389,15 +389,16 @@ impl Function {
     }
 
     fn conditions(&self, failing: Option<&(String, Instant)>, now: Instant) -> Vec<String> {
-        let Some(last) = &self.last_failure else { return Vec::new() };
-        match failing {
+        let ineffective = self.deployed.spec.scale.rules.ineffective();
+        let failed = self.last_failure.as_ref().map(|last| match failing {
             Some((why, next)) => {
                 let wait = next.saturating_duration_since(now).as_secs_f32();
                 let row = self.supervisor.failures_in_a_row();
-                vec![format!("{why}; failures in a row: {row}, next try after {wait:.1} s")]
+                format!("{why}; failures in a row: {row}, next try after {wait:.1} s")
             }
-            None => vec![format!("last failure: {last}")],
-        }
+            None => format!("last failure: {last}"),
+        });
+        failed.into_iter().chain(ineffective).collect()
     }
 }
 
