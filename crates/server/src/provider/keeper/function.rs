@@ -46,6 +46,8 @@ struct Copy {
 enum Phase {
     Starting,
     Ready(Arc<Replica>),
+    /// It has served, and may again.
+    Unready(Arc<Replica>),
     Stopping,
 }
 
@@ -197,8 +199,21 @@ impl Function {
                     self.preparing = Some(told);
                 }
             }
+            Event::Unready(told) => {
+                let Phase::Ready(ready) = &copy.phase else { return };
+                tracing::warn!(function = %self.entry.id, %replica, "not ready: {told}");
+                copy.phase = Phase::Unready(ready.clone());
+                if is_current {
+                    self.preparing = Some(format!("replica {replica} is not ready: {told}"));
+                }
+            }
             Event::Ready(endpoint) => {
-                if matches!(copy.phase, Phase::Starting) {
+                if let Phase::Unready(replica) = &copy.phase {
+                    copy.phase = Phase::Ready(replica.clone());
+                    if is_current {
+                        self.preparing = None;
+                    }
+                } else if matches!(copy.phase, Phase::Starting) {
                     let concurrency = self.deployed.spec.concurrency;
                     let (id, revision) = (replica.to_owned(), copy.revision);
                     let ready = Replica::new(id, revision, endpoint, concurrency, self.workers);
@@ -225,7 +240,9 @@ impl Function {
             return;
         }
         let served = match &copy.phase {
-            Phase::Ready(ready) => Some(now.saturating_duration_since(ready.ready_at)),
+            Phase::Ready(ready) | Phase::Unready(ready) => {
+                Some(now.saturating_duration_since(ready.ready_at))
+            }
             _ => None,
         };
         if !exit.is_failure() {
@@ -264,7 +281,7 @@ impl Function {
         let mut census = Census::default();
         for copy in self.copies.values().filter(|c| c.revision == self.deployed.revision) {
             match copy.phase {
-                Phase::Starting => census.starting += 1,
+                Phase::Starting | Phase::Unready(_) => census.starting += 1,
                 Phase::Ready(_) => census.ready += 1,
                 Phase::Stopping => {}
             }
@@ -322,7 +339,7 @@ impl Function {
     fn stop(&mut self, id: &str, orders: &mut Orders) {
         let Some(copy) = self.copies.get_mut(id) else { return };
         let serving = match std::mem::replace(&mut copy.phase, Phase::Stopping) {
-            Phase::Ready(replica) => Some(replica),
+            Phase::Ready(replica) | Phase::Unready(replica) => Some(replica),
             _ => None,
         };
         let grace = self.deployed.spec.grace;

@@ -335,3 +335,19 @@ async fn a_call_that_waits_for_a_replica_keeps_its_function_from_zero() {
     }
     bench.until("zero", |b| b.entry.standing().wanted == 0).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_not_ready_for_a_while_is_not_called_and_not_replaced() {
+    let bench = Bench::new("{}", 1);
+    bench.start_and_serve(0).await;
+    bench.until("one serves", |b| b.serving() == 1).await;
+    let replica = bench.entry.ready()[0].clone();
+    bench.report(0, Event::Unready("GET / was answered 503".to_owned())).await;
+    bench.until("none serves", |b| b.serving() == 0).await;
+    let message = bench.entry.standing().message.clone();
+    assert!(message.contains("is not ready: GET / was answered 503"), "{message}");
+    bench.report(0, ready()).await;
+    bench.until("it serves again", |b| b.serving() == 1).await;
+    assert!(Arc::ptr_eq(&replica, &bench.entry.ready()[0]), "its calls are still counted");
+    assert_eq!((bench.started(), bench.stopped().len()), (1, 0));
+}

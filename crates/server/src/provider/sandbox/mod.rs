@@ -12,6 +12,7 @@ mod loopback;
 mod outside;
 mod plan;
 mod prepared;
+mod probing;
 mod record;
 mod slots;
 mod spawner;
@@ -29,7 +30,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
-use pinnace_core::{Exit, FunctionRef, FunctionSpec, Network, limits, wire::Usage};
+use pinnace_core::{Exit, FunctionRef, FunctionSpec, Network, limits, probes::Probes, wire::Usage};
 use pinnace_sandbox::{
     adoption,
     cgroup::Cgroups,
@@ -271,7 +272,7 @@ impl SandboxProvider {
         self.keeper.apply(entry, entry.deployed(), wanted, adopted);
         for leftover in leftovers {
             let reports = self.keeper.reports(&entry.id, &leftover.record.replica);
-            self.sandboxes.adopt(&entry.id, leftover, reports);
+            self.sandboxes.adopt(entry, leftover, reports);
         }
     }
 
@@ -408,7 +409,8 @@ impl Sandboxes {
                 let record = prepared.record(replica, deployed, slot.clone());
                 let spec = prepared.sandbox(replica, slot.clone());
                 let (door, layers) = (prepared.door(), prepared.lease());
-                let life = self.life(replica, function, slot, (door, layers), reports);
+                let mut life = self.life(replica, function, slot, (door, layers), reports);
+                life.probes = deployed.spec.probes.clone();
                 tokio::spawn(life.start(spec, listeners, record));
             }
             Err(refusal) => {
@@ -418,10 +420,13 @@ impl Sandboxes {
         }
     }
 
-    fn adopt(&self, function: &FunctionRef, leftover: Leftover, reports: Reports) {
-        let Record { replica, door, image, slot, .. } = leftover.record;
+    fn adopt(&self, entry: &Entry, leftover: Leftover, reports: Reports) {
+        let Record { replica, door, image, slot, revision, .. } = leftover.record;
+        let deployed = entry.deployed();
+        let probes = (revision == deployed.revision).then(|| deployed.spec.probes.clone());
         let layers = image.and_then(|digest| self.preparer.lease(&digest));
-        let life = self.life(&replica, function.clone(), slot, (door, layers), reports);
+        let mut life = self.life(&replica, entry.id.clone(), slot, (door, layers), reports);
+        life.probes = probes.unwrap_or_default();
         self.ground.note_adoption(&replica);
         tokio::spawn(life.adopt(leftover.init.pidfd));
     }
@@ -450,6 +455,7 @@ impl Sandboxes {
             reports,
             stops,
             layers,
+            probes: Probes::default(),
         }
     }
 }
