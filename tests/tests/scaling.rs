@@ -230,7 +230,7 @@ fn alerts_are_answered_as_alertmanager_expects() {
 
 #[test]
 fn a_replica_is_ready_when_it_says_so() {
-    let gateway = gateway();
+    let mut gateway = gateway();
     let asked = |path: &str| {
         Function::new("a", "hello:test")
             .annotation("com.openfaas.ready.http.path", path)
@@ -245,6 +245,11 @@ fn a_replica_is_ready_when_it_says_so() {
     assert_eq!(status.get("availableReplicas"), None);
     gateway.try_update(&asked("/")).expect(202);
     gateway.until("a", "it serves", |status| status["availableReplicas"] == 1);
+    gateway.call("a", b"").expect(200);
+    gateway.kill();
+    gateway.up();
+    gateway
+        .until("a", "the next server has asked it too", |status| status["availableReplicas"] == 1);
     gateway.call("a", b"").expect(200);
     let refused = gateway.try_update(&asked("no-path")).expect(400).text();
     assert!(refused.contains("com.openfaas.ready.http.path"), "{refused}");

@@ -91,7 +91,7 @@ pub const METRICS: [Metric; 14] = [
         |text, name, row| used(text, name, row, |used| used.cpu_ns as f64 / 1e9),
     ),
     metric("pod_memory_working_set_bytes", "gauge", "Memory of its replicas", |text, name, row| {
-        used(text, name, row, |used| used.memory_bytes as f64)
+        used(text, name, row, |used| used.memory_bytes as f64);
     }),
 ];
 
