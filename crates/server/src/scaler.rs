@@ -135,7 +135,8 @@ impl Watched {
     /// Whether it is left alone from now on. A call that comes meanwhile rings.
     fn goes_to_rest(&self, now: Instant) -> bool {
         let scale = &self.entry.deployed().spec.scale;
-        if !self.scaling.is_at_rest(now, scale) {
+        // At zero there is nothing to decide.
+        if self.entry.standing().wanted > 0 && !self.scaling.is_at_rest(now, scale) {
             return false;
         }
         self.entry.marks.rest();

@@ -94,6 +94,9 @@ async fn a_function_at_rest_is_left_alone_until_it_is_called() {
     assert_eq!(holders(), others);
     bench.looks(2, 30).await;
     assert_eq!(bench.wanted(), 4);
+    bench.deployments.scale(&bench.entry().id, 0).await.unwrap();
+    bench.looks(1, 0).await;
+    assert_eq!(holders(), others, "at zero there is nothing to decide");
 }
 
 #[tokio::test(start_paused = true)]
