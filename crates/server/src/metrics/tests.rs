@@ -57,3 +57,28 @@ async fn targets_are_told_of_functions_that_are_scaled_by_one() {
     assert_eq!(text.matches("\ngateway_service_target{").count(), 1);
     assert_eq!(text.matches("\ngateway_service_min{").count(), 2);
 }
+
+#[tokio::test]
+async fn no_more_scrapes_than_may_be_are_under_way() {
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    let catalog = Arc::new(Catalog::new(1));
+    catalog.insert_all([entry(1, "{}")]);
+    let provider: Arc<dyn Provider> = Arc::new(crate::scaler::fake::FakeProvider);
+    let router = router(Metrics::new(catalog, provider, Arc::default()));
+    let scrape = async || {
+        let request = Request::get("/metrics").body(Body::empty()).unwrap();
+        router.clone().oneshot(request).await.unwrap()
+    };
+    let mut unread = Vec::new();
+    for _ in 0..limits::SCRAPES_MAX {
+        unread.push(scrape().await);
+    }
+    let refused = scrape().await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let text = axum::body::to_bytes(refused.into_body(), 4096).await.unwrap();
+    assert!(text.ends_with(b"(SCRAPES_MAX)\n"));
+    drop(unread);
+    assert_eq!(scrape().await.status(), StatusCode::OK);
+}
