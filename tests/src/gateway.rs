@@ -372,6 +372,22 @@ impl Gateway {
         self.address
     }
 
+    /// Address and port of its metrics.
+    #[must_use]
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.metrics
+    }
+
+    /// Its metrics.
+    ///
+    /// # Panics
+    /// They are not answered.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let answer = http::send("GET", &format!("http://{}/metrics", self.metrics), &[], b"");
+        answer.unwrap_or_else(|error| panic!("{error}\n{}", self.log())).expect(200).text()
+    }
+
     /// Its URL, without a slash at the end.
     #[must_use]
     pub fn url(&self) -> String {

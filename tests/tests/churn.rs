@@ -1,4 +1,5 @@
-//! Calls go on while their function is redeployed and scaled, and none of them notices.
+//! Calls go on while their function is redeployed, and scaled between none and five by hand, by alerts and by
+//! its load; none of them notices.
 //!
 //! `PINNACE_SOAK_CALLS` says how many calls (`cargo xtask soak` sets it).
 
@@ -62,15 +63,24 @@ fn no_call_fails_while_its_function_is_redeployed_and_scaled() {
     let calls_max = calls_max.map_or(CALLS_DEFAULT, |calls| calls.parse().unwrap());
     let gateway = Gateway::start();
     gateway.load("hello:test", &Image::hello("hello:test"));
-    gateway.deploy(&Function::new("a", "hello:test"));
+    let labels = json!({
+        "com.openfaas.scale.type": "capacity", "com.openfaas.scale.target": "2",
+        "com.openfaas.scale.max": "5",
+    });
+    gateway.deploy(&Function::new("a", "hello:test").with("labels", labels.clone()));
+    let alert = |status: &str| {
+        let labels = json!({ "function_name": "a.openfaas-fn" });
+        let message = json!({ "alerts": [{ "status": status, "labels": labels }] });
+        gateway.api("POST", "/system/alert", message.to_string().as_bytes()).expect(200);
+    };
     let update = |number: u64| {
         // By turns it is handed a socket, and listens on TCP.
         let annotations = match number % 8 {
-            2 => json!({ "dev.pinnace.listen": "socket" }),
+            0 => json!({ "dev.pinnace.listen": "socket" }),
             _ => json!({}),
         };
         let deployment = json!({
-            "service": "a", "image": "hello:test", "annotations": annotations,
+            "service": "a", "image": "hello:test", "annotations": annotations, "labels": labels,
             "envVars": { "VERSION": number.to_string() },
         });
         gateway.api("PUT", "/system/functions", deployment.to_string().as_bytes()).expect(202);
@@ -102,11 +112,13 @@ fn no_call_fails_while_its_function_is_redeployed_and_scaled() {
             if is_over() {
                 break;
             }
-            match number % 4 {
+            match number % 6 {
                 0 => gateway.scale("a", 0),
-                1 => gateway.scale("a", 3),
+                1 => gateway.scale("a", 5),
                 2 => update(number),
-                _ => gateway.scale("a", 1),
+                3 => gateway.scale("a", 1),
+                4 => alert("firing"),
+                _ => alert("resolved"),
             }
             // Each change is seen by some calls: without that, replicas would never get to serve.
             let seen = calls.load(Ordering::Relaxed) + CALLS_PER_CHANGE;

@@ -35,6 +35,9 @@ pub const TESTS: &[Need] = &[
     need("ip", "iproute2", "makes the networks that stand in for the internet"),
     need("nft", "nftables", "reads back the rules for packets"),
     need("/usr/bin/setpriv", "util-linux", "starts Pinnace as an ordinary user"),
+    need("prometheus", "prometheus", "scrapes the metrics and fires alerts"),
+    need("promtool", "prometheus", "checks the metrics' format"),
+    need("prometheus-alertmanager", "prometheus-alertmanager", "sends alerts to the API"),
     Need {
         program: "/bin/busybox",
         package: "busybox-static",

@@ -30,6 +30,13 @@ pub enum Exit {
         /// How long was waited.
         waited: Duration,
     },
+    /// It did not answer when it was asked whether it is healthy.
+    Unhealthy {
+        /// What was asked, and what came of it.
+        reason: String,
+        /// How often in a row.
+        times: u32,
+    },
     /// Its process could not be started at all.
     CannotStart {
         /// What failed, on what.
@@ -73,6 +80,9 @@ impl fmt::Display for Exit {
                 "did not listen on {place} within {} s; serve HTTP there, or give it an fprocess",
                 waited.as_secs_f32()
             ),
+            Self::Unhealthy { reason, times } => {
+                write!(f, "was not healthy: {reason}, {times} times in a row; it is replaced")
+            }
             Self::CannotStart { reason } => write!(f, "could not be started: {reason}"),
             Self::Stopped => write!(f, "was stopped"),
             Self::Lost => write!(f, "vanished: its sandbox was ended from outside"),

@@ -178,6 +178,27 @@ pub const STARTS_PER_FUNCTION_MAX: u32 = 16;
 /// (contract section 9).
 pub const ZERO_AFTER_DEFAULT: Duration = Duration::from_secs(15 * 60);
 
+/// Load of one replica of a function that names none, in the unit of what is measured (contract section 9).
+pub const SCALE_TARGET_DEFAULT: f64 = 50.0;
+
+/// The part of that load which a replica is given (contract section 9).
+pub const SCALE_PROPORTION_DEFAULT: f64 = 0.9;
+
+/// Longest time for which a higher number of replicas is kept (contract section 9). Reached: 400.
+pub const SCALE_DOWN_WINDOW_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Replicas that an alert adds, in percent of the most (OpenFaaS's documents, contract section 9).
+pub const SCALE_FACTOR_PERCENT_DEFAULT: u32 = 20;
+
+/// Alerts of one message to `/system/alert`. Reached: 400.
+pub const ALERTS_PER_MESSAGE_MAX: usize = 10_000;
+
+/// Scrapes of the metrics at once. Reached: 503.
+pub const SCRAPES_MAX: usize = 8;
+
+/// Longest time between two looks at a replica's health, or of one of them, that a function may ask for.
+pub const PROBE_TIME_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// Bytes of an uploaded image archive. Flag `--image-bytes-max`. Reached: 413.
 pub const IMAGE_BYTES_MAX: u64 = 16 << 30;
 

@@ -10,7 +10,10 @@ use crate::{
     limits,
     name::FunctionRef,
     network::{Network, NotANetwork},
-    quantity, secret,
+    probes::Probes,
+    quantity,
+    scaling::Rules,
+    secret,
     wire::{FunctionDeployment, Map, Resources},
 };
 
@@ -64,6 +67,8 @@ pub struct FunctionSpec {
     pub grace: Duration,
     /// Its choice of network; `None` if it makes none.
     pub network: Option<Network>,
+    /// How its replicas are asked whether they are ready and healthy.
+    pub probes: Probes,
 }
 
 /// When a function's image is pulled from its registry.
@@ -92,7 +97,7 @@ impl PullPolicy {
 }
 
 /// How many replicas a function may have, and whether it may have none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Scale {
     /// Replicas at deploy, and the floor while it is active. At least 1.
     pub min: u32,
@@ -102,6 +107,8 @@ pub struct Scale {
     pub to_zero: Option<bool>,
     /// How long idle before that.
     pub zero_after: Duration,
+    /// How load changes their number.
+    pub rules: Rules,
 }
 
 /// Everything that is wrong with a deployment.
@@ -134,6 +141,7 @@ impl FunctionSpec {
         let cpu_millicores = check_cpu(&deployment, &mut faults);
         check_listen(deployment.annotations.as_ref(), &mut faults);
         let concurrency = check_concurrency(deployment.annotations.as_ref(), &mut faults);
+        let probes = Probes::read(deployment.annotations.as_ref(), &mut faults);
         let pull = check_pull(&deployment, &mut faults);
         let env = |name: &str| deployment.env_vars.as_ref().and_then(|env| env.get(name));
         let seconds = |name: &str| env(name).and_then(|text| duration::parse_seconds_or_go(text));
@@ -152,6 +160,7 @@ impl FunctionSpec {
                 deadline,
                 grace,
                 network,
+                probes,
             }),
             _ => Err(Faults(faults)),
         }
@@ -288,11 +297,13 @@ fn check_scale(labels: Option<&Map>, network: Option<Network>, faults: &mut Vec<
         }
         after
     });
-    Scale { min, max, to_zero, zero_after: zero_after.unwrap_or(limits::ZERO_AFTER_DEFAULT) }
+    let zero_after = zero_after.unwrap_or(limits::ZERO_AFTER_DEFAULT);
+    let rules = Rules::read(labels, label(LABEL_SCALE_MAX).is_some(), faults);
+    Scale { min, max, to_zero, zero_after, rules }
 }
 
 /// What is said of a label or annotation that must be something else.
-fn unfit(field: &str, name: &str, text: &str, must: &str) -> String {
+pub(crate) fn unfit(field: &str, name: &str, text: &str, must: &str) -> String {
     let shown = shown(text);
     format!("{field}: {name} is {shown:?}, but {must}")
 }

@@ -141,6 +141,7 @@ fn backoff(failures_before: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scaling::Rules;
 
     const CRASH: Exit = Exit::Code { code: 1 };
 
@@ -232,7 +233,8 @@ mod tests {
     fn idleness_ends_only_who_asked_for_it() {
         let now = Instant::now();
         let zero_after = Duration::from_secs(60);
-        let scale = |to_zero| Scale { min: 1, max: 2, to_zero, zero_after };
+        let scale =
+            |to_zero| Scale { min: 1, max: 2, to_zero, zero_after, rules: Rules::default() };
         assert_eq!(zero_at(&scale(None), false, 0, now), None);
         assert_eq!(zero_at(&scale(None), true, 0, now), Some(now + zero_after));
         assert_eq!(zero_at(&scale(Some(true)), false, 0, now), Some(now + zero_after));

@@ -168,6 +168,51 @@ pub struct Usage {
     pub total_memory_bytes: f64,
 }
 
+/// Body of POST `/system/alert`: a message of Alertmanager, as far as it is read (contract section 4.11).
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct AlertMessage {
+    /// The alerts, firing and resolved ones mixed.
+    pub alerts: Vec<Alert>,
+}
+
+/// One alert.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Alert {
+    /// `firing` or `resolved`.
+    pub status: String,
+    /// What it is about.
+    pub labels: AlertLabels,
+}
+
+/// Labels of an alert, as far as they are read.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct AlertLabels {
+    /// The function, `name.namespace`.
+    pub function_name: String,
+}
+
+/// Answer of GET `/system/telemetry`. Its form is our own: no client reads it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Telemetry {
+    /// Of the server.
+    pub version: Version,
+    /// Functions that are deployed.
+    pub functions: usize,
+    /// Namespaces that have functions.
+    pub namespaces: usize,
+    /// Replicas wanted.
+    pub replicas_wanted: u64,
+    /// Replicas that serve.
+    pub replicas_ready: usize,
+    /// Calls that arrived since the server started.
+    pub calls_started: u64,
+    /// Calls that were answered.
+    pub calls_answered: u64,
+}
+
 /// Body of DELETE `/system/functions`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

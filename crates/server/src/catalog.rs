@@ -17,9 +17,14 @@ use pinnace_core::{
     FunctionRef, FunctionSpec, limits,
     wire::{Rollout, RolloutPhase},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
-use crate::{clock::now, replica::Replica, stats::Stats};
+use crate::{
+    clock::now,
+    replica::Replica,
+    scaler::{Bell, Marks},
+    stats::Stats,
+};
 
 /// All deployed functions.
 #[derive(Debug)]
@@ -27,6 +32,8 @@ pub struct Catalog {
     table: ArcSwap<HashMap<Box<str>, Arc<Entry>>>,
     edit: Mutex<()>,
     workers: usize,
+    bell: Bell,
+    rung: Mutex<Option<mpsc::UnboundedReceiver<FunctionRef>>>,
 }
 
 /// A function as deployed now.
@@ -49,6 +56,8 @@ pub struct Entry {
     pub created_at: String,
     /// Counters, one set per worker.
     pub stats: Stats,
+    /// What it and the scaler tell each other.
+    pub marks: Marks,
     deployed: ArcSwap<Deployed>,
     ready: ArcSwap<Vec<Arc<Replica>>>,
     standing: ArcSwap<Standing>,
@@ -95,7 +104,15 @@ impl Catalog {
     /// An empty catalog for so many worker threads.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { table: ArcSwap::default(), edit: Mutex::new(()), workers }
+        let (bell, rung) = mpsc::unbounded_channel();
+        let rung = Mutex::new(Some(rung));
+        Self { table: ArcSwap::default(), edit: Mutex::new(()), workers, bell, rung }
+    }
+
+    /// Where functions say that they are called again. It is given out once.
+    #[must_use]
+    pub fn take_rung(&self) -> Option<mpsc::UnboundedReceiver<FunctionRef>> {
+        self.rung.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Worker threads that count calls.
@@ -148,6 +165,7 @@ impl Catalog {
         let _edit = self.edit.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = HashMap::clone(&self.table.load());
         for entry in entries {
+            entry.marks.hang(self.bell.clone());
             for key in keys(&entry.id) {
                 table.insert(key, entry.clone());
             }
@@ -179,6 +197,7 @@ impl Entry {
             id: deployed.spec.id.clone(),
             created_at,
             stats: Stats::new(workers),
+            marks: Marks::new(wanted),
             deployed: ArcSwap::new(deployed),
             ready: ArcSwap::default(),
             standing: ArcSwap::from_pointee(Standing::unknown(wanted)),
@@ -207,6 +226,8 @@ impl Entry {
     /// Takes over a new deploy; replicas follow later.
     pub fn set_deployed(&self, deployed: Arc<Deployed>) {
         self.deployed.store(deployed);
+        // Another deploy may follow its load otherwise: the next call rings.
+        self.marks.rest();
     }
 
     /// How it stands.
@@ -261,6 +282,7 @@ impl Entry {
         if !fits {
             self.in_flight.fetch_sub(1, Ordering::AcqRel);
         }
+        self.marks.called(&self.id);
         fits
     }
 
@@ -306,6 +328,12 @@ impl Entry {
     #[must_use]
     pub fn is_removed(&self) -> bool {
         self.removed.load(Ordering::SeqCst)
+    }
+
+    /// Calls that wait for a place on a replica.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Whether calls wait, which newcomers must not overtake.

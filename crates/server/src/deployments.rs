@@ -7,7 +7,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use pinnace_core::{
-    FunctionRef, FunctionSpec, limits, name::NameError, spec::Faults, wire::FunctionDeployment,
+    FunctionRef, FunctionSpec, limits,
+    name::NameError,
+    scaling::on_alert,
+    spec::{Faults, Scale},
+    wire::FunctionDeployment,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -177,12 +181,15 @@ impl Deployments {
         let stored = Stored {
             deployment: spec.deployment.clone(),
             revision: before.revision + 1,
-            replicas: entry.standing().wanted.clamp(min, max),
+            replicas: entry.marks.wished().clamp(min, max),
             created_at: entry.created_at.clone(),
         };
         let revision = stored.revision;
-        let wanted = stored.replicas;
+        // The load, or an alert, may ask for more than was wished.
+        let wanted = entry.standing().wanted.clamp(min, max);
+        let wished = stored.replicas;
         self.store.put(spec.id.clone(), stored).await?;
+        entry.marks.wish(wished);
         let created_at = before.created_at.clone();
         let deployed = Arc::new(Deployed { spec, revision, created_at });
         let mut standing = crate::catalog::Standing::unknown(wanted);
@@ -207,7 +214,8 @@ impl Deployments {
         Ok(())
     }
 
-    /// Sets how many replicas a function has.
+    /// Sets how many replicas a function has, by its user's wish: until its load, or an alert, asks for another
+    /// number.
     ///
     /// # Errors
     /// It does not exist, may not have so many, or the wish cannot be made durable.
@@ -220,11 +228,49 @@ impl Deployments {
             return Err(ChangeError::Replicas { id: id.clone(), max, asked: replicas });
         };
         self.store.scale(id.clone(), wanted).await?;
+        entry.marks.wish(wanted);
+        entry.marks.set_floor(0);
+        self.want(&entry, wanted);
+        Ok(())
+    }
+
+    /// Sets how many replicas a function has now, because of its load: no wish of its user, so it is not kept
+    /// for a next server. A function that was scaled to zero meanwhile stays there.
+    pub async fn follow_load(&self, id: &FunctionRef, replicas: u32) {
+        let _turn = self.turns.of(id).await;
+        let Some(entry) = self.catalog.get(id) else { return };
+        let Scale { min, max, .. } = entry.deployed().spec.scale;
+        if entry.standing().wanted > 0 {
+            tracing::info!(function = %id, replicas, "scaled by its load");
+            self.want(&entry, replicas.clamp(min, max));
+        }
+    }
+
+    /// An alert about a function's load fires, or is resolved (contract section 4.11). Like the load itself it
+    /// is no wish of the user. While it fires the load takes no replica of it away.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub async fn alert(&self, id: &FunctionRef, is_firing: bool) -> Result<(), ChangeError> {
+        let _turn = self.turns.of(id).await;
+        let entry = self.known(id)?;
+        let deployed = entry.deployed();
+        let before = entry.standing().wanted;
+        let wanted = on_alert(&deployed.spec.scale, before, is_firing);
+        entry.marks.set_floor(if is_firing { wanted } else { 0 });
+        // Nobody calls a function that has no replica: the end of an alert does not start it.
+        if wanted != before && (before > 0 || is_firing) {
+            tracing::info!(function = %id, replicas = wanted, is_firing, "scaled by an alert");
+            self.want(&entry, wanted);
+        }
+        Ok(())
+    }
+
+    fn want(&self, entry: &Entry, wanted: u32) {
         let mut standing = crate::catalog::Standing::clone(&entry.standing());
         standing.wanted = wanted;
         entry.set_standing(standing);
-        self.provider.want(id, wanted);
-        Ok(())
+        self.provider.want(&entry.id, wanted);
     }
 
     /// Removes a namespace with all that is in it.

@@ -24,6 +24,7 @@ pub mod proxy;
 pub mod registry;
 pub mod replica;
 mod run_dir;
+pub mod scaler;
 pub mod secrets;
 mod serve;
 pub mod settings;

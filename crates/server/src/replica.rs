@@ -84,10 +84,7 @@ impl Replica {
     /// # Errors
     /// It does not accept one.
     pub async fn connect(&self) -> io::Result<Stream> {
-        match &self.endpoint {
-            Endpoint::Tcp(address) => Stream::connect([*address]).await,
-            Endpoint::Via(connector) => connector.connect().await,
-        }
+        self.endpoint.connect().await
     }
 
     /// Calls under way.
@@ -135,6 +132,19 @@ impl Replica {
     /// Closes connections that one worker left unused for too long; answers how many stay.
     pub fn sweep(&self, worker: usize, now: Instant) -> usize {
         self.idle[worker].sweep(now)
+    }
+}
+
+impl Endpoint {
+    /// A new connection.
+    ///
+    /// # Errors
+    /// Nobody accepts it.
+    pub async fn connect(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(address) => Stream::connect([*address]).await,
+            Self::Via(connector) => connector.connect().await,
+        }
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
     descriptors,
     listeners::Listeners,
     logs::LogBook,
-    metrics,
+    metrics::{self, Metrics, Requests},
     namespaces::Namespaces,
     provider::{
         keeper::KeeperSettings,
@@ -43,6 +43,7 @@ use crate::{
         worker::{HandedOver, Shared, Worker},
     },
     registry::Puller,
+    scaler::Scaler,
     secrets::{Projections, Seal, Secrets},
     settings::Settings,
     state_dir::StateDir,
@@ -217,8 +218,13 @@ impl Started {
         let provider = Arc::new(SandboxProvider::start(parts, keeper));
         let catalog = Arc::new(Catalog::new(workers));
         let namespaces = Namespaces::new(namespaces, store.clone());
-        let deployments =
-            Deployments::new(catalog.clone(), provider.clone(), namespaces, secrets, store);
+        let deployments = Arc::new(Deployments::new(
+            catalog.clone(),
+            provider.clone(),
+            namespaces,
+            secrets,
+            store,
+        ));
         restore(&deployments, &provider, functions, settings.zero_by_default)?;
         provider.make_slots(losses);
         provider.renew(renewals);
@@ -235,15 +241,21 @@ impl Started {
         let access = if settings.auth { Access::Password(password) } else { Access::Open };
         let image_bytes_max = settings.image_bytes_max;
         let (ending, is_ending) = watch::channel(false);
+        if let Some(scaler) = Scaler::new(deployments.clone()) {
+            tokio::spawn(scaler.run());
+        }
+        let requests = Arc::new(Requests::default());
         let api = Arc::new(Api {
             deployments,
             access,
+            requests: requests.clone(),
             images,
             puller,
             image_bytes_max,
             ending: is_ending.clone(),
         });
-        serve_metrics(metrics, &catalog)?;
+        let sources = || Metrics::new(catalog.clone(), provider.clone(), requests.clone());
+        serve_metrics(metrics, sources)?;
         let connections_max = (shares.clients / workers).max(1);
         let shared = Arc::new(Shared {
             control: Arc::new(ControlPlane::new(api, tokio::runtime::Handle::current())),
@@ -363,10 +375,10 @@ fn open_secrets(
     Ok(Arc::new(Secrets::new(names, seal, store.clone())))
 }
 
-fn serve_metrics(listeners: Listeners, catalog: &Arc<Catalog>) -> anyhow::Result<()> {
+fn serve_metrics(listeners: Listeners, sources: impl Fn() -> Metrics) -> anyhow::Result<()> {
     for socket in listeners.sockets {
         let listener = tokio::net::TcpListener::from_std(socket)?;
-        let router = metrics::router(catalog.clone());
+        let router = metrics::router(sources());
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "metrics are no longer served");

@@ -94,7 +94,8 @@ impl Counted {
 }
 
 impl Durations {
-    fn add(&mut self, seconds: f64) {
+    /// Counts one more.
+    pub fn add(&mut self, seconds: f64) {
         self.count += 1;
         self.sum_seconds += seconds;
         if let Some(bucket) = BUCKETS_SECONDS.iter().position(|upper| seconds <= *upper) {

@@ -18,9 +18,12 @@ const THROWN_AWAY_BYTES_MAX: usize = 64 << 20;
 /// # Errors
 /// It is too large, came too slowly, broke off, or is not the JSON expected.
 pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
-    let most = Most { bytes: limits::API_BODY_BYTES_MAX, limit: "API_BODY_BYTES_MAX" };
-    json_within(body, most).await
+    json_within(body, OF_ANY).await
 }
+
+/// How large a body may be whose endpoint says nothing else.
+pub(super) const OF_ANY: Most =
+    Most { bytes: limits::API_BODY_BYTES_MAX, limit: "API_BODY_BYTES_MAX" };
 
 /// How large a body may be, and the limit's name.
 #[derive(Clone, Copy)]
@@ -50,7 +53,11 @@ pub(super) async fn json_within<T: DeserializeOwned>(
     })
 }
 
-async fn read(body: Body, most: Most) -> Result<Vec<u8>, ApiError> {
+/// Reads a body as it is, of at most so many bytes.
+///
+/// # Errors
+/// It is too large, came too slowly, or broke off.
+pub(super) async fn read(body: Body, most: Most) -> Result<Vec<u8>, ApiError> {
     let mut pieces = body.into_data_stream();
     let (mut text, mut bytes) = (Vec::new(), 0);
     loop {

@@ -3,6 +3,7 @@
 //! It runs on a runtime of its own; the workers hand over what is no call of a function.
 
 mod access;
+mod alert;
 mod description;
 mod error;
 mod functions;
@@ -13,6 +14,7 @@ mod logs;
 mod namespaces;
 mod scale;
 mod secrets;
+mod telemetry;
 
 use std::sync::Arc;
 
@@ -30,14 +32,21 @@ use pinnace_sandbox::images::ImageStore;
 use tower::ServiceExt;
 
 pub use self::access::Access;
-use crate::{deployments::Deployments, proxy::worker::Control, registry::Puller};
+use crate::{
+    deployments::Deployments,
+    metrics::{self, Requests},
+    proxy::worker::Control,
+    registry::Puller,
+};
 
 /// What the handlers share.
 pub struct Api {
     /// What is deployed.
-    pub deployments: Deployments,
+    pub deployments: Arc<Deployments>,
     /// Who may use `/system`.
     pub access: Access,
+    /// Counts requests.
+    pub requests: Arc<Requests>,
     /// Images.
     pub images: Arc<ImageStore>,
     /// Brings images from registries.
@@ -108,11 +117,14 @@ fn router(api: Arc<Api>) -> Router {
             get(secrets::list).post(secrets::create).put(secrets::update).delete(secrets::remove),
         )
         .route("/info", get(info::info))
+        .route("/telemetry", get(telemetry::telemetry))
+        .route("/alert", post(alert::alert))
         .route("/logs", get(logs::logs))
         .route("/images", get(images::list).post(images::load).delete(images::remove))
         .route("/images/pull", post(images::pull))
         .route("/images/prune", post(images::prune))
-        .layer(middleware::from_fn_with_state(api.clone(), access::check));
+        .layer(middleware::from_fn_with_state(api.clone(), access::check))
+        .layer(middleware::from_fn_with_state(api.requests.clone(), metrics::count));
     Router::new()
         .nest("/system", system)
         .route("/healthz", get(async || "OK"))

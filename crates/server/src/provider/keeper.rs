@@ -25,9 +25,9 @@ use crate::{
 
 /// Starts and stops single replicas.
 pub trait Runtime: Send + Sync + 'static {
-    /// Starts a replica of this name. What becomes of it is reported under that name: at most one
-    /// [`Event::Ready`], before it any number of [`Event::Preparing`], and exactly one [`Event::Gone`], which
-    /// is the last.
+    /// Starts a replica of this name. What becomes of it is reported under that name: any number of
+    /// [`Event::Preparing`], then [`Event::Ready`] and [`Event::Unready`] by turns, and exactly one
+    /// [`Event::Gone`], which is the last.
     fn start(self: Arc<Self>, replica: &str, deployed: &Arc<Deployed>, reports: Reports);
 
     /// Asks a replica to stop, and ends it when it has not after `grace`. Its end is reported.
@@ -39,8 +39,10 @@ pub trait Runtime: Send + Sync + 'static {
 pub enum Event {
     /// It cannot start yet; a sentence about what is done for it.
     Preparing(String),
-    /// It accepted a connection.
+    /// It serves: it accepted a connection, and says itself that it is ready where its function has it asked.
     Ready(Endpoint),
+    /// It serves no more, but may again: a sentence why. Another [`Event::Ready`] may follow.
+    Unready(String),
     /// It is no more.
     Gone(Exit),
 }

@@ -6,7 +6,10 @@
 pub mod keeper;
 pub mod sandbox;
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use futures_util::future::BoxFuture;
 use pinnace_core::{FunctionRef, FunctionSpec, Network};
@@ -57,11 +60,24 @@ pub trait Provider: Activate {
     /// What this host cannot enforce, a sentence each.
     fn missing(&self) -> Vec<String>;
 
+    /// What functions have used and use, of these or of all that have replicas. It reads files: not for a thread
+    /// that serves.
+    fn used(&self, wanted: Option<&HashSet<FunctionRef>>) -> HashMap<FunctionRef, Used>;
+
     /// Resource use of a function's replicas: thousandths of a processor, bytes of memory.
     fn usage(&self, id: &FunctionRef) -> pinnace_core::wire::Usage;
 
     /// What a function reaches beside the platform: what it has chosen, or else what it has by default.
     fn network(&self, spec: &FunctionSpec) -> Network;
+}
+
+/// What the replicas of one function have used together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Processor time in nanoseconds, of ended replicas too. It only grows.
+    pub cpu_ns: u64,
+    /// Memory in use now, in bytes.
+    pub memory_bytes: u64,
 }
 
 /// Why a provider does not do it: a sentence, and whose fault it is.

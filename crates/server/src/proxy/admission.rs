@@ -6,7 +6,7 @@ use crate::{catalog::Entry, proxy::failure::Failure, replica::Replica};
 
 /// Asks whoever keeps replicas to start one.
 pub trait Activate: Send + Sync {
-    /// A call found no replica of this function.
+    /// A call found no place: this function has no replica, or all are full.
     fn activate(&self, entry: &Arc<Entry>);
 }
 
@@ -66,7 +66,8 @@ pub fn seat_at_once(entry: &Arc<Entry>) -> Option<Seat> {
     if entry.has_waiting() { None } else { try_seat(entry) }
 }
 
-/// Waits for a seat in the function's queue; has a replica started where there is none.
+/// Waits for a seat in the function's queue; has replicas started where there is none, and further ones
+/// where all are full.
 ///
 /// # Errors
 /// The queue is full, the function's replicas fail, or it was removed.
@@ -82,9 +83,9 @@ pub async fn seat(entry: &Arc<Entry>, activate: &dyn Activate) -> Result<Seat, F
         }
         if entry.ready().is_empty() {
             refuse_if_failing(entry)?;
-            if entry.call_for_replica() {
-                activate.activate(entry);
-            }
+        }
+        if entry.call_for_replica() {
+            activate.activate(entry);
         }
         wake_up.await;
     }

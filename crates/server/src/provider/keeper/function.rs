@@ -46,6 +46,8 @@ struct Copy {
 enum Phase {
     Starting,
     Ready(Arc<Replica>),
+    /// It has served, and may again.
+    Unready(Arc<Replica>),
     Stopping,
 }
 
@@ -130,12 +132,33 @@ impl Function {
         self.entry.heard_call();
     }
 
-    /// A call found no replica.
+    /// A call found no replica, or all of them full.
     pub(super) fn called(&mut self, now: Instant) {
-        if self.supervisor.wanted() == 0 && !self.removed {
-            self.supervisor.want(self.deployed.spec.scale.min);
-            self.wanted_since = now;
+        if self.removed {
+            return;
         }
+        let (scale, wanted) = (&self.deployed.spec.scale, self.supervisor.wanted());
+        let needed = self.needed().clamp(scale.min, scale.max);
+        if wanted == 0 {
+            self.supervisor.want(needed);
+            self.wanted_since = now;
+        } else if needed > wanted
+            && self.census().starting == 0
+            && self.supervisor.failing().is_none()
+        {
+            tracing::info!(function = %self.entry.id, replicas = needed, "all replicas are full");
+            self.supervisor.want(needed);
+            self.entry.marks.crowded(needed);
+        } else if needed <= wanted && wanted < scale.max {
+            // There was room again; the next call that finds none is to be heard.
+            self.entry.heard_call();
+        }
+    }
+
+    /// Replicas that the calls under way would fill, those that wait among them.
+    fn needed(&self) -> u32 {
+        let concurrency = self.deployed.spec.concurrency;
+        concurrency.map_or(1, |concurrency| self.entry.in_flight().div_ceil(concurrency))
     }
 
     pub(super) fn remove(&mut self) {
@@ -176,8 +199,21 @@ impl Function {
                     self.preparing = Some(told);
                 }
             }
+            Event::Unready(told) => {
+                let Phase::Ready(ready) = &copy.phase else { return };
+                tracing::warn!(function = %self.entry.id, %replica, "not ready: {told}");
+                copy.phase = Phase::Unready(ready.clone());
+                if is_current {
+                    self.preparing = Some(format!("replica {replica} is not ready: {told}"));
+                }
+            }
             Event::Ready(endpoint) => {
-                if matches!(copy.phase, Phase::Starting) {
+                if let Phase::Unready(replica) = &copy.phase {
+                    copy.phase = Phase::Ready(replica.clone());
+                    if is_current {
+                        self.preparing = None;
+                    }
+                } else if matches!(copy.phase, Phase::Starting) {
                     let concurrency = self.deployed.spec.concurrency;
                     let (id, revision) = (replica.to_owned(), copy.revision);
                     let ready = Replica::new(id, revision, endpoint, concurrency, self.workers);
@@ -204,7 +240,9 @@ impl Function {
             return;
         }
         let served = match &copy.phase {
-            Phase::Ready(ready) => Some(now.saturating_duration_since(ready.ready_at)),
+            Phase::Ready(ready) | Phase::Unready(ready) => {
+                Some(now.saturating_duration_since(ready.ready_at))
+            }
             _ => None,
         };
         if !exit.is_failure() {
@@ -243,7 +281,7 @@ impl Function {
         let mut census = Census::default();
         for copy in self.copies.values().filter(|c| c.revision == self.deployed.revision) {
             match copy.phase {
-                Phase::Starting => census.starting += 1,
+                Phase::Starting | Phase::Unready(_) => census.starting += 1,
                 Phase::Ready(_) => census.ready += 1,
                 Phase::Stopping => {}
             }
@@ -301,7 +339,7 @@ impl Function {
     fn stop(&mut self, id: &str, orders: &mut Orders) {
         let Some(copy) = self.copies.get_mut(id) else { return };
         let serving = match std::mem::replace(&mut copy.phase, Phase::Stopping) {
-            Phase::Ready(replica) => Some(replica),
+            Phase::Ready(replica) | Phase::Unready(replica) => Some(replica),
             _ => None,
         };
         let grace = self.deployed.spec.grace;
@@ -368,15 +406,16 @@ impl Function {
     }
 
     fn conditions(&self, failing: Option<&(String, Instant)>, now: Instant) -> Vec<String> {
-        let Some(last) = &self.last_failure else { return Vec::new() };
-        match failing {
+        let ineffective = self.deployed.spec.scale.rules.ineffective();
+        let failed = self.last_failure.as_ref().map(|last| match failing {
             Some((why, next)) => {
                 let wait = next.saturating_duration_since(now).as_secs_f32();
                 let row = self.supervisor.failures_in_a_row();
-                vec![format!("{why}; failures in a row: {row}, next try after {wait:.1} s")]
+                format!("{why}; failures in a row: {row}, next try after {wait:.1} s")
             }
-            None => vec![format!("last failure: {last}")],
-        }
+            None => format!("last failure: {last}"),
+        });
+        failed.into_iter().chain(ineffective).collect()
     }
 }
 

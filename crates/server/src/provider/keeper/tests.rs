@@ -246,3 +246,108 @@ async fn adopted_replicas_count_and_are_not_started_again() {
     bench.until("it serves", |b| b.serving() == 1).await;
     assert_eq!(bench.started(), 0);
 }
+
+fn one_at_a_time(labels: &str) -> Arc<Deployed> {
+    let json = format!(
+        r#"{{"service":"a","image":"host","envProcess":"cat","labels":{labels},
+            "annotations":{{"dev.pinnace.concurrency":"1"}}}}"#
+    );
+    let spec = FunctionSpec::check(serde_json::from_str(&json).unwrap()).unwrap();
+    Arc::new(Deployed { spec, revision: 2, created_at: String::new() })
+}
+
+impl Bench {
+    /// Calls as a caller does: counted in, and asking for a replica if there is no place.
+    fn call(&self) {
+        assert!(self.entry.enter());
+        if self.entry.call_for_replica() {
+            self.keeper.activate(&self.entry);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_find_all_replicas_full_start_more_up_to_the_most() {
+    let bench = Bench::new("{}", 0);
+    let deployed = one_at_a_time(r#"{"com.openfaas.scale.max":"3"}"#);
+    bench.entry.set_deployed(deployed.clone());
+    bench.keeper.apply(&bench.entry, deployed, 1, Vec::new());
+    bench.start_and_serve(0).await;
+    bench.until("one serves", |b| b.serving() == 1).await;
+    bench.call();
+    bench.call();
+    bench.start_and_serve(1).await;
+    bench.until("two serve", |b| b.serving() == 2).await;
+    for _ in 0..5 {
+        bench.call();
+    }
+    bench.start_and_serve(2).await;
+    bench.until("three serve", |b| b.serving() == 3).await;
+    assert_eq!((bench.started(), bench.entry.standing().wanted), (3, 3));
+    assert_eq!(bench.entry.marks.take_crowd(), 3, "the scaler is told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_found_room_after_all_do_not_silence_those_that_do_not() {
+    let bench = Bench::new("{}", 0);
+    let deployed = one_at_a_time("{}");
+    bench.entry.set_deployed(deployed.clone());
+    bench.keeper.apply(&bench.entry, deployed, 1, Vec::new());
+    bench.start_and_serve(0).await;
+    bench.until("one serves", |b| b.serving() == 1).await;
+    bench.call();
+    bench.until("it was heard, and needs no other", |b| b.entry.call_for_replica()).await;
+    bench.entry.heard_call();
+    assert_eq!(bench.started(), 1);
+    bench.call();
+    bench.until("a second starts", |b| b.started() == 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_calls_of_a_function_at_zero_start_as_many_as_they_need() {
+    let bench = Bench::new("{}", 0);
+    let deployed = one_at_a_time("{}");
+    bench.entry.set_deployed(deployed.clone());
+    bench.keeper.apply(&bench.entry, deployed, 0, Vec::new());
+    bench.until("at zero", |b| b.phase() == RolloutPhase::Ready).await;
+    for _ in 0..3 {
+        assert!(bench.entry.enter());
+    }
+    bench.call();
+    bench.until("four start", |b| b.started() == 4).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_a_replica_keeps_its_function_from_zero() {
+    let labels = r#"{"com.openfaas.scale.zero":"true","com.openfaas.scale.zero-duration":"30s"}"#;
+    let bench = Bench::new(labels, 1);
+    bench.until("a start", |b| b.started() == 1).await;
+    assert!(bench.entry.enter());
+    for _ in 0..50 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.entry.standing().wanted, 1);
+    bench.entry.leave();
+    for _ in 0..35 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::task::yield_now().await;
+    }
+    bench.until("zero", |b| b.entry.standing().wanted == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_not_ready_for_a_while_is_not_called_and_not_replaced() {
+    let bench = Bench::new("{}", 1);
+    bench.start_and_serve(0).await;
+    bench.until("one serves", |b| b.serving() == 1).await;
+    let replica = bench.entry.ready()[0].clone();
+    bench.report(0, Event::Unready("GET / was answered 503".to_owned())).await;
+    bench.until("none serves", |b| b.serving() == 0).await;
+    let message = bench.entry.standing().message.clone();
+    assert!(message.contains("is not ready: GET / was answered 503"), "{message}");
+    bench.report(0, ready()).await;
+    bench.until("it serves again", |b| b.serving() == 1).await;
+    assert!(Arc::ptr_eq(&replica, &bench.entry.ready()[0]), "its calls are still counted");
+    assert_eq!((bench.started(), bench.stopped().len()), (1, 0));
+}

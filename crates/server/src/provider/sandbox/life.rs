@@ -6,7 +6,7 @@
 use std::{fs, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use pinnace_core::{Exit, FunctionRef, limits, secret};
+use pinnace_core::{Exit, FunctionRef, limits, probes::Probes, secret};
 use pinnace_sandbox::{
     adoption::kill,
     channel::Channel,
@@ -25,6 +25,7 @@ use super::{
     Ground,
     endpoint::{NamespaceConnector, UnixConnector},
     link::Link,
+    probing::{Found, Prober},
     record::{Door, Record},
     spawner::{StartFailure, Started},
 };
@@ -74,12 +75,16 @@ pub struct Life {
     pub stops: mpsc::Receiver<Duration>,
     /// Keeps the layers that it runs on, `None` for image `host`.
     pub layers: Option<Arc<Lease>>,
+    /// How it is asked whether it is ready and healthy.
+    pub probes: Probes,
 }
 
 /// What a replica is waiting for, and until when.
 struct Watch {
     /// Set once it was asked to stop.
     stopping: bool,
+    /// Set once it was found not to be healthy, and is ended for that.
+    unhealthy: Option<Exit>,
     /// When patience ends: with a start that takes too long, or a stop.
     patience: Option<Instant>,
     /// When the first connection is let go of.
@@ -224,6 +229,7 @@ impl Life {
         };
         let mut watch = Watch {
             stopping: false,
+            unhealthy: None,
             patience: (!ready).then(|| Instant::now() + limits::START_TIME_MAX),
             first_until: None,
         };
@@ -232,8 +238,9 @@ impl Life {
             Some(sockets) => sockets.stock(stock),
             None => {}
         }
+        let mut prober = Prober::new(self.probes.clone());
         if ready {
-            self.report_ready(sockets.as_ref()).await?;
+            self.serves(sockets.as_ref(), &mut prober, true).await?;
         }
         loop {
             tokio::select! {
@@ -247,7 +254,7 @@ impl Life {
                                 sockets.offer(connection);
                                 watch.first_until = Some(Instant::now() + FIRST_CONNECTION_KEPT);
                             }
-                            self.report_ready(sockets.as_ref()).await?;
+                            self.serves(sockets.as_ref(), &mut prober, false).await?;
                         }
                     }
                     Some((FromInit::Sockets, fds)) => {
@@ -255,23 +262,33 @@ impl Life {
                             sockets.stock(fds);
                         }
                     }
-                    Some((FromInit::Exited { exit }, _)) => return Ok(told(exit, watch.stopping)),
+                    Some((FromInit::Exited { exit }, _)) => return Ok(watch.told(exit)),
                     Some((FromInit::Attached { .. }, _)) => {}
-                    None => return Ok(self.silent_end(watch.stopping)),
+                    None => return Ok(watch.told(self.silent_end())),
                 },
                 Some(()) = wanted.recv() => ask_for_sockets(link).await?,
                 Some(grace) = self.stops.recv() => {
                     Record::remove(&self.slot.dir);
                     link.send(&ToInit::Stop { grace }, &[]).await?;
-                    watch = Watch {
-                        stopping: true,
-                        patience: Some(Instant::now() + grace + INIT_END_MAX),
-                        first_until: None,
-                    };
+                    prober.end();
+                    watch.stopping = true;
+                    watch.end_within(grace);
                 }
+                found = prober.next(), if !watch.is_ending() => match found {
+                    Found::Ready => self.report_ready(sockets.as_ref()).await?,
+                    Found::NotYet(why) => self.reports.send(Event::Preparing(why)).await,
+                    Found::Unready(why) => self.reports.send(Event::Unready(why)).await,
+                    Found::Unhealthy(exit) => {
+                        self.reports.send(Event::Unready(exit.to_string())).await;
+                        let grace = limits::GRACE_DEFAULT;
+                        link.send(&ToInit::Stop { grace }, &[]).await?;
+                        watch.unhealthy = Some(exit);
+                        watch.end_within(grace);
+                    }
+                },
                 ended = pidfd.readable() => {
                     ended?.retain_ready();
-                    return Ok(self.silent_end(watch.stopping));
+                    return Ok(watch.told(self.silent_end()));
                 }
                 () = wait(watch.first_until) => {
                     watch.first_until = None;
@@ -279,7 +296,7 @@ impl Life {
                 }
                 () = wait(watch.patience) => {
                     let _ = kill(pidfd.get_ref());
-                    return Ok(self.out_of_patience(watch.stopping));
+                    return Ok(watch.told(self.out_of_patience()));
                 }
             }
         }
@@ -312,24 +329,37 @@ impl Life {
         }
     }
 
+    /// It accepts connections: it is ready, unless it is to say so itself.
+    async fn serves(
+        &self,
+        sockets: Option<&Arc<NamespaceConnector>>,
+        prober: &mut Prober,
+        runs: bool,
+    ) -> io::Result<()> {
+        if !self.probes.is_empty() {
+            prober.begin(&self.endpoint(sockets)?, runs);
+        }
+        if prober.asks_whether_ready() { Ok(()) } else { self.report_ready(sockets).await }
+    }
+
     async fn report_ready(&self, sockets: Option<&Arc<NamespaceConnector>>) -> io::Result<()> {
-        let endpoint = match sockets {
-            Some(sockets) => Endpoint::Via(sockets.clone()),
-            None => Endpoint::Via(Arc::new(UnixConnector::open(&self.slot.dir)?)),
-        };
-        self.reports.send(Event::Ready(endpoint)).await;
+        self.reports.send(Event::Ready(self.endpoint(sockets)?)).await;
         Ok(())
     }
 
-    /// The init is gone without having said so.
-    fn silent_end(&self, stopping: bool) -> Exit {
-        told(self.written_exit().unwrap_or(Exit::Lost), stopping)
+    fn endpoint(&self, sockets: Option<&Arc<NamespaceConnector>>) -> io::Result<Endpoint> {
+        Ok(match sockets {
+            Some(sockets) => Endpoint::Via(sockets.clone()),
+            None => Endpoint::Via(Arc::new(UnixConnector::open(&self.slot.dir)?)),
+        })
     }
 
-    fn out_of_patience(&self, stopping: bool) -> Exit {
-        if stopping {
-            return Exit::Stopped;
-        }
+    /// The init is gone without having said so.
+    fn silent_end(&self) -> Exit {
+        self.written_exit().unwrap_or(Exit::Lost)
+    }
+
+    fn out_of_patience(&self) -> Exit {
         let place = match self.door {
             Door::Port(port) => format!("port {port}"),
             Door::Socket => "its socket (its `upstream_url`, in mode http)".to_owned(),
@@ -358,9 +388,21 @@ impl Life {
     }
 }
 
-/// An end that the platform asked for is no failure, whatever the function made of it.
-fn told(exit: Exit, stopping: bool) -> Exit {
-    if stopping { Exit::Stopped } else { exit }
+impl Watch {
+    /// It was asked to end, within so much time.
+    fn end_within(&mut self, grace: Duration) {
+        self.patience = Some(Instant::now() + grace + INIT_END_MAX);
+        self.first_until = None;
+    }
+
+    fn is_ending(&self) -> bool {
+        self.stopping || self.unhealthy.is_some()
+    }
+
+    /// What is told of its end. One that the platform asked for is no failure, whatever the function made of it.
+    fn told(&self, exit: Exit) -> Exit {
+        if self.stopping { Exit::Stopped } else { self.unhealthy.clone().unwrap_or(exit) }
+    }
 }
 
 async fn ask_for_sockets(link: &Link) -> io::Result<()> {

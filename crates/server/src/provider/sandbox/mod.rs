@@ -12,13 +12,15 @@ mod loopback;
 mod outside;
 mod plan;
 mod prepared;
+mod probing;
 mod record;
 mod slots;
 mod spawner;
+mod usage;
 mod waiting;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, io,
     os::fd::OwnedFd,
     path::PathBuf,
@@ -28,7 +30,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
-use pinnace_core::{Exit, FunctionRef, FunctionSpec, Network, limits, wire::Usage};
+use pinnace_core::{Exit, FunctionRef, FunctionSpec, Network, limits, probes::Probes, wire::Usage};
 use pinnace_sandbox::{
     adoption,
     cgroup::Cgroups,
@@ -49,6 +51,7 @@ use self::{
     record::{Door, Record},
     slots::SlotPool,
     spawner::Renewal,
+    usage::{CpuSeen, Spent},
     waiting::Waiting,
 };
 pub use self::{
@@ -60,7 +63,7 @@ use crate::{
     catalog::{Deployed, Entry},
     logs::{LogBook, LogQuery, LogStream},
     provider::{
-        Provider, Refusal,
+        Provider, Refusal, Used,
         keeper::{Adopted, Event, Keeper, KeeperSettings, Reports, Runtime},
     },
     proxy::{
@@ -81,6 +84,8 @@ pub struct Ground {
     callers: Arc<Callers>,
     own_listeners: mpsc::UnboundedSender<OwnListener>,
     lives: Mutex<HashMap<String, LifeHandle>>,
+    /// Of functions that are deployed.
+    spent: Mutex<HashMap<FunctionRef, Spent>>,
 }
 
 struct LifeHandle {
@@ -90,7 +95,7 @@ struct LifeHandle {
     /// Whether it shares the host's network.
     on_host: bool,
     stop: mpsc::Sender<Duration>,
-    cpu_seen: Option<(u64, std::time::Instant)>,
+    cpu_seen: CpuSeen,
 }
 
 /// What the provider is made of.
@@ -173,9 +178,17 @@ impl SandboxProvider {
         let slots =
             SlotPool::new(parts.slots.clone(), parts.slots_max, has_ranges, cgroups.clone());
         let slots = Arc::new(slots);
-        let lives = Mutex::default();
-        let ground =
-            Ground { spawner, logs, cgroups, slots, secrets, callers, own_listeners, lives };
+        let ground = Ground {
+            spawner,
+            logs,
+            cgroups,
+            slots,
+            secrets,
+            callers,
+            own_listeners,
+            lives: Mutex::default(),
+            spent: Mutex::default(),
+        };
         let defaults = Defaults { memory_bytes: parts.memory_bytes, pids: parts.pids };
         let way_out = parts.outside.way_out();
         // An image's function leaves unless it is told not to.
@@ -263,10 +276,11 @@ impl SandboxProvider {
                 revision: record.revision,
             })
             .collect();
+        self.sandboxes.ground.spent().entry(entry.id.clone()).or_default();
         self.keeper.apply(entry, entry.deployed(), wanted, adopted);
         for leftover in leftovers {
             let reports = self.keeper.reports(&entry.id, &leftover.record.replica);
-            self.sandboxes.adopt(&entry.id, leftover, reports);
+            self.sandboxes.adopt(entry, leftover, reports);
         }
     }
 
@@ -307,6 +321,7 @@ impl Provider for SandboxProvider {
 
     fn apply(&self, entry: &Arc<Entry>, deployed: Arc<Deployed>, wanted: u32) {
         self.sandboxes.ground.logs.remember(&entry.id);
+        self.sandboxes.ground.spent().entry(entry.id.clone()).or_default();
         self.keeper.apply(entry, deployed, wanted, Vec::new());
     }
 
@@ -318,6 +333,7 @@ impl Provider for SandboxProvider {
         self.keeper.remove(id);
         self.sandboxes.preparer.forget(id);
         self.sandboxes.ground.logs.forget(id);
+        self.sandboxes.ground.spent().remove(id);
     }
 
     fn secret_changed<'a>(
@@ -348,6 +364,10 @@ impl Provider for SandboxProvider {
         missing.extend(outside.load().missing(host));
         missing.extend(ground.secrets.missing());
         missing
+    }
+
+    fn used(&self, wanted: Option<&HashSet<FunctionRef>>) -> HashMap<FunctionRef, Used> {
+        self.sandboxes.ground.used(wanted)
     }
 
     fn usage(&self, id: &FunctionRef) -> Usage {
@@ -420,7 +440,8 @@ impl Sandboxes {
                 let record = prepared.record(replica, deployed, slot.clone());
                 let spec = prepared.sandbox(replica, slot.clone());
                 let (door, layers) = (prepared.door(), prepared.lease());
-                let life = self.life(replica, function, slot, (door, layers), reports);
+                let mut life = self.life(replica, function, slot, (door, layers), reports);
+                life.probes = deployed.spec.probes.clone();
                 if record.secrets.is_empty() {
                     tokio::spawn(life.start(spec, listeners, record));
                 } else {
@@ -434,13 +455,17 @@ impl Sandboxes {
         }
     }
 
-    fn adopt(&self, function: &FunctionRef, leftover: Leftover, reports: Reports) {
-        let Record { replica, door, image, slot, secrets, .. } = leftover.record;
+    fn adopt(&self, entry: &Entry, leftover: Leftover, reports: Reports) {
+        let Record { replica, door, image, slot, revision, secrets, .. } = leftover.record;
         if !secrets.is_empty() {
-            self.ground.secrets.take_over(&replica, function.namespace(), secrets);
+            self.ground.secrets.take_over(&replica, entry.id.namespace(), secrets);
         }
+        let deployed = entry.deployed();
+        let probes = (revision == deployed.revision).then(|| deployed.spec.probes.clone());
         let layers = image.and_then(|digest| self.preparer.lease(&digest));
-        let life = self.life(&replica, function.clone(), slot, (door, layers), reports);
+        let mut life = self.life(&replica, entry.id.clone(), slot, (door, layers), reports);
+        life.probes = probes.unwrap_or_default();
+        self.ground.note_adoption(&replica);
         tokio::spawn(life.adopt(leftover.init.pidfd));
     }
 
@@ -456,8 +481,8 @@ impl Sandboxes {
         let group = slot.name.clone();
         let on_host = slot.host_gateway.is_some();
         let function_of = function.clone();
-        let handle =
-            LifeHandle { function: function_of, slot: group, on_host, stop, cpu_seen: None };
+        let cpu_seen = CpuSeen::new(crate::clock::now());
+        let handle = LifeHandle { function: function_of, slot: group, on_host, stop, cpu_seen };
         self.ground.lives().insert(id.to_owned(), handle);
         Life {
             id: id.to_owned(),
@@ -468,11 +493,16 @@ impl Sandboxes {
             reports,
             stops,
             layers,
+            probes: Probes::default(),
         }
     }
 }
 
 impl Ground {
+    fn spent(&self) -> MutexGuard<'_, HashMap<FunctionRef, Spent>> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lives(&self) -> MutexGuard<'_, HashMap<String, LifeHandle>> {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -500,22 +530,8 @@ impl Ground {
     }
 
     fn forget(&self, id: &str) {
+        self.note_end(id);
         self.lives().remove(id);
         self.callers.forget(id);
-    }
-
-    /// What a function's replicas use now; processor time as the mean since it was last asked for.
-    fn usage(&self, function: &FunctionRef) -> Usage {
-        let now = crate::clock::now();
-        let mut sum = Usage::default();
-        for life in self.lives().values_mut().filter(|life| life.function == *function) {
-            let Some(used) = self.cgroups.usage(&life.slot) else { continue };
-            sum.total_memory_bytes += used.memory_bytes as f64;
-            if let Some((cpu_ns, at)) = life.cpu_seen.replace((used.cpu_ns, now)) {
-                let wall_ns = now.saturating_duration_since(at).as_nanos().max(1) as f64;
-                sum.cpu += used.cpu_ns.saturating_sub(cpu_ns) as f64 / wall_ns * 1000.0;
-            }
-        }
-        sum
     }
 }

@@ -1,0 +1,47 @@
+//! `/system/alert`: what Alertmanager tells of (contract section 4.11).
+
+use std::{fmt::Write, sync::Arc};
+
+use axum::{body::Body, extract::State, http::StatusCode};
+use pinnace_core::{FunctionRef, limits, wire::AlertMessage};
+
+use super::{
+    Api,
+    error::ApiError,
+    json::{OF_ANY, read},
+};
+use crate::deployments::ChangeError;
+
+/// POST `/system/alert`: a message of Alertmanager, version 4, with any number of alerts. All are acted upon,
+/// also where one cannot be.
+pub async fn alert(State(api): State<Arc<Api>>, body: Body) -> Result<StatusCode, ApiError> {
+    let text = read(body, OF_ANY).await?;
+    let refused = |text: &str| ApiError::new(StatusCode::BAD_REQUEST, text);
+    if text.is_empty() {
+        return Err(refused("A body is required for this endpoint"));
+    }
+    let message: AlertMessage =
+        serde_json::from_slice(&text).map_err(|_| refused("Unable to parse alert, bad format."))?;
+    let (alerts, most) = (message.alerts.len(), limits::ALERTS_PER_MESSAGE_MAX);
+    if alerts > most {
+        return Err(refused(&format!(
+            "the message has {alerts} alerts, at most {most} may be in one (ALERTS_PER_MESSAGE_MAX)"
+        )));
+    }
+    let mut errors = String::new();
+    for (number, alert) in message.alerts.iter().enumerate() {
+        let id = FunctionRef::parse(&alert.labels.function_name).map_err(ChangeError::from);
+        let done = match id {
+            Ok(id) => api.deployments.alert(&id, alert.status == "firing").await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            // Writing to a string cannot fail.
+            let _ = writeln!(errors, "[{number}] {error}");
+        }
+    }
+    if errors.is_empty() {
+        return Ok(StatusCode::OK);
+    }
+    Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, errors.trim_end()))
+}
