@@ -20,12 +20,14 @@ use tokio::time::Instant;
 
 use crate::{
     answer::{self, Answer},
+    auth::Guard,
     files::Files,
-    fork::Forker,
+    fork::{Classic, Forker},
     gate::{Gate, Pass},
     http_mode::Forwarder,
     lock::Lock,
-    settings::Settings,
+    metrics::Metrics,
+    settings::{Mode, Settings},
     status, target, unread,
 };
 
@@ -38,8 +40,12 @@ const LAST_WORD_MAX: Duration = Duration::from_secs(1);
 pub struct Front {
     work: Work,
     gate: Arc<Gate>,
+    guard: Option<Guard>,
+    metrics: Arc<Metrics>,
     lock: Lock,
     accepting: AtomicBool,
+    /// Whether `/_/ready` is a probe; in the classic watchdog it is a path of the function.
+    has_ready: bool,
     ready_path: Option<PathAndQuery>,
     read_timeout: Duration,
     /// Longest time from a request's head to the end of its answer.
@@ -55,6 +61,16 @@ pub enum Work {
     Fork(Arc<Forker>),
     /// It gets a file.
     Files(Arc<Files>),
+    /// It gets a process as in the classic watchdog.
+    Classic(Arc<Classic>),
+}
+
+/// What kind of request it is.
+enum Kind {
+    /// One for the function.
+    Call,
+    /// The readiness question, which the function answers too: nobody is asked for a token, and no limit counts.
+    Question,
 }
 
 /// What belongs to a call besides its request.
@@ -83,12 +99,15 @@ pub struct Peer {
 pub struct HangUp;
 
 impl Front {
-    /// For this work.
-    pub fn new(work: Work, settings: &Settings, lock: Lock) -> Self {
+    /// For this work; `guard` says who may call.
+    pub fn new(work: Work, settings: &Settings, lock: Lock, guard: Option<Guard>) -> Self {
         Self {
             work,
             gate: Gate::new(settings.max_inflight),
+            guard,
+            metrics: Arc::default(),
             lock,
+            has_ready: !matches!(settings.mode, Mode::Classic(_)),
             accepting: AtomicBool::new(true),
             ready_path: settings.ready_path.clone(),
             read_timeout: settings.read_timeout,
@@ -106,19 +125,61 @@ impl Front {
         peer: Option<Peer>,
     ) -> Result<Response<Answer>, HangUp> {
         let started = Instant::now();
-        let pass = match self.admit(&mut request) {
-            Ok(pass) => pass,
+        match self.kind(&mut request) {
+            Ok(Kind::Call) => {
+                let mut counted = self.metrics.begin(request.method(), started);
+                let mut response = self.answer_call(request, started, peer).await;
+                counted.answered(response.status());
+                response.body_mut().count(counted);
+                self.in_time(response, started)
+            }
+            Ok(Kind::Question) => {
+                let call = Call { started, pass: self.gate.enter_unlimited(), peer };
+                self.in_time(self.work(request, call).await, started)
+            }
             Err(answer) => {
                 unread::discard(request.into_body(), self.read_timeout);
-                return Ok(*answer);
+                Ok(*answer)
             }
+        }
+    }
+
+    async fn answer_call(
+        &self,
+        mut request: Request<Incoming>,
+        started: Instant,
+        peer: Option<Peer>,
+    ) -> Response<Answer> {
+        let admitted = match self.gate.enter() {
+            None => Err(status::over_limit(self.gate.max())),
+            Some(pass) => match self.guard.as_ref().map(|guard| guard.check(&mut request)) {
+                Some(Err(denied)) => Err(denied),
+                Some(Ok(())) | None => Ok(pass),
+            },
         };
-        let call = Call { started, pass, peer };
-        let mut response = match &self.work {
+        match admitted {
+            Ok(pass) => self.work(request, Call { started, pass, peer }).await,
+            Err(answer) => {
+                unread::discard(request.into_body(), self.read_timeout);
+                answer
+            }
+        }
+    }
+
+    async fn work(&self, request: Request<Incoming>, call: Call) -> Response<Answer> {
+        match &self.work {
             Work::Forward(forwarder) => forwarder.call(request, call).await,
             Work::Fork(forker) => forker.call(request, call).await,
             Work::Files(files) => files.call(request, call).await,
-        };
+            Work::Classic(classic) => classic.call(request, call).await,
+        }
+    }
+
+    fn in_time(
+        &self,
+        mut response: Response<Answer>,
+        started: Instant,
+    ) -> Result<Response<Answer>, HangUp> {
         let end_by = started + self.answer_max;
         match response.body().lasts() {
             true => {}
@@ -128,15 +189,17 @@ impl Front {
         Ok(response)
     }
 
-    /// A place for the call, or the answer to a request that goes no further.
-    fn admit(&self, request: &mut Request<Incoming>) -> Result<Pass, Box<Response<Answer>>> {
+    /// What kind of request it is, or the answer to one that goes no further.
+    fn kind(&self, request: &mut Request<Incoming>) -> Result<Kind, Box<Response<Answer>>> {
         if let Some(refusal) = refusal(request) {
             return Err(Box::new(refusal));
         }
         match request.uri().path() {
             "/_/health" => Err(Box::new(self.health(request.method()))),
-            "/_/ready" => self.ready(request).map_err(|status| Box::new(answer::bare(status))),
-            _ => self.gate.enter().ok_or_else(|| Box::new(status::over_limit(self.gate.max()))),
+            "/_/ready" if self.has_ready => {
+                self.ready(request).map_err(|status| Box::new(answer::bare(status)))
+            }
+            _ => Ok(Kind::Call),
         }
     }
 
@@ -148,6 +211,11 @@ impl Front {
     /// The calls under way.
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
+    }
+
+    /// What is counted of calls.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The lock file.
@@ -168,7 +236,7 @@ impl Front {
     }
 
     /// The answer, or the question to the function that finds it.
-    fn ready(&self, request: &mut Request<Incoming>) -> Result<Pass, StatusCode> {
+    fn ready(&self, request: &mut Request<Incoming>) -> Result<Kind, StatusCode> {
         let status = match request.method() {
             method if *method != Method::GET => StatusCode::METHOD_NOT_ALLOWED,
             _ if !self.is_healthy() => StatusCode::SERVICE_UNAVAILABLE,
@@ -178,7 +246,7 @@ impl Front {
                 Some(path) => {
                     *request.uri_mut() = Uri::from(path.clone());
                     request.headers_mut().remove(HOST);
-                    return Ok(self.gate.enter_unlimited());
+                    return Ok(Kind::Question);
                 }
             },
         };
@@ -217,15 +285,8 @@ fn refusal(request: &Request<Incoming>) -> Option<Response<Answer>> {
     }
     match uri.path() {
         "*" => Some(answer::bare(StatusCode::OK)),
-        path => match target::judge(path) {
-            target::Path::Clean => None,
-            target::Path::Broken => Some(status::bad_request("400 Bad Request")),
-            target::Path::Redirect(clean) => {
-                let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-                let with_page = *method == Method::GET || *method == Method::HEAD;
-                Some(status::redirect(&(clean + &query), with_page))
-            }
-        },
+        path if !target::is_sound(path) => Some(status::bad_request("400 Bad Request")),
+        _ => None,
     }
 }
 

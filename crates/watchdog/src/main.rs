@@ -1,7 +1,7 @@
 //! The small server that runs beside each function.
 //!
 //! It listens where the platform says, starts the function's program (once, or for each call), and
-//! carries calls to it by one of four modes. Its environment is its only configuration (`settings`).
+//! carries calls to it by one of four modes, or as the classic watchdog does. Its environment is its only configuration (`settings`).
 //! The way of a call: `serve` takes the connection, `front` judges the request, then `http_mode`, `fork`
 //! or `files` answers it.
 //!
@@ -13,8 +13,10 @@
 
 mod access;
 mod answer;
+mod auth;
 mod cgi;
 mod crew;
+mod dial;
 mod files;
 mod fork;
 mod front;
@@ -24,6 +26,7 @@ mod journal;
 mod lines;
 mod listen;
 mod lock;
+mod metrics;
 mod process;
 mod serve;
 mod settings;

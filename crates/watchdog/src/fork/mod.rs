@@ -1,4 +1,4 @@
-//! Modes streaming and serializing: a process for each call.
+//! Modes streaming and serializing, and the classic watchdog: a process for each call.
 //!
 //! A task of its own looks after each process, so that a caller who leaves does not take the process with
 //! it: its output is closed, it may finish what it does, and `exec_timeout` bounds it as before.
@@ -9,10 +9,12 @@
 //! functions answer early in this way: it stays until it ends or the replica does, its errors are logged, and
 //! what bounds such jobs is the sandbox's limit of processes.
 
+mod classic;
 mod errors;
 mod input;
 mod serializing;
 mod streaming;
+mod whole;
 
 use std::{io, os::fd::OwnedFd, process::ExitStatus, sync::Arc, time::Duration};
 
@@ -22,6 +24,7 @@ use http::{
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::classic::Classic;
 use self::errors::Errors;
 use crate::{
     access::Access,
@@ -29,7 +32,8 @@ use crate::{
     cgi::Variables,
     front::Call,
     gate::Pass,
-    journal::Journal,
+    journal::{Journal, Source},
+    lines,
     process::{Input, Pipes, Process, Program},
     settings::{LogSettings, Settings},
     spelling,
@@ -100,6 +104,7 @@ impl Forker {
     }
 
     fn errors(&self, stderr: OwnedFd) -> Errors {
+        lines::announce(Source::Err, &self.journal);
         Errors::of(stderr, self.logs, &self.journal)
     }
 

@@ -18,10 +18,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{body::Incoming, ext::ReasonPhrase};
 use pinnace_core::limits;
 use pinnace_proxy::{Pool, Relay, SendFailure, Sent, Stream, relay::Unwatched};
-use tokio::{
-    net::lookup_host,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 pub use self::{function::Function, relayed::Relayed};
 use self::{
@@ -31,9 +28,10 @@ use self::{
 use crate::{
     access::Access,
     answer::{self, Answer},
+    dial,
     front::Call,
     journal::Journal,
-    settings::{Place, Settings, Upstream},
+    settings::{Settings, Upstream},
     spelling, status,
 };
 
@@ -151,12 +149,7 @@ impl Forwarder {
     }
 
     async fn connect(&self) -> io::Result<Stream> {
-        match &self.upstream.place {
-            Place::At(addresses) => Stream::connect(addresses.iter().copied()).await,
-            Place::Named(name, port) => {
-                Stream::connect(lookup_host((name.as_str(), *port)).await?).await
-            }
-        }
+        dial::connect(&self.upstream.place).await
     }
 
     async fn hand_on(
