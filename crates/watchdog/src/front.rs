@@ -29,6 +29,7 @@ use crate::{
     metrics::Metrics,
     settings::{Mode, Settings},
     status, target, unread,
+    worded::LastWords,
 };
 
 /// How much longer than `exec_timeout` an answer may take at least, if `write_timeout` is no shorter: by default
@@ -93,10 +94,25 @@ pub struct Peer {
     pub remote: SocketAddr,
 }
 
-/// The connection is to end without an answer.
+/// Who calls, by connection.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    /// Its addresses; `None` over a unix socket.
+    pub peer: Option<Peer>,
+    /// Takes the answer to what is no request, where the connection can end with it.
+    pub last_words: Option<LastWords>,
+}
+
+/// The connection is to end without an answer of the server's.
 #[derive(Debug, thiserror::Error)]
-#[error("write_timeout passed before there was an answer")]
-pub struct HangUp;
+pub enum HangUp {
+    /// There is nobody left who waits for one.
+    #[error("write_timeout passed before there was an answer")]
+    TooLate,
+    /// It ends with words.
+    #[error("the request was refused")]
+    Refused,
+}
 
 impl Front {
     /// For this work; `guard` says who may call.
@@ -118,13 +134,16 @@ impl Front {
     /// Answers a request.
     ///
     /// # Errors
-    /// `write_timeout` has passed: there is nobody left who waits for the answer.
+    /// [`HangUp`].
     pub async fn answer(
         &self,
         mut request: Request<Incoming>,
-        peer: Option<Peer>,
+        caller: Caller,
     ) -> Result<Response<Answer>, HangUp> {
-        let started = Instant::now();
+        let (started, peer) = (Instant::now(), caller.peer);
+        if let Some(refused) = refused(&request) {
+            return refused.answer(request, &caller, self.read_timeout);
+        }
         match self.kind(&mut request) {
             Ok(Kind::Call) => {
                 let mut counted = self.metrics.begin(request.method(), started);
@@ -183,7 +202,7 @@ impl Front {
         let end_by = started + self.answer_max;
         match response.body().lasts() {
             true => {}
-            false if Instant::now() > end_by => return Err(HangUp),
+            false if Instant::now() > end_by => return Err(HangUp::TooLate),
             false => response.body_mut().end_by(end_by),
         }
         Ok(response)
@@ -191,8 +210,8 @@ impl Front {
 
     /// What kind of request it is, or the answer to one that goes no further.
     fn kind(&self, request: &mut Request<Incoming>) -> Result<Kind, Box<Response<Answer>>> {
-        if let Some(refusal) = refusal(request) {
-            return Err(Box::new(refusal));
+        if let Some(answer) = by_rule(request) {
+            return Err(Box::new(answer));
         }
         match request.uri().path() {
             "/_/health" => Err(Box::new(self.health(request.method()))),
@@ -262,18 +281,51 @@ fn answer_max(settings: &Settings) -> Duration {
     }
 }
 
-/// The answer to a request that goes no further.
-fn refusal(request: &Request<Incoming>) -> Option<Response<Answer>> {
-    if let Some(why) = host_fault(request) {
-        return Some(status::bad_request(why));
+/// Why a request cannot be served by anybody: it is no HTTP.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    status: StatusCode,
+    words: &'static str,
+}
+
+impl Refused {
+    /// Answers it, which ends the connection.
+    fn answer(
+        self,
+        request: Request<Incoming>,
+        caller: &Caller,
+        read_timeout: Duration,
+    ) -> Result<Response<Answer>, HangUp> {
+        if let Some(last_words) = &caller.last_words {
+            last_words.set(&self.status.to_string(), self.words);
+            return Err(HangUp::Refused);
+        }
+        unread::discard(request.into_body(), read_timeout);
+        Ok(status::refused(self.status, self.words))
     }
-    if let Some(encoding) = request.headers().get(TRANSFER_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")
-    {
-        return Some(status::unsupported_encoding());
+}
+
+fn refused(request: &Request<Incoming>) -> Option<Refused> {
+    let bad = |words| Some(Refused { status: StatusCode::BAD_REQUEST, words });
+    if let Some(words) = host_fault(request) {
+        return bad(words);
     }
-    let (method, uri) = (request.method(), request.uri());
-    if *method == Method::CONNECT {
+    let encoding = request.headers().get(TRANSFER_ENCODING);
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        let words = "Unsupported transfer encoding";
+        return Some(Refused { status: StatusCode::NOT_IMPLEMENTED, words });
+    }
+    let (method, path) = (request.method(), request.uri().path());
+    let is_path = path.starts_with('/') && target::is_sound(path);
+    if *method != Method::CONNECT && path != "*" && !is_path {
+        return bad("400 Bad Request");
+    }
+    None
+}
+
+/// The answer that the rules of HTTP have for a request.
+fn by_rule(request: &Request<Incoming>) -> Option<Response<Answer>> {
+    if *request.method() == Method::CONNECT {
         return Some(status::not_found());
     }
     if let Some(expected) = request.headers().get(EXPECT)
@@ -283,11 +335,7 @@ fn refusal(request: &Request<Incoming>) -> Option<Response<Answer>> {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         return Some(response);
     }
-    match uri.path() {
-        "*" => Some(answer::bare(StatusCode::OK)),
-        path if !target::is_sound(path) => Some(status::bad_request("400 Bad Request")),
-        _ => None,
-    }
+    (request.uri().path() == "*").then(|| answer::bare(StatusCode::OK))
 }
 
 fn host_fault(request: &Request<Incoming>) -> Option<&'static str> {

@@ -19,6 +19,7 @@ mod crew;
 mod dial;
 mod files;
 mod fork;
+mod framing;
 mod front;
 mod gate;
 mod http_mode;
@@ -35,6 +36,7 @@ mod spelling;
 mod status;
 mod target;
 mod unread;
+mod worded;
 
 use std::{collections::HashMap, ffi::OsString, path::Path, process::ExitCode};
 

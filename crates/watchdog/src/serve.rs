@@ -20,7 +20,7 @@ use crate::{
     crew::Crew,
     files::Files,
     fork::{Classic, Forker},
-    front::{Front, Peer, Work},
+    front::{Caller, Front, Work},
     http_mode::{Forwarder, Function},
     journal::Journal,
     listen::{Connection, Handed, Listener, Ready},
@@ -29,6 +29,7 @@ use crate::{
     process::Program,
     settings::{Mode, Settings, UNLIMITED},
     spelling,
+    worded::{LastWords, Worded},
 };
 
 /// How long calls under way may take to be answered when the function's server is gone.
@@ -193,10 +194,14 @@ impl Server {
     async fn connect(&mut self, accepted: io::Result<(Connection, Place)>) {
         match accepted {
             Ok((Connection::Unix(stream), place)) => {
-                self.spawn(|| Stream::unix(UnixStream::from_std(stream)?), None, place);
+                let caller = Caller::default();
+                self.spawn(|| Stream::unix(UnixStream::from_std(stream)?), caller, place);
             }
             Ok((Connection::Tcp(stream, peer), place)) => {
-                self.spawn(|| TcpStream::from_std(stream), Some(peer), place);
+                let last_words = LastWords::default();
+                let caller = Caller { peer: Some(peer), last_words: Some(last_words.clone()) };
+                let worded = || Ok(Worded::new(TcpStream::from_std(stream)?, last_words));
+                self.spawn(worded, caller, place);
             }
             Err(error) => {
                 self.journal.say(format_args!("A connection cannot be accepted: {error}"));
@@ -209,15 +214,15 @@ impl Server {
     fn spawn<S>(
         &mut self,
         stream: impl FnOnce() -> io::Result<S> + Send + 'static,
-        peer: Option<Peer>,
+        caller: Caller,
         place: Place,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let front = Arc::clone(&self.front);
         let service = service_fn(move |request: Request<Incoming>| {
-            let front = Arc::clone(&front);
-            async move { front.answer(request, peer).await }
+            let (front, caller) = (Arc::clone(&front), caller.clone());
+            async move { front.answer(request, caller).await }
         });
         let http = self.http.clone();
         let journal = self.journal.clone();
@@ -439,6 +444,9 @@ fn tell_listening(settings: &Settings, listener: &Listener, journal: &Journal) {
         show(settings.exec_timeout.unwrap_or_default()),
         show(settings.pause()),
     ));
+    if settings.auth.is_some() && !matches!(settings.mode, Mode::Classic(_)) {
+        journal.say(format_args!("JWT Auth: true"));
+    }
     match listener {
         Listener::Handed(_) => {
             journal.say(format_args!("Listening on the socket that was handed over"));

@@ -44,16 +44,9 @@ pub fn over_limit(max: usize) -> Response<Answer> {
 }
 
 /// A request that cannot be understood. The connection ends with it.
-pub fn bad_request(why: &'static str) -> Response<Answer> {
-    let mut response = answer::text(StatusCode::BAD_REQUEST, why);
+pub fn refused(status: StatusCode, words: &'static str) -> Response<Answer> {
+    let mut response = answer::text(status, words);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-/// A body in an encoding that would have to be undone.
-pub fn unsupported_encoding() -> Response<Answer> {
-    let mut response = bad_request("Unsupported transfer encoding");
-    *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
     response
 }
 

@@ -30,6 +30,7 @@ use crate::{
     access::Access,
     answer::Answer,
     cgi::Variables,
+    framing::Asked,
     front::Call,
     gate::Pass,
     journal::{Journal, Source},
@@ -84,11 +85,13 @@ impl Forker {
         request: Request<Incoming>,
         call: Call,
     ) -> Response<Answer> {
+        let asked = Asked::by(request.method(), request.version(), call.peer);
         let mut response = match self.holds_output {
             true => self.serialize(request, call).await,
             false => self.stream(request, call).await,
         };
         response.headers_mut().entry(CONTENT_TYPE).or_insert_with(|| self.content_type.clone());
+        asked.frame(&mut response);
         response
     }
 

@@ -28,7 +28,7 @@ use self::{
 use crate::{
     access::Access,
     answer::{self, Answer},
-    dial,
+    dial, framing,
     front::Call,
     journal::Journal,
     settings::{Settings, Upstream},
@@ -174,6 +174,12 @@ impl Forwarder {
         let mut body = Relayed::new(relay, deadline, unzips);
         if let Err(failure) = request::guess_type(&mut parts.headers, &mut body).await {
             return self.broken_before_head(&failure, started);
+        }
+        if call.peer.is_some() && body.size_hint().exact().is_none() {
+            let until = Instant::now() + framing::HELD_FOR;
+            if let Err(failure) = body.gather(framing::COUNTED_RELAYED_BYTES, until).await {
+                return self.broken_before_head(&failure, started);
+            }
         }
         Response::from_parts(parts, Answer::function(body))
     }

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     answer::{self, Answer},
     cgi::Variables,
+    framing::Asked,
     front::Call,
     gate::Pass,
     journal::{Journal, Source},
@@ -96,6 +97,7 @@ impl Classic {
             return answer::bare(StatusCode::METHOD_NOT_ALLOWED);
         }
         let Call { started, pass, peer } = call;
+        let asked = Asked::by(request.method(), request.version(), peer);
         let (head, body) = request.into_parts();
         if self.settings.debugs_headers {
             debug::headers("in", &head.headers, &self.journal).await;
@@ -116,7 +118,9 @@ impl Classic {
             Ok(process) => self.look_after(process, input, started, pass).await,
             Err(why) => Ended::Badly(why, Vec::new()),
         };
-        self.answer(ended, &head.headers, started).await
+        let mut response = self.answer(ended, &head.headers, started).await;
+        asked.frame(&mut response);
+        response
     }
 
     fn start(&self, head: &Parts, length: Option<u64>, input: &Bytes) -> Result<Started, String> {
