@@ -21,7 +21,9 @@ fn play(of: &str, classic: &str, more: &[&str]) -> Output {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("contract");
     let mut replay = Command::new("/usr/bin/python3");
     replay.current_dir(&folder).arg("watchdog-table.py");
-    replay.args(["--of", of, "--classic", classic, "--again", "--jobs", "4", "watchdog"]).args(more);
+    replay
+        .args(["--of", of, "--classic", classic, "--again", "--jobs", "4", "watchdog"])
+        .args(more);
     replay.output().unwrap()
 }
 

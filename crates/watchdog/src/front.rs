@@ -170,7 +170,7 @@ impl Front {
         peer: Option<Peer>,
     ) -> Response<Answer> {
         let admitted = match self.gate.enter() {
-            None => Err(status::over_limit(self.gate.max())),
+            None => Err(Box::new(status::over_limit(self.gate.max()))),
             Some(pass) => match self.guard.as_ref().map(|guard| guard.check(&mut request)) {
                 Some(Err(denied)) => Err(denied),
                 Some(Ok(())) | None => Ok(pass),
@@ -180,7 +180,7 @@ impl Front {
             Ok(pass) => self.work(request, Call { started, pass, peer }).await,
             Err(answer) => {
                 unread::discard(request.into_body(), self.read_timeout);
-                answer
+                *answer
             }
         }
     }

@@ -65,7 +65,7 @@ pub enum SignatureFault {
 
 impl Keys {
     /// Those of a document; a key of a kind that is not known is left out, as if its id were not known.
-    pub fn read(document: Document) -> Self {
+    pub fn read(document: &Document) -> Self {
         Self(document.keys.iter().take(KEYS_MAX).filter_map(Key::read).collect())
     }
 

@@ -81,7 +81,7 @@ impl Guard {
         let function = function(settings)?;
         let authority = if settings.local { LOCAL_AUTHORITY } else { AUTHORITY };
         let discovery: Discovery = fetch::document(authority, "config").await?;
-        let keys = Keys::read(fetch::document(&discovery.jwks_uri, "keyset").await?);
+        let keys = Keys::read(&fetch::document(&discovery.jwks_uri, "keyset").await?);
         let debug = settings.debug;
         if debug {
             let (issuer, uri) = (&discovery.issuer, &discovery.jwks_uri);
@@ -92,7 +92,7 @@ impl Guard {
     }
 
     /// Lets a call pass, which then says how long that took; or answers it.
-    pub fn check(&self, request: &mut Request<Incoming>) -> Result<(), Response<Answer>> {
+    pub fn check(&self, request: &mut Request<Incoming>) -> Result<(), Box<Response<Answer>>> {
         let begun = Instant::now();
         match self.judge(request.headers(), SystemTime::now()) {
             Ok(()) => {
@@ -109,7 +109,7 @@ impl Guard {
                     response.status().as_u16(),
                     begun.elapsed().as_millis()
                 ));
-                Err(response)
+                Err(Box::new(response))
             }
         }
     }

@@ -125,7 +125,7 @@ impl Claims {
         }
         match self.iss.as_deref() {
             None | Some("") => {
-                faults.push("token is missing required claim: iss claim is required")
+                faults.push("token is missing required claim: iss claim is required");
             }
             Some(named) if named != issuer => faults.push("token has invalid issuer"),
             Some(_) => {}
@@ -183,7 +183,7 @@ mod tests {
     };
     use serde_json::json;
 
-    use super::*;
+    use super::{super::keys::Document, *};
 
     const ISSUER: &str = "http://issuer.test";
 
@@ -200,8 +200,8 @@ mod tests {
             let point = pair.public_key().as_ref().to_vec();
             let part = |range| URL_SAFE_NO_PAD.encode(&point[range]);
             let key = json!({"kty": "EC", "crv": "P-256", "kid": "k", "x": part(1..33), "y": part(33..65)});
-            let keys = serde_json::from_value(json!({ "keys": [key] })).unwrap();
-            (Self { pair, random }, Keys::read(keys))
+            let keys: Document = serde_json::from_value(json!({ "keys": [key] })).unwrap();
+            (Self { pair, random }, Keys::read(&keys))
         }
 
         fn sign(&self, header: &Value, claims: &Value) -> String {
