@@ -10,14 +10,14 @@ mod relayed;
 mod request;
 mod streams;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{error::Error as _, io, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{body::Incoming, ext::ReasonPhrase};
 use pinnace_core::limits;
-use pinnace_proxy::{Pool, Relay, SendFailure, Sent, Stream, relay::Unwatched};
+use pinnace_proxy::{Pool, Relay, RelayError, SendFailure, Sent, Stream, relay::Unwatched};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::{function::Function, relayed::Relayed};
@@ -162,6 +162,7 @@ impl Forwarder {
     ) -> Response<Answer> {
         let started = call.started;
         let (mut parts, incoming) = sent.response.into_parts();
+        parts.version = Version::HTTP_11;
         let reason = parts.extensions.remove::<ReasonPhrase>();
         let unzips = unzips && request::is_gzip(&parts.headers);
         request::put_answer_in_order(&mut parts.headers, unzips);
@@ -186,7 +187,7 @@ impl Forwarder {
 
     fn send_failed(&self, failure: &SendFailure, call: &Call) -> Response<Answer> {
         if failure.is_from_request_body() {
-            return Refused::TooSlow.answer(call);
+            return Refused::by(failure).answer(call);
         }
         let words = match failure {
             SendFailure::Connect(error) => {
@@ -234,6 +235,13 @@ enum Refused {
 }
 
 impl Refused {
+    /// Why the body of a call failed while it was sent.
+    fn by(failure: &SendFailure) -> Self {
+        let SendFailure::Exchange(error) = failure else { return Self::Broken };
+        let source = error.source().and_then(|source| source.downcast_ref::<RelayError>());
+        if matches!(source, Some(RelayError::Silent(_))) { Self::TooSlow } else { Self::Broken }
+    }
+
     fn answer(self, call: &Call) -> Response<Answer> {
         match self {
             Self::TooLarge => {
@@ -243,10 +251,13 @@ impl Refused {
                 );
                 answer::error(StatusCode::PAYLOAD_TOO_LARGE, text)
             }
-            // The caller took longer than read_timeout, or is gone.
+            // The caller took longer than read_timeout, or is gone, or sent what is no body.
             Self::TooSlow | Self::Broken => {
-                let took = call.started.elapsed();
-                let mut response = status::failed_call(StatusCode::GATEWAY_TIMEOUT, took);
+                let status = match self {
+                    Self::TooSlow => StatusCode::GATEWAY_TIMEOUT,
+                    _ => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                let mut response = status::failed_call(status, call.started.elapsed());
                 let close = header::HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
                 response

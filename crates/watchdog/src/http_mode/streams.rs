@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version,
     header::{ACCEPT, CONNECTION, TRAILER, UPGRADE},
 };
 use http_body::Body as _;
@@ -94,6 +94,7 @@ impl Forwarder {
     ) -> Response<Answer> {
         let started = call.started;
         let (mut parts, incoming) = sent.response.into_parts();
+        parts.version = Version::HTTP_11;
         let trailer = parts.headers.get(TRAILER).cloned();
         headers::strip_hop(&mut parts.headers);
         if let Some(trailer) = trailer {
