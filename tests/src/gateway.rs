@@ -112,6 +112,22 @@ pub fn pinnace() -> PathBuf {
     path
 }
 
+/// The `pinnace-watchdog` under test: `PINNACE_WATCHDOG`, or the one of this build.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn watchdog() -> PathBuf {
+    let beside = || {
+        let this = std::env::current_exe().ok()?;
+        let folders = [this.parent(), this.parent().and_then(std::path::Path::parent)];
+        let paths = folders.into_iter().flatten().map(|folder| folder.join("pinnace-watchdog"));
+        paths.into_iter().find(|path| path.is_file())
+    };
+    let path = std::env::var_os("PINNACE_WATCHDOG").map(PathBuf::from).or_else(beside);
+    path.expect("pinnace-watchdog was not built; run: cargo xtask test")
+}
+
 impl Gateway {
     /// Starts a platform and waits until it answers.
     ///

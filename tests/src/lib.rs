@@ -16,7 +16,7 @@ pub mod wait;
 
 pub use census::Census;
 pub use faulty::FaultyRegistry;
-pub use gateway::{Function, Gateway};
+pub use gateway::{Function, Gateway, watchdog};
 pub use http::Answer;
 pub use registry::Registry;
 pub use wait::eventually;

@@ -29,7 +29,11 @@ const fn need(program: &'static str, package: &'static str, reason: &'static str
 /// Of the tests.
 pub const TESTS: &[Need] = &[
     need("cc", "gcc libc6-dev", "builds SQLite and zstd, and links"),
-    need("/usr/bin/python3", "python3", "runs the csv-statistics example, which sees /usr alone"),
+    need(
+        "/usr/bin/python3",
+        "python3",
+        "runs the csv-statistics example, which sees /usr alone, and the table of watchdogs",
+    ),
     need("/usr/bin/newuidmap", "uidmap", "maps the ids of an ordinary user's sandboxes"),
     need("docker-registry", "docker-registry", "is the registry that images are pulled from"),
     need("ip", "iproute2", "makes the networks that stand in for the internet"),

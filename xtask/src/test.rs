@@ -19,9 +19,11 @@ pub fn test(provision: bool) -> Result<()> {
     needs::meet(needs::TESTS, provision)?;
     needs::meet(needs::VM, provision)?;
     run(&mut cargo(&["test", "--workspace", "--exclude", "pinnace-tests"]))?;
-    run(&mut cargo(&["build", "--package", "pinnace"]))?;
-    let binary = target_folder()?.join("debug/pinnace");
-    run(cargo(&["test", "--package", "pinnace-tests"]).env("PINNACE_BIN", binary))?;
+    run(&mut cargo(&["build", "--package", "pinnace", "--package", "pinnace-watchdog"]))?;
+    let folder = target_folder()?.join("debug");
+    run(cargo(&["test", "--package", "pinnace-tests"])
+        .env("PINNACE_BIN", folder.join("pinnace"))
+        .env("PINNACE_WATCHDOG", folder.join("pinnace-watchdog")))?;
     vm::test(&[])
 }
 
@@ -64,13 +66,15 @@ pub fn soak(kills: u32, spawner_kills: u32, calls: u64, image_mib: u64) -> Resul
 /// The machine lacks something, or a benchmark could not be run.
 pub fn bench(provision: bool, arguments: &[String]) -> Result<()> {
     needs::meet(needs::BENCHMARKS, provision)?;
-    run(&mut cargo(&["build", "--release", "--package", "pinnace"]))?;
+    let packages = ["--package", "pinnace", "--package", "pinnace-watchdog"];
+    run(cargo(&["build", "--release"]).args(packages))?;
     // A benchmark that panics must end what it has started, so it unwinds.
     let unwinds = ["--config", "profile.release.panic=\"unwind\""];
     run(cargo(&["build", "--release", "--package", "pinnace-tests", "--bins"]).args(unwinds))?;
     let folder = target_folder()?.join("release");
     let mut bench = std::process::Command::new(folder.join("bench"));
-    run(bench.args(arguments).env("PINNACE_BIN", folder.join("pinnace")))
+    bench.args(arguments).env("PINNACE_BIN", folder.join("pinnace"));
+    run(bench.env("PINNACE_WATCHDOG", folder.join("pinnace-watchdog")))
 }
 
 /// Where cargo puts what it builds for this host.

@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use pinnace_proxy::RelayError;
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::{files::FileBody, http_mode::Relayed};
+use crate::{files::FileBody, http_mode::Relayed, metrics::Counted};
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Answer {
     end_by: Option<Instant>,
     /// Whether it is meant to last, so that no limit of time holds for it.
     lasts: bool,
+    /// Counts the call when this is dropped.
+    counted: Option<Counted>,
 }
 
 #[derive(Debug)]
@@ -100,6 +102,11 @@ impl Answer {
         self.lasts
     }
 
+    /// The call that counts once this has been sent.
+    pub fn count(&mut self, counted: Counted) {
+        self.counted = Some(counted);
+    }
+
     /// Breaks the answer off if it has not ended by then.
     pub fn end_by(&mut self, at: Instant) {
         self.end_by = Some(at);
@@ -108,7 +115,7 @@ impl Answer {
 
 impl std::convert::From<From> for Answer {
     fn from(from: From) -> Self {
-        Self { from, end_by: None, lasts: false }
+        Self { from, end_by: None, lasts: false, counted: None }
     }
 }
 

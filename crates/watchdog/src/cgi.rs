@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, header, request::Parts};
 
 use crate::target;
 
@@ -31,11 +31,32 @@ impl Variables {
     /// A header whose variable would stand for one of these facts is left out: a caller must not be able to
     /// pretend a query that it did not send.
     pub fn of(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
+        let mut variables = Self::of_headers(headers, &["method", "path", "query"]);
+        variables.push_facts(method, uri);
+        variables
+    }
+
+    /// Those of the classic watchdog, which tells host and length too; an unknown length is -1.
+    pub fn of_classic(head: &Parts, length: Option<u64>) -> Self {
+        let facts = ["method", "path", "query", "content-length", "contentlength"];
+        let mut variables = Self::of_headers(&head.headers, &facts);
+        let length = length.map_or_else(|| "-1".to_owned(), |length| length.to_string());
+        variables.push("ContentLength", length.as_bytes());
+        variables.push("content-length", length.as_bytes());
+        variables.push_facts(&head.method, &head.uri);
+        let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
+        if let Some(host) = host.filter(|host| !host.is_empty()) {
+            variables.push("host", host);
+        }
+        variables
+    }
+
+    fn of_headers(headers: &HeaderMap, facts: &[&str]) -> Self {
         let (text, ends) = (Vec::with_capacity(USUAL_BYTES), Vec::with_capacity(16));
         let mut variables = Self { text, ends };
         let mut may_repeat = false;
         for name in headers.keys() {
-            if *name == header::HOST || matches!(name.as_str(), "method" | "path" | "query") {
+            if *name == header::HOST || facts.contains(&name.as_str()) {
                 continue;
             }
             if let Some(value) = headers.get(name) {
@@ -46,15 +67,18 @@ impl Variables {
         if may_repeat {
             variables.keep_last_of_each_name();
         }
-        variables.push("method", method.as_str().as_bytes());
+        variables
+    }
+
+    fn push_facts(&mut self, method: &Method, uri: &Uri) {
+        self.push("method", method.as_str().as_bytes());
         match target::decode(uri.path()) {
-            Some(path) => variables.push("path", &path),
-            None => variables.push("path", uri.path().as_bytes()),
+            Some(path) => self.push("path", &path),
+            None => self.push("path", uri.path().as_bytes()),
         }
         if let Some(query) = uri.query().filter(|query| !query.is_empty()) {
-            variables.push("query", query.as_bytes());
+            self.push("query", query.as_bytes());
         }
-        variables
     }
 
     /// `x-call-id` becomes `Http_X_Call_Id`: capitals as Go writes header names, then `_` for each `-`.
@@ -166,6 +190,35 @@ mod tests {
         let headers: &[(&str, &[u8])] =
             &[("method", b"EVIL"), ("path", b"/evil"), ("query", b"evil=1"), ("proxy", b"p")];
         assert_eq!(listed("/?", headers), ["Http_Method=GET", "Http_Path=/", "Http_Proxy=p"]);
+    }
+
+    #[test]
+    fn the_classic_watchdog_tells_host_and_length() {
+        let request = http::Request::post("/p?q=1").header("host", "w:1");
+        let request = request.header("content-length", "9").header("x-a", "1").body(()).unwrap();
+        let (head, ()) = request.into_parts();
+        let listed = |length| {
+            let variables = Variables::of_classic(&head, length);
+            let mut environment = Vec::new();
+            variables.put_into(&mut environment).unwrap();
+            let text = |variable: &&CStr| variable.to_string_lossy().into_owned();
+            let mut listed: Vec<_> = environment.iter().map(text).collect();
+            listed.sort();
+            listed
+        };
+        assert_eq!(
+            listed(Some(9)),
+            [
+                "Http_ContentLength=9",
+                "Http_Content_Length=9",
+                "Http_Host=w:1",
+                "Http_Method=POST",
+                "Http_Path=/p",
+                "Http_Query=q=1",
+                "Http_X_A=1",
+            ]
+        );
+        assert!(listed(None).contains(&"Http_ContentLength=-1".to_owned()));
     }
 
     #[test]

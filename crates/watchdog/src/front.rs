@@ -20,13 +20,16 @@ use tokio::time::Instant;
 
 use crate::{
     answer::{self, Answer},
+    auth::Guard,
     files::Files,
-    fork::Forker,
+    fork::{Classic, Forker},
     gate::{Gate, Pass},
     http_mode::Forwarder,
     lock::Lock,
-    settings::Settings,
+    metrics::Metrics,
+    settings::{Mode, Settings},
     status, target, unread,
+    worded::LastWords,
 };
 
 /// How much longer than `exec_timeout` an answer may take at least, if `write_timeout` is no shorter: by default
@@ -38,8 +41,12 @@ const LAST_WORD_MAX: Duration = Duration::from_secs(1);
 pub struct Front {
     work: Work,
     gate: Arc<Gate>,
+    guard: Option<Guard>,
+    metrics: Arc<Metrics>,
     lock: Lock,
     accepting: AtomicBool,
+    /// Whether `/_/ready` is a probe; in the classic watchdog it is a path of the function.
+    has_ready: bool,
     ready_path: Option<PathAndQuery>,
     read_timeout: Duration,
     /// Longest time from a request's head to the end of its answer.
@@ -55,6 +62,16 @@ pub enum Work {
     Fork(Arc<Forker>),
     /// It gets a file.
     Files(Arc<Files>),
+    /// It gets a process as in the classic watchdog.
+    Classic(Arc<Classic>),
+}
+
+/// What kind of request it is.
+enum Kind {
+    /// One for the function.
+    Call,
+    /// The readiness question, which the function answers too: nobody is asked for a token, and no limit counts.
+    Question,
 }
 
 /// What belongs to a call besides its request.
@@ -77,18 +94,36 @@ pub struct Peer {
     pub remote: SocketAddr,
 }
 
-/// The connection is to end without an answer.
+/// Who calls, by connection.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    /// Its addresses; `None` over a unix socket.
+    pub peer: Option<Peer>,
+    /// Takes the answer to what is no request, where the connection can end with it.
+    pub last_words: Option<LastWords>,
+}
+
+/// The connection is to end without an answer of the server's.
 #[derive(Debug, thiserror::Error)]
-#[error("write_timeout passed before there was an answer")]
-pub struct HangUp;
+pub enum HangUp {
+    /// There is nobody left who waits for one.
+    #[error("write_timeout passed before there was an answer")]
+    TooLate,
+    /// It ends with words.
+    #[error("the request was refused")]
+    Refused,
+}
 
 impl Front {
-    /// For this work.
-    pub fn new(work: Work, settings: &Settings, lock: Lock) -> Self {
+    /// For this work; `guard` says who may call.
+    pub fn new(work: Work, settings: &Settings, lock: Lock, guard: Option<Guard>) -> Self {
         Self {
             work,
             gate: Gate::new(settings.max_inflight),
+            guard,
+            metrics: Arc::default(),
             lock,
+            has_ready: !matches!(settings.mode, Mode::Classic(_)),
             accepting: AtomicBool::new(true),
             ready_path: settings.ready_path.clone(),
             read_timeout: settings.read_timeout,
@@ -99,44 +134,91 @@ impl Front {
     /// Answers a request.
     ///
     /// # Errors
-    /// `write_timeout` has passed: there is nobody left who waits for the answer.
+    /// [`HangUp`].
     pub async fn answer(
         &self,
         mut request: Request<Incoming>,
-        peer: Option<Peer>,
+        caller: Caller,
     ) -> Result<Response<Answer>, HangUp> {
-        let started = Instant::now();
-        let pass = match self.admit(&mut request) {
-            Ok(pass) => pass,
+        let (started, peer) = (Instant::now(), caller.peer);
+        if let Some(refused) = refused(&request) {
+            return refused.answer(request, &caller, self.read_timeout);
+        }
+        match self.kind(&mut request) {
+            Ok(Kind::Call) => {
+                let mut counted = self.metrics.begin(request.method(), started);
+                let mut response = self.answer_call(request, started, peer).await;
+                counted.answered(response.status());
+                response.body_mut().count(counted);
+                self.in_time(response, started)
+            }
+            Ok(Kind::Question) => {
+                let call = Call { started, pass: self.gate.enter_unlimited(), peer };
+                self.in_time(self.work(request, call).await, started)
+            }
             Err(answer) => {
                 unread::discard(request.into_body(), self.read_timeout);
-                return Ok(*answer);
+                Ok(*answer)
             }
+        }
+    }
+
+    async fn answer_call(
+        &self,
+        mut request: Request<Incoming>,
+        started: Instant,
+        peer: Option<Peer>,
+    ) -> Response<Answer> {
+        let admitted = match self.gate.enter() {
+            None => Err(Box::new(status::over_limit(self.gate.max()))),
+            Some(pass) => match self.guard.as_ref().map(|guard| guard.check(&mut request)) {
+                Some(Err(denied)) => Err(denied),
+                Some(Ok(())) | None => Ok(pass),
+            },
         };
-        let call = Call { started, pass, peer };
-        let mut response = match &self.work {
+        match admitted {
+            Ok(pass) => self.work(request, Call { started, pass, peer }).await,
+            Err(answer) => {
+                unread::discard(request.into_body(), self.read_timeout);
+                *answer
+            }
+        }
+    }
+
+    async fn work(&self, request: Request<Incoming>, call: Call) -> Response<Answer> {
+        match &self.work {
             Work::Forward(forwarder) => forwarder.call(request, call).await,
             Work::Fork(forker) => forker.call(request, call).await,
             Work::Files(files) => files.call(request, call).await,
-        };
+            Work::Classic(classic) => classic.call(request, call).await,
+        }
+    }
+
+    fn in_time(
+        &self,
+        mut response: Response<Answer>,
+        started: Instant,
+    ) -> Result<Response<Answer>, HangUp> {
         let end_by = started + self.answer_max;
         match response.body().lasts() {
             true => {}
-            false if Instant::now() > end_by => return Err(HangUp),
+            false if Instant::now() > end_by => return Err(HangUp::TooLate),
             false => response.body_mut().end_by(end_by),
         }
         Ok(response)
     }
 
-    /// A place for the call, or the answer to a request that goes no further.
-    fn admit(&self, request: &mut Request<Incoming>) -> Result<Pass, Box<Response<Answer>>> {
-        if let Some(refusal) = refusal(request) {
-            return Err(Box::new(refusal));
+    /// What kind of request it is, or the answer to one that goes no further.
+    fn kind(&self, request: &mut Request<Incoming>) -> Result<Kind, Box<Response<Answer>>> {
+        if let Some(answer) = by_rule(request) {
+            return Err(Box::new(answer));
         }
         match request.uri().path() {
             "/_/health" => Err(Box::new(self.health(request.method()))),
-            "/_/ready" => self.ready(request).map_err(|status| Box::new(answer::bare(status))),
-            _ => self.gate.enter().ok_or_else(|| Box::new(status::over_limit(self.gate.max()))),
+            "/_/ready" if self.has_ready => {
+                self.ready(request).map_err(|status| Box::new(answer::bare(status)))
+            }
+            _ => Ok(Kind::Call),
         }
     }
 
@@ -148,6 +230,11 @@ impl Front {
     /// The calls under way.
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
+    }
+
+    /// What is counted of calls.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The lock file.
@@ -168,7 +255,7 @@ impl Front {
     }
 
     /// The answer, or the question to the function that finds it.
-    fn ready(&self, request: &mut Request<Incoming>) -> Result<Pass, StatusCode> {
+    fn ready(&self, request: &mut Request<Incoming>) -> Result<Kind, StatusCode> {
         let status = match request.method() {
             method if *method != Method::GET => StatusCode::METHOD_NOT_ALLOWED,
             _ if !self.is_healthy() => StatusCode::SERVICE_UNAVAILABLE,
@@ -178,7 +265,7 @@ impl Front {
                 Some(path) => {
                     *request.uri_mut() = Uri::from(path.clone());
                     request.headers_mut().remove(HOST);
-                    return Ok(self.gate.enter_unlimited());
+                    return Ok(Kind::Question);
                 }
             },
         };
@@ -194,18 +281,51 @@ fn answer_max(settings: &Settings) -> Duration {
     }
 }
 
-/// The answer to a request that goes no further.
-fn refusal(request: &Request<Incoming>) -> Option<Response<Answer>> {
-    if let Some(why) = host_fault(request) {
-        return Some(status::bad_request(why));
+/// Why a request cannot be served by anybody: it is no HTTP.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    status: StatusCode,
+    words: &'static str,
+}
+
+impl Refused {
+    /// Answers it, which ends the connection.
+    fn answer(
+        self,
+        request: Request<Incoming>,
+        caller: &Caller,
+        read_timeout: Duration,
+    ) -> Result<Response<Answer>, HangUp> {
+        if let Some(last_words) = &caller.last_words {
+            last_words.set(&self.status.to_string(), self.words);
+            return Err(HangUp::Refused);
+        }
+        unread::discard(request.into_body(), read_timeout);
+        Ok(status::refused(self.status, self.words))
     }
-    if let Some(encoding) = request.headers().get(TRANSFER_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")
-    {
-        return Some(status::unsupported_encoding());
+}
+
+fn refused(request: &Request<Incoming>) -> Option<Refused> {
+    let bad = |words| Some(Refused { status: StatusCode::BAD_REQUEST, words });
+    if let Some(words) = host_fault(request) {
+        return bad(words);
     }
-    let (method, uri) = (request.method(), request.uri());
-    if *method == Method::CONNECT {
+    let encoding = request.headers().get(TRANSFER_ENCODING);
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        let words = "Unsupported transfer encoding";
+        return Some(Refused { status: StatusCode::NOT_IMPLEMENTED, words });
+    }
+    let (method, path) = (request.method(), request.uri().path());
+    let is_path = path.starts_with('/') && target::is_sound(path);
+    if *method != Method::CONNECT && path != "*" && !is_path {
+        return bad("400 Bad Request");
+    }
+    None
+}
+
+/// The answer that the rules of HTTP have for a request.
+fn by_rule(request: &Request<Incoming>) -> Option<Response<Answer>> {
+    if *request.method() == Method::CONNECT {
         return Some(status::not_found());
     }
     if let Some(expected) = request.headers().get(EXPECT)
@@ -215,18 +335,7 @@ fn refusal(request: &Request<Incoming>) -> Option<Response<Answer>> {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         return Some(response);
     }
-    match uri.path() {
-        "*" => Some(answer::bare(StatusCode::OK)),
-        path => match target::judge(path) {
-            target::Path::Clean => None,
-            target::Path::Broken => Some(status::bad_request("400 Bad Request")),
-            target::Path::Redirect(clean) => {
-                let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-                let with_page = *method == Method::GET || *method == Method::HEAD;
-                Some(status::redirect(&(clean + &query), with_page))
-            }
-        },
-    }
+    (request.uri().path() == "*").then(|| answer::bare(StatusCode::OK))
 }
 
 fn host_fault(request: &Request<Incoming>) -> Option<&'static str> {

@@ -91,7 +91,10 @@ impl Handed {
 }
 
 /// All addresses of both kinds, or of IPv4 where the kernel has no IPv6.
-async fn bind(port: u16) -> io::Result<TcpListener> {
+///
+/// # Errors
+/// The port cannot be listened on.
+pub async fn bind(port: u16) -> io::Result<TcpListener> {
     match TcpListener::bind(("::", port)).await {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
             TcpListener::bind(("0.0.0.0", port)).await
@@ -128,8 +131,9 @@ impl Listener {
             Self::Port(listener) => {
                 let (stream, remote) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                let stuck_max = u32::try_from(stuck_max.as_millis()).unwrap_or(u32::MAX);
-                rustix::net::sockopt::set_tcp_user_timeout(&stream, stuck_max)?;
+                // The kernel takes no more than 24 days.
+                let stuck_max = i32::try_from(stuck_max.as_millis()).unwrap_or(i32::MAX);
+                rustix::net::sockopt::set_tcp_user_timeout(&stream, stuck_max.unsigned_abs())?;
                 let remote = canonical(remote);
                 let local = canonical(stream.local_addr()?);
                 Ok(Connection::Tcp(stream.into_std()?, Peer { local, remote }))

@@ -6,27 +6,32 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::settings::Settings;
+use crate::settings::{Mode, Settings};
 
 /// Where the lock file is, if there is to be one.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
     suppressed: bool,
+    makes_dir: bool,
 }
 
 impl Lock {
     /// As the settings say.
     pub fn new(settings: &Settings) -> Self {
-        Self { path: settings.lock_dir.join(".lock"), suppressed: settings.suppress_lock }
+        Self {
+            path: settings.lock_dir.join(".lock"),
+            suppressed: settings.suppress_lock,
+            makes_dir: !matches!(settings.mode, Mode::Classic(_)),
+        }
     }
 
-    /// Makes the file, and its directory if that is missing.
+    /// Makes the file, and its directory if that is missing (but for the classic watchdog, which needs it).
     pub fn put(&self) -> io::Result<()> {
         if self.suppressed {
             return Ok(());
         }
-        if let Some(dir) = self.path.parent() {
+        if let Some(dir) = self.path.parent().filter(|_| self.makes_dir) {
             fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
         }
         let mut options = fs::OpenOptions::new();

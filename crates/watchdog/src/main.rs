@@ -1,7 +1,7 @@
 //! The small server that runs beside each function.
 //!
 //! It listens where the platform says, starts the function's program (once, or for each call), and
-//! carries calls to it by one of four modes. Its environment is its only configuration (`settings`).
+//! carries calls to it by one of four modes, or as the classic watchdog does. Its environment is its only configuration (`settings`).
 //! The way of a call: `serve` takes the connection, `front` judges the request, then `http_mode`, `fork`
 //! or `files` answers it.
 //!
@@ -13,10 +13,13 @@
 
 mod access;
 mod answer;
+mod auth;
 mod cgi;
 mod crew;
+mod dial;
 mod files;
 mod fork;
+mod framing;
 mod front;
 mod gate;
 mod http_mode;
@@ -24,6 +27,7 @@ mod journal;
 mod lines;
 mod listen;
 mod lock;
+mod metrics;
 mod process;
 mod serve;
 mod settings;
@@ -32,6 +36,7 @@ mod spelling;
 mod status;
 mod target;
 mod unread;
+mod worded;
 
 use std::{collections::HashMap, ffi::OsString, path::Path, process::ExitCode};
 

@@ -66,6 +66,15 @@ pub struct Pipes {
     pub stderr: OwnedFd,
 }
 
+/// The same where output and errors are one.
+#[derive(Debug)]
+pub struct CombinedPipes {
+    /// Its standard input, if that is [`Input::Open`].
+    pub stdin: Option<Sender>,
+    /// Its standard output and standard error.
+    pub output: Receiver,
+}
+
 /// What a process finds in its standard input.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
@@ -116,10 +125,39 @@ impl Program {
         variables: &Variables,
         input: Input<'_>,
     ) -> Result<(Process, Pipes), String> {
+        self.started(|file| {
+            let (stdin, into) = input.pipe()?;
+            let (out, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+            let (err, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+            let process = self.start_file(file, variables, [&stdin, &stdout, &stderr])?;
+            let stdin = into.map(sender).transpose()?;
+            Ok((process, Pipes { stdin, stdout: receiver(out)?, stderr: err }))
+        })
+    }
+
+    /// Starts it with output and errors in one pipe, in the order in which they are written.
+    ///
+    /// # Errors
+    /// A sentence as Go would write it.
+    pub fn start_combined(
+        &self,
+        variables: &Variables,
+        input: Input<'_>,
+    ) -> Result<(Process, CombinedPipes), String> {
+        self.started(|file| {
+            let (stdin, into) = input.pipe()?;
+            let (out, output) = pipe_with(PipeFlags::CLOEXEC)?;
+            let process = self.start_file(file, variables, [&stdin, &output, &output])?;
+            let stdin = into.map(sender).transpose()?;
+            Ok((process, CombinedPipes { stdin, output: receiver(out)? }))
+        })
+    }
+
+    fn started<T>(&self, start: impl Fn(&CStr) -> io::Result<T>) -> Result<T, String> {
         let name = self.words.first().ok_or("no command is set")?;
         let started = || {
             let file = self.file.clone().or_else(|| terminated(resolve(name)?));
-            self.start_file(&file.ok_or(io::ErrorKind::NotFound)?, variables, input)
+            start(&file.ok_or(io::ErrorKind::NotFound)?)
         };
         started().map_err(|error| spelling::start_failure(name, &error))
     }
@@ -128,27 +166,16 @@ impl Program {
         &self,
         file: &CStr,
         variables: &Variables,
-        input: Input<'_>,
-    ) -> io::Result<(Process, Pipes)> {
+        stdio: [&OwnedFd; 3],
+    ) -> io::Result<Process> {
         let mut environment = Vec::with_capacity(self.environment.len() + 32);
         environment.extend(self.environment.iter().map(CString::as_c_str));
         let kept = self.replaceable.iter().map(CString::as_c_str);
         environment.extend(kept.filter(|variable| !variables.overrides(variable)));
         variables.put_into(&mut environment).map_err(io::Error::other)?;
-        let (stdin, into) = input.pipe()?;
-        let (out, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (err, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
-        let pid = command::start(&Command {
-            file,
-            argv: &self.argv,
-            envp: &environment,
-            stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
-        })?;
-        let process = Process { pid: Some(pid) };
-        Ok((
-            process,
-            Pipes { stdin: into.map(sender).transpose()?, stdout: receiver(out)?, stderr: err },
-        ))
+        let stdio = stdio.map(AsFd::as_fd);
+        let pid = command::start(&Command { file, argv: &self.argv, envp: &environment, stdio })?;
+        Ok(Process { pid: Some(pid) })
     }
 
     /// Whether its file is there and can be executed.

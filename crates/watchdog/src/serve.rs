@@ -16,17 +16,20 @@ use tokio::{
 };
 
 use crate::{
+    auth::Guard,
     crew::Crew,
     files::Files,
-    fork::Forker,
-    front::{Front, Peer, Work},
+    fork::{Classic, Forker},
+    front::{Caller, Front, Work},
     http_mode::{Forwarder, Function},
     journal::Journal,
     listen::{Connection, Handed, Listener, Ready},
     lock::Lock,
+    metrics,
     process::Program,
-    settings::{Mode, Settings},
+    settings::{Mode, Settings, UNLIMITED},
     spelling,
+    worded::{LastWords, Worded},
 };
 
 /// How long calls under way may take to be answered when the function's server is gone.
@@ -45,10 +48,22 @@ pub async fn run(
 ) -> u8 {
     match Server::start(settings, environment, handed, journal).await {
         Ok(server) => server.serve().await,
-        Err(why) => {
-            journal.say(format_args!("{why}"));
-            1
+        Err(failure) => {
+            journal.say(format_args!("{}", failure.why));
+            failure.exit_code
         }
+    }
+}
+
+/// Why nothing is served.
+struct StartFailure {
+    why: String,
+    exit_code: u8,
+}
+
+impl From<String> for StartFailure {
+    fn from(why: String) -> Self {
+        Self { why, exit_code: 1 }
     }
 }
 
@@ -81,11 +96,12 @@ impl Server {
         environment: Vec<(OsString, OsString)>,
         handed: Handed,
         journal: &Journal,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, StartFailure> {
         // Before anything can be asked to end.
         let terminate = signal(SignalKind::terminate())
             .map_err(|error| format!("SIGTERM cannot be listened for: {error}"))?;
         tell_mode(&settings, journal);
+        let guard = guard(&settings, journal).await?;
         let (listener, ready) = handed.listen(settings.port).await.map_err(|error| {
             let (port, why) = (settings.port, spelling::failure(&error));
             format!("Error ListenAndServe: listen tcp :{port}: bind: {why}")
@@ -96,9 +112,16 @@ impl Server {
             program.check().map_err(|why| format!("fprocess cannot be started: {why}"))?;
         }
         let (work, forwarder, function) = prepare(&settings, program, journal)?;
-        let front = Arc::new(Front::new(work, &settings, Lock::new(&settings)));
+        let front = Arc::new(Front::new(work, &settings, Lock::new(&settings), guard));
         tell_listening(&settings, &listener, journal);
-        put_lock(front.lock(), journal)?;
+        put_lock(front.lock(), journal).map_err(|why| StartFailure {
+            why,
+            exit_code: if matches!(settings.mode, Mode::Classic(_)) { 2 } else { 1 },
+        })?;
+        // Nobody reaches a port of a function whose calls come over a socket, and its platform counts itself.
+        if !listener.is_handed() {
+            metrics::listen(Arc::clone(front.metrics()), journal).await;
+        }
         if let Some(ready) = ready {
             let forwarder = forwarder.clone();
             tokio::spawn(tell_ready(ready, forwarder, journal.clone()));
@@ -171,10 +194,14 @@ impl Server {
     async fn connect(&mut self, accepted: io::Result<(Connection, Place)>) {
         match accepted {
             Ok((Connection::Unix(stream), place)) => {
-                self.spawn(|| Stream::unix(UnixStream::from_std(stream)?), None, place);
+                let caller = Caller::default();
+                self.spawn(|| Stream::unix(UnixStream::from_std(stream)?), caller, place);
             }
             Ok((Connection::Tcp(stream, peer), place)) => {
-                self.spawn(|| TcpStream::from_std(stream), Some(peer), place);
+                let last_words = LastWords::default();
+                let caller = Caller { peer: Some(peer), last_words: Some(last_words.clone()) };
+                let worded = || Ok(Worded::new(TcpStream::from_std(stream)?, last_words));
+                self.spawn(worded, caller, place);
             }
             Err(error) => {
                 self.journal.say(format_args!("A connection cannot be accepted: {error}"));
@@ -187,15 +214,15 @@ impl Server {
     fn spawn<S>(
         &mut self,
         stream: impl FnOnce() -> io::Result<S> + Send + 'static,
-        peer: Option<Peer>,
+        caller: Caller,
         place: Place,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let front = Arc::clone(&self.front);
         let service = service_fn(move |request: Request<Incoming>| {
-            let front = Arc::clone(&front);
-            async move { front.answer(request, peer).await }
+            let (front, caller) = (Arc::clone(&front), caller.clone());
+            async move { front.answer(request, caller).await }
         });
         let http = self.http.clone();
         let journal = self.journal.clone();
@@ -322,6 +349,10 @@ fn prepare(settings: &Settings, program: Program, journal: &Journal) -> Result<P
             let forker = Forker::new(program, true, settings, journal);
             (Work::Fork(Arc::new(forker)), None, None)
         }
+        Mode::Classic(own) => {
+            let classic = Classic::new(program, own.clone(), settings, journal);
+            (Work::Classic(Arc::new(classic)), None, None)
+        }
         Mode::Static(root) => {
             journal.say(format_args!("Serving files at: {}", root.display()));
             let files = Files::new(root.clone(), settings.read_timeout);
@@ -330,9 +361,19 @@ fn prepare(settings: &Settings, program: Program, journal: &Journal) -> Result<P
     })
 }
 
+/// Fetches what calls are judged by, before anything is started that could be called.
+async fn guard(settings: &Settings, journal: &Journal) -> Result<Option<Guard>, String> {
+    let Some(auth) = &settings.auth else { return Ok(None) };
+    let guard = Guard::start(auth, journal).await;
+    guard.map(Some).map_err(|why| match settings.mode {
+        Mode::Classic(_) => format!("Error creating JWTAuthMiddleware: {why}"),
+        _ => format!("Error: error creating JWTAuthMiddleware: {why}"),
+    })
+}
+
 fn crew(mode: &Mode) -> Crew {
     match mode {
-        Mode::Streaming | Mode::Serializing => Crew::per_processor(),
+        Mode::Streaming | Mode::Serializing | Mode::Classic(_) => Crew::per_processor(),
         Mode::Http(_) | Mode::Static(_) => Crew::alone(),
     }
 }
@@ -371,7 +412,10 @@ fn put_lock(lock: &Lock, journal: &Journal) -> Result<(), String> {
     let path = lock.path().display();
     journal.say(format_args!("Writing lock-file to: {path}"));
     lock.put().map_err(|error| {
-        format!("Cannot write {path}: {error}. To disable the lock-file set suppress_lock=true")
+        let why = spelling::failure(&error);
+        format!(
+            "Cannot write {path}. To disable lock-file set env suppress_lock=true. Error: {why}."
+        )
     })
 }
 
@@ -381,20 +425,28 @@ fn tell_mode(settings: &Settings, journal: &Journal) {
         Mode::Streaming => "streaming",
         Mode::Serializing => "serializing",
         Mode::Static(_) => "static",
+        Mode::Classic(_) => return,
     };
     let command = settings.command.join(" ");
     journal.say(format_args!("Watchdog mode: {mode}\tfprocess: \"{command}\""));
 }
 
 fn tell_listening(settings: &Settings, listener: &Listener, journal: &Journal) {
-    let show = spelling::duration;
+    let show = |limit: Duration| match limit {
+        UNLIMITED => "0s".to_owned(),
+        limit => spelling::duration(limit),
+    };
+    let end = if matches!(settings.mode, Mode::Classic(_)) { "." } else { "" };
     journal.say(format_args!(
-        "Timeouts: read: {} write: {} hard: {} health: {}",
+        "Timeouts: read: {} write: {} hard: {} health: {}{end}",
         show(settings.read_timeout),
         show(settings.write_timeout),
         show(settings.exec_timeout.unwrap_or_default()),
         show(settings.pause()),
     ));
+    if settings.auth.is_some() && !matches!(settings.mode, Mode::Classic(_)) {
+        journal.say(format_args!("JWT Auth: true"));
+    }
     match listener {
         Listener::Handed(_) => {
             journal.say(format_args!("Listening on the socket that was handed over"));

@@ -13,6 +13,8 @@ use std::{
 use http::{HeaderValue, Uri, uri::PathAndQuery};
 use pinnace_core::duration::parse_seconds_or_go;
 
+use crate::auth::AuthSettings;
+
 /// All settings of the watchdog.
 #[derive(Debug)]
 pub struct Settings {
@@ -22,7 +24,7 @@ pub struct Settings {
     pub command: Vec<String>,
     /// Port on which it listens unless it is handed a socket.
     pub port: u16,
-    /// Longest wait for a request's head, for the next part of its body, and between requests.
+    /// Longest wait for a request's head, for the next part of its body, and between requests; [`UNLIMITED`] for any.
     pub read_timeout: Duration,
     /// Longest time from a request's head to the end of its answer; also bounds the drain. If it equals
     /// `exec_timeout`, the answer that that has passed still comes.
@@ -47,7 +49,29 @@ pub struct Settings {
     pub suppress_lock: bool,
     /// Where the lock file is.
     pub lock_dir: PathBuf,
+    /// Who may call; `None` for everybody.
+    pub auth: Option<AuthSettings>,
 }
+
+/// What only the classic watchdog knows.
+#[derive(Debug, Clone)]
+pub struct ClassicSettings {
+    /// Type of answers; `None` for that of the request.
+    pub content_type: Option<HeaderValue>,
+    /// Whether the process learns of the request by variables.
+    pub tells_cgi: bool,
+    /// Whether the process's errors are a part of the answer.
+    pub combines_output: bool,
+    /// Whether the process gets the request as JSON.
+    pub marshals: bool,
+    /// Whether headers are logged.
+    pub debugs_headers: bool,
+    /// Whether answers are logged.
+    pub debugs_writes: bool,
+}
+
+/// A limit of time that is none. Clocks can still add it to now.
+pub const UNLIMITED: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// How calls reach the function.
 #[derive(Debug, Clone)]
@@ -60,6 +84,8 @@ pub enum Mode {
     Serializing,
     /// Files of a directory.
     Static(PathBuf),
+    /// Not a mode but the other watchdog: a process for each call, its output held until it ends.
+    Classic(ClassicSettings),
 }
 
 /// Where the function's own server listens.
@@ -105,13 +131,16 @@ pub enum Fault {
     )]
     Inproc,
     /// `watchdog_kind` asks for another watchdog.
-    #[error("watchdog_kind={0:?} is not served by this watchdog: only \"of\" is")]
+    #[error("watchdog_kind={0:?} is not known: it is \"of\" or \"classic\"")]
     Kind(String),
     /// Neither `fprocess` nor `function_process`.
     #[error(
         "Error loading config: provide a \"function_process\" or \"fprocess\" environmental variable for your function"
     )]
     NoCommand,
+    /// `fprocess` is missing, in the classic watchdog.
+    #[error("Provide a valid process via fprocess environmental variable.")]
+    NoClassicCommand,
     /// `upstream_url` is missing or not usable.
     #[error("For \"mode=http\" you must specify a valid URL for \"http_upstream_url\": {0}")]
     Upstream(String),
@@ -121,9 +150,6 @@ pub enum Fault {
     /// `write_timeout` is zero.
     #[error("Error loading config: HTTP write timeout must be over 0s")]
     NoWriteTimeout,
-    /// `read_timeout` is zero.
-    #[error("Error loading config: read_timeout must be over 0s")]
-    NoReadTimeout,
     /// A value that cannot be used.
     #[error("Error loading config: {name}={value:?} is not {wanted}")]
     Value {
@@ -139,7 +165,7 @@ pub enum Fault {
 impl Fault {
     /// What the watchdog exits with because of it.
     pub fn exit_code(&self) -> u8 {
-        if matches!(self, Self::UnknownMode(_)) { 2 } else { 1 }
+        if matches!(self, Self::UnknownMode(_) | Self::NoClassicCommand) { 2 } else { 1 }
     }
 }
 
@@ -158,7 +184,8 @@ impl Settings {
 
     /// How long it serves on after SIGTERM.
     pub fn pause(&self) -> Duration {
-        self.healthcheck_interval.unwrap_or(self.write_timeout)
+        let write_timeout = Some(self.write_timeout).filter(|limit| *limit != UNLIMITED);
+        self.healthcheck_interval.or(write_timeout).unwrap_or_default()
     }
 }
 
@@ -169,19 +196,20 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn parse(mut self) -> Result<Settings, Vec<Fault>> {
-        let kind = self.text("watchdog_kind").unwrap_or_default();
-        if !matches!(kind, "" | "of") {
-            self.faults.push(Fault::Kind(kind.to_owned()));
+        match self.text("watchdog_kind").unwrap_or_default() {
+            "" | "of" => {}
+            "classic" => return self.parse_classic(),
+            other => {
+                let fault = Fault::Kind(other.to_owned());
+                self.faults.push(fault);
+            }
         }
         let mode = self.mode();
         let command = self.command(mode.as_ref());
         let port = self.port();
-        let read_timeout = self.duration("read_timeout").unwrap_or(TIMEOUT_DEFAULT);
-        let write_timeout = self.duration("write_timeout").unwrap_or(TIMEOUT_DEFAULT);
-        if read_timeout.is_zero() {
-            self.faults.push(Fault::NoReadTimeout);
-        }
-        if write_timeout.is_zero() {
+        let read_timeout = self.limit("read_timeout");
+        let write_timeout = self.limit("write_timeout");
+        if write_timeout == UNLIMITED {
             self.faults.push(Fault::NoWriteTimeout);
         }
         let exec_timeout = self.duration("exec_timeout").unwrap_or(TIMEOUT_DEFAULT);
@@ -203,9 +231,90 @@ impl Reader<'_> {
                 log_call_id: self.go_truth("log_callid").unwrap_or(false),
                 ready_path,
                 suppress_lock: self.truth("suppress_lock"),
-                lock_dir: self.non_empty("TMPDIR").unwrap_or("/tmp").into(),
+                lock_dir: self.lock_dir(),
+                auth: self.truth("jwt_auth").then(|| self.auth(Self::truth)),
             }),
             _ => Err(self.faults),
+        }
+    }
+
+    /// The classic watchdog takes `true` alone for true.
+    fn parse_classic(mut self) -> Result<Settings, Vec<Fault>> {
+        let command = self.non_empty("fprocess").unwrap_or_default();
+        let command: Vec<String> = match command {
+            "" => Vec::new(),
+            text => text.split(' ').map(str::to_owned).collect(),
+        };
+        if command.is_empty() {
+            self.faults.push(Fault::NoClassicCommand);
+        }
+        let port = self.classic_port();
+        let content_type = self.classic_content_type();
+        let settings = Settings {
+            mode: Mode::Classic(ClassicSettings {
+                content_type,
+                tells_cgi: self.is_left_on("cgi_headers"),
+                combines_output: self.is_left_on("combine_output"),
+                marshals: self.is_true("marshal_request"),
+                debugs_headers: self.is_true("debug_headers"),
+                debugs_writes: self.is_true("write_debug"),
+            }),
+            command,
+            port,
+            read_timeout: self.limit("read_timeout"),
+            write_timeout: self.limit("write_timeout"),
+            exec_timeout: self.duration("exec_timeout").filter(|limit| !limit.is_zero()),
+            healthcheck_interval: self.duration("healthcheck_interval"),
+            content_type: HeaderValue::from_static(""),
+            buffer_body: false,
+            max_inflight: self.max_inflight(),
+            logs: LogSettings { prefix: true, line_bytes_max: None },
+            log_call_id: false,
+            ready_path: None,
+            suppress_lock: self.is_true("suppress_lock"),
+            lock_dir: self.lock_dir(),
+            auth: self.is_true("jwt_auth").then(|| self.auth(Self::is_true)),
+        };
+        if self.faults.is_empty() { Ok(settings) } else { Err(self.faults) }
+    }
+
+    /// A word for a port is the default here.
+    fn classic_port(&mut self) -> u16 {
+        let number = self.text("port").and_then(|value| value.parse::<i64>().ok());
+        match number.filter(|number| *number >= 0).map(u16::try_from) {
+            None => 8080,
+            Some(Ok(port)) => port,
+            Some(Err(_)) => {
+                self.bad("port", "a port number from 0 to 65535");
+                0
+            }
+        }
+    }
+
+    fn classic_content_type(&mut self) -> Option<HeaderValue> {
+        self.non_empty("content_type")?;
+        Some(self.content_type())
+    }
+
+    fn auth(&self, truth: impl Fn(&Self, &str) -> bool) -> AuthSettings {
+        AuthSettings {
+            local: truth(self, "jwt_auth_local"),
+            debug: truth(self, "jwt_auth_debug"),
+            name: self.text("OPENFAAS_NAME").map(str::to_owned),
+            namespace: self.text("OPENFAAS_NAMESPACE").map(str::to_owned),
+        }
+    }
+
+    fn lock_dir(&self) -> PathBuf {
+        self.non_empty("TMPDIR").unwrap_or("/tmp").into()
+    }
+
+    /// A limit of the server; zero is none.
+    fn limit(&self, name: &str) -> Duration {
+        match self.duration(name) {
+            None => TIMEOUT_DEFAULT,
+            Some(Duration::ZERO) => UNLIMITED,
+            Some(limit) => limit.min(UNLIMITED),
         }
     }
 
@@ -313,6 +422,15 @@ impl Reader<'_> {
         self.text(name).and_then(parse_seconds_or_go)
     }
 
+    fn is_true(&self, name: &str) -> bool {
+        self.text(name) == Some("true")
+    }
+
+    /// Any other word than true switches it off.
+    fn is_left_on(&self, name: &str) -> bool {
+        self.non_empty(name).is_none_or(|word| word == "true")
+    }
+
     fn truth(&self, name: &str) -> bool {
         matches!(self.text(name), Some("true" | "1"))
     }
@@ -327,7 +445,11 @@ impl Reader<'_> {
     }
 }
 
-fn parse_upstream(text: &str) -> Result<Upstream, String> {
+/// Reads where a server is.
+///
+/// # Errors
+/// What it should be like.
+pub fn parse_upstream(text: &str) -> Result<Upstream, String> {
     let shown = || format!("it is {text:?}, and should be like http://127.0.0.1:3000");
     let uri: Uri = text.parse().map_err(|_| shown())?;
     let authority = uri.authority().ok_or_else(shown)?;
@@ -405,8 +527,56 @@ mod tests {
         assert_eq!(parse(&[("mode", "inproc")]).unwrap_err(), [Fault::Inproc]);
         let faults = parse(&[("mode", "static"), ("static_path", "")]).unwrap_err();
         assert!(faults.contains(&Fault::NoStaticPath));
-        let faults = parse(&[("watchdog_kind", "classic"), ("fprocess", "cat")]).unwrap_err();
-        assert_eq!(faults, [Fault::Kind("classic".into())]);
+        let faults = parse(&[("watchdog_kind", "other"), ("fprocess", "cat")]).unwrap_err();
+        assert_eq!(faults, [Fault::Kind("other".into())]);
+    }
+
+    #[test]
+    fn the_classic_watchdog_has_its_own_words_and_defaults() {
+        let classic =
+            |pairs: &[(&str, &str)]| parse(&[&[("watchdog_kind", "classic")], pairs].concat());
+        let own = |settings: &Settings| match &settings.mode {
+            Mode::Classic(own) => own.clone(),
+            mode => panic!("{mode:?}"),
+        };
+        let settings = classic(&[("fprocess", "cat"), ("mode", "http"), ("port", "abc")]).unwrap();
+        assert_eq!((settings.port, settings.exec_timeout), (8080, None));
+        let defaults = own(&settings);
+        assert!(defaults.tells_cgi && defaults.combines_output && defaults.content_type.is_none());
+        assert!(!defaults.marshals && !defaults.debugs_headers && !defaults.debugs_writes);
+        let settings = classic(&[
+            ("fprocess", "cat"),
+            ("cgi_headers", "True"),
+            ("combine_output", "1"),
+            ("write_debug", "1"),
+            ("write_timeout", "0"),
+            ("jwt_auth", "1"),
+            ("content_type", "a/b"),
+        ])
+        .unwrap();
+        let words = own(&settings);
+        assert!(!words.tells_cgi && !words.combines_output && !words.debugs_writes);
+        assert_eq!(words.content_type.unwrap(), "a/b");
+        assert_eq!((settings.write_timeout, settings.pause()), (UNLIMITED, Duration::ZERO));
+        assert_eq!(settings.auth, None);
+        let faults = classic(&[("function_process", "cat")]).unwrap_err();
+        assert_eq!(faults, [Fault::NoClassicCommand]);
+        assert_eq!(faults[0].exit_code(), 2);
+        assert!(classic(&[("fprocess", "cat"), ("port", "70000")]).is_err());
+    }
+
+    #[test]
+    fn tokens_are_asked_for_by_setting() {
+        let settings = parse(&[
+            ("fprocess", "cat"),
+            ("jwt_auth", "1"),
+            ("jwt_auth_local", "true"),
+            ("OPENFAAS_NAME", "fn"),
+        ]);
+        let auth = settings.unwrap().auth.unwrap();
+        assert!(auth.local && !auth.debug);
+        assert_eq!((auth.name.as_deref(), auth.namespace), (Some("fn"), None));
+        assert_eq!(parse(&[("fprocess", "cat"), ("jwt_auth", "yes")]).unwrap().auth, None);
     }
 
     #[test]
@@ -423,8 +593,9 @@ mod tests {
         assert_eq!(settings.write_timeout, Duration::from_secs(90));
         assert_eq!(settings.exec_timeout, Some(Duration::from_secs(30)));
         assert_eq!(settings.pause(), Duration::from_millis(1500));
-        let settings = parse(&[("fprocess", "cat"), ("exec_timeout", "0")]).unwrap();
-        assert_eq!(settings.exec_timeout, None);
+        let zero = [("fprocess", "cat"), ("exec_timeout", "0"), ("read_timeout", "0")];
+        let settings = parse(&zero).unwrap();
+        assert_eq!((settings.exec_timeout, settings.read_timeout), (None, UNLIMITED));
     }
 
     #[test]

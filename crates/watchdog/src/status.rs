@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
-use crate::{
-    answer::{self, Answer},
-    target,
-};
+use crate::answer::{self, Answer};
 
 /// How long the function took, in seconds.
 pub const X_DURATION_SECONDS: HeaderName = HeaderName::from_static("x-duration-seconds");
@@ -15,7 +12,8 @@ pub const X_DURATION_SECONDS: HeaderName = HeaderName::from_static("x-duration-s
 pub const X_OPENFAAS_INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 
 const FROM_WATCHDOG: HeaderValue = HeaderValue::from_static("of-watchdog");
-const FROM_LIMITER: HeaderValue = HeaderValue::from_static("faas-middleware");
+/// What calls pass before the function made it.
+pub const FROM_MIDDLEWARE: HeaderValue = HeaderValue::from_static("faas-middleware");
 
 /// A call of http mode that failed: 500 where the function did not answer, 504 where it was too slow.
 pub fn failed_call(status: StatusCode, took: Duration) -> Response<Answer> {
@@ -41,41 +39,20 @@ pub fn over_limit(max: usize) -> Response<Answer> {
     let mut response = answer::text(StatusCode::TOO_MANY_REQUESTS, text);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    headers.insert(X_OPENFAAS_INTERNAL, FROM_LIMITER);
+    headers.insert(X_OPENFAAS_INTERNAL, FROM_MIDDLEWARE);
     response
 }
 
 /// A request that cannot be understood. The connection ends with it.
-pub fn bad_request(why: &'static str) -> Response<Answer> {
-    let mut response = answer::text(StatusCode::BAD_REQUEST, why);
+pub fn refused(status: StatusCode, words: &'static str) -> Response<Answer> {
+    let mut response = answer::text(status, words);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-/// A body in an encoding that would have to be undone.
-pub fn unsupported_encoding() -> Response<Answer> {
-    let mut response = bad_request("Unsupported transfer encoding");
-    *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
     response
 }
 
 /// Nothing is there.
 pub fn not_found() -> Response<Answer> {
     answer::error(StatusCode::NOT_FOUND, "404 page not found\n")
-}
-
-/// The caller is sent to the clean form of its path.
-pub fn redirect(to: &str, with_page: bool) -> Response<Answer> {
-    let Ok(location) = HeaderValue::from_str(to) else { return bad_request("400 Bad Request") };
-    let mut response = answer::bare(StatusCode::TEMPORARY_REDIRECT);
-    if with_page {
-        let page = format!("<a href=\"{}\">Temporary Redirect</a>.\n\n", target::escape_html(to));
-        *response.body_mut() = Answer::memory(page);
-        let html = HeaderValue::from_static("text/html; charset=utf-8");
-        response.headers_mut().insert(header::CONTENT_TYPE, html);
-    }
-    response.headers_mut().insert(header::LOCATION, location);
-    response
 }
 
 /// A duration as `X-Duration-Seconds` has it: six decimals.
@@ -100,13 +77,5 @@ mod tests {
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()["x-openfaas-internal"], "faas-middleware");
         assert_eq!(response.headers()["content-type"], "text/plain");
-    }
-
-    #[test]
-    fn a_redirect_shows_its_target_escaped() {
-        let response = redirect("/a?x=1&y", true);
-        assert_eq!(response.headers()["location"], "/a?x=1&y");
-        assert_eq!(response.status(), 307);
-        assert_eq!(redirect("/a", false).headers().get("content-type"), None);
     }
 }

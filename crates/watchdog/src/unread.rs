@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use http_body::Body as _;
+use bytes::Bytes;
+use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use pinnace_core::limits::UNREAD_BODY_BYTES_MAX;
 use tokio::time::timeout;
 
 /// Reads a body to its end in the background, up to a limit of bytes and of silence: the caller's
 /// connection can then serve its next request. One with more to send finds it closed.
-pub fn discard(mut body: Incoming, silence_max: Duration) {
+pub fn discard<B>(mut body: B, silence_max: Duration)
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
     if body.is_end_stream() || body.size_hint().lower() > UNREAD_BODY_BYTES_MAX {
         return;
     }

@@ -59,13 +59,16 @@ fn files_have_the_types_of_their_names_or_of_their_first_bytes() {
 #[test]
 fn nothing_outside_of_the_directory_is_there() {
     let watchdog = start(Route::Tcp);
-    for target in
-        ["/%2e%2e/secret.txt", "/sub/..%2f..%2fsecret.txt", "/out", "/page.html/x", "/a%00b"]
-    {
+    for target in [
+        "/../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/sub/..%2f..%2fsecret.txt",
+        "/out",
+        "/page.html/x",
+        "/a%00b",
+    ] {
         assert_eq!(watchdog.get(target).status, 404, "{target}");
     }
-    let reply = watchdog.get("/../secret.txt");
-    assert_eq!((reply.status, reply.header("location")), (307, Some("/secret.txt")));
 }
 
 #[test]

@@ -27,9 +27,8 @@ pub struct Errors {
 }
 
 impl Errors {
-    /// Of a process that has just started.
+    /// Of a process that has just started; they are logged as `logs` says.
     pub fn of(stderr: OwnedFd, logs: LogSettings, journal: &Journal) -> Self {
-        lines::announce(Source::Err, journal);
         Self { pipe: Some(stderr), logs, journal: journal.clone() }
     }
 

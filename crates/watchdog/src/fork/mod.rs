@@ -1,4 +1,4 @@
-//! Modes streaming and serializing: a process for each call.
+//! Modes streaming and serializing, and the classic watchdog: a process for each call.
 //!
 //! A task of its own looks after each process, so that a caller who leaves does not take the process with
 //! it: its output is closed, it may finish what it does, and `exec_timeout` bounds it as before.
@@ -9,10 +9,12 @@
 //! functions answer early in this way: it stays until it ends or the replica does, its errors are logged, and
 //! what bounds such jobs is the sandbox's limit of processes.
 
+mod classic;
 mod errors;
 mod input;
 mod serializing;
 mod streaming;
+mod whole;
 
 use std::{io, os::fd::OwnedFd, process::ExitStatus, sync::Arc, time::Duration};
 
@@ -22,14 +24,17 @@ use http::{
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::classic::Classic;
 use self::errors::Errors;
 use crate::{
     access::Access,
     answer::Answer,
     cgi::Variables,
+    framing::Asked,
     front::Call,
     gate::Pass,
-    journal::Journal,
+    journal::{Journal, Source},
+    lines,
     process::{Input, Pipes, Process, Program},
     settings::{LogSettings, Settings},
     spelling,
@@ -80,11 +85,13 @@ impl Forker {
         request: Request<Incoming>,
         call: Call,
     ) -> Response<Answer> {
+        let asked = Asked::by(request.method(), request.version(), call.peer);
         let mut response = match self.holds_output {
             true => self.serialize(request, call).await,
             false => self.stream(request, call).await,
         };
         response.headers_mut().entry(CONTENT_TYPE).or_insert_with(|| self.content_type.clone());
+        asked.frame(&mut response);
         response
     }
 
@@ -100,6 +107,7 @@ impl Forker {
     }
 
     fn errors(&self, stderr: OwnedFd) -> Errors {
+        lines::announce(Source::Err, &self.journal);
         Errors::of(stderr, self.logs, &self.journal)
     }
 

@@ -4,21 +4,19 @@
 use std::{io, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
+use http::{Request, Response, StatusCode};
 use http_body::Body as _;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use pinnace_core::limits::{HELD_BODY_BYTES_MAX, HELD_OUTPUT_BYTES_MAX};
+use pinnace_core::limits::HELD_OUTPUT_BYTES_MAX;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe::{Receiver, Sender},
-    time::timeout,
 };
 
-use super::{Forked, Forker, overdue, until};
+use super::{Forked, Forker, overdue, until, whole};
 use crate::{
-    answer::{self, Answer},
-    front::{Call, Peer},
+    answer::Answer,
+    front::Call,
     process::{Input, Pipes, Process},
     status,
 };
@@ -37,10 +35,10 @@ impl Forker {
         let deadline = self.deadline(started);
         let forked = Forked { access, deadline, _pass: call.pass };
         let (head, body) = request.into_parts();
-        let mut response = match self.whole(body).await {
+        let mut response = match whole::read(body, self.read_timeout).await {
             Ok(input) => self.run(&head, input, forked).await,
             Err(refused) => {
-                let response = refused.answer(peer);
+                let response = refused.answer(StatusCode::INTERNAL_SERVER_ERROR, peer);
                 let bytes = response.body().size_hint().exact().unwrap_or(0);
                 forked.access.forked(response.status(), bytes);
                 response
@@ -49,19 +47,6 @@ impl Forker {
         let took = status::seconds(started.elapsed());
         response.headers_mut().insert(status::X_DURATION_SECONDS, took);
         response
-    }
-
-    async fn whole(&self, body: Incoming) -> Result<Bytes, Refused> {
-        if body.is_end_stream() {
-            return Ok(Bytes::new());
-        }
-        let whole = Limited::new(body, HELD_BODY_BYTES_MAX).collect();
-        match timeout(self.read_timeout, whole).await {
-            Ok(Ok(whole)) => Ok(whole.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refused::TooLarge),
-            Ok(Err(_)) => Err(Refused::Broken),
-            Err(_) => Err(Refused::TooSlow),
-        }
     }
 
     async fn run(
@@ -125,13 +110,13 @@ async fn look_after(
 }
 
 /// A process need not read its input: what it leaves is dropped.
-async fn write(stdin: Option<Sender>, input: Bytes) {
+pub(super) async fn write(stdin: Option<Sender>, input: Bytes) {
     if let Some(mut stdin) = stdin {
         let _ = stdin.write_all(&input).await;
     }
 }
 
-async fn read(stdout: Receiver) -> io::Result<Vec<u8>> {
+pub(super) async fn read(stdout: Receiver) -> io::Result<Vec<u8>> {
     let mut output = Vec::with_capacity(OUTPUT_BYTES_AT_FIRST);
     let max = HELD_OUTPUT_BYTES_MAX as u64;
     stdout.take(max + 1).read_to_end(&mut output).await?;
@@ -149,34 +134,4 @@ fn failed(why: String) -> Response<Answer> {
     let mut response = Response::new(Answer::memory(why));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response
-}
-
-/// Why a body was not read.
-#[derive(Debug, Clone, Copy)]
-enum Refused {
-    TooLarge,
-    TooSlow,
-    Broken,
-}
-
-impl Refused {
-    fn answer(self, peer: Option<Peer>) -> Response<Answer> {
-        let between = match peer {
-            Some(Peer { local, remote }) => format!("read tcp {local}->{remote}"),
-            None => "read unix".to_owned(),
-        };
-        let mut response = match self {
-            Self::TooLarge => {
-                let text = format!(
-                    "the body is larger than {HELD_BODY_BYTES_MAX} bytes, which mode=serializing holds: \
-                     use mode=streaming\n"
-                );
-                answer::error(StatusCode::PAYLOAD_TOO_LARGE, text)
-            }
-            Self::TooSlow => failed(format!("{between}: i/o timeout")),
-            Self::Broken => failed("unexpected EOF".to_owned()),
-        };
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        response
-    }
 }

@@ -14,12 +14,13 @@ use tokio::{
     io::AsyncReadExt,
     net::unix::pipe,
     sync::mpsc::{Receiver, Sender, channel},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use super::{Errors, Forked, Forker, input, logged_status, overdue, until};
 use crate::{
     answer::{self, Answer, Broken, Part},
+    framing,
     front::Call,
     process::{Input, Process},
     status,
@@ -28,8 +29,10 @@ use crate::{
 /// Bytes read in one go at first, and once a process has shown that it writes much.
 const CHUNK_BYTES: usize = 8 << 10;
 const LARGE_CHUNK_BYTES: usize = 64 << 10;
-/// How long the beginning of an answer is held in case it is all of it.
+/// How long the beginning of an answer is held in case it is all of it, where the gateway asks.
 const HELD_FOR: Duration = Duration::from_millis(1);
+/// How much of it is held beyond the first part.
+const HELD_BYTES_MAX: usize = 2 << 10;
 
 impl Forker {
     pub(super) async fn stream(
@@ -38,6 +41,7 @@ impl Forker {
         call: Call,
     ) -> Response<Answer> {
         let access = self.access(&request, &call);
+        let held_for = if call.peer.is_some() { framing::HELD_FOR } else { HELD_FOR };
         let (head, mut body) = request.into_parts();
         let arrived = input::arrived(&mut body).await;
         let input = match body.is_end_stream() {
@@ -61,7 +65,7 @@ impl Forker {
         let forked = Forked { access, deadline, _pass: call.pass };
         tokio::spawn(look_after(Arc::clone(self), process, errors, pipes.stdout, sender, forked));
         match parts.recv().await {
-            Some(Ok(first)) => Response::new(whole_or_begun(first, parts).await),
+            Some(Ok(first)) => Response::new(whole_or_begun(first, parts, held_for).await),
             Some(Err(_)) => status::silent_timeout(self.exec_timeout.unwrap_or_default()),
             None => Response::new(Answer::empty()),
         }
@@ -69,11 +73,17 @@ impl Forker {
 }
 
 /// Most processes end right after their output, and their answer goes out as one piece that has a length.
-async fn whole_or_begun(first: Bytes, mut parts: Receiver<Part>) -> Answer {
-    match timeout(HELD_FOR, parts.recv()).await {
-        Ok(None) => Answer::memory(first),
-        Ok(second) => Answer::process(first, second, parts),
-        Err(_) => Answer::process(first, None, parts),
+async fn whole_or_begun(first: Bytes, mut parts: Receiver<Part>, held_for: Duration) -> Answer {
+    let (mut held, until) = (first, Instant::now() + held_for);
+    loop {
+        match timeout_at(until, parts.recv()).await {
+            Ok(None) => return Answer::memory(held),
+            Ok(Some(Ok(part))) if held.len() + part.len() <= HELD_BYTES_MAX => {
+                held = [held, part].concat().into();
+            }
+            Ok(next) => return Answer::process(held, next, parts),
+            Err(_) => return Answer::process(held, None, parts),
+        }
     }
 }
 

@@ -10,18 +10,15 @@ mod relayed;
 mod request;
 mod streams;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{error::Error as _, io, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{body::Incoming, ext::ReasonPhrase};
 use pinnace_core::limits;
-use pinnace_proxy::{Pool, Relay, SendFailure, Sent, Stream, relay::Unwatched};
-use tokio::{
-    net::lookup_host,
-    time::{Instant, timeout_at},
-};
+use pinnace_proxy::{Pool, Relay, RelayError, SendFailure, Sent, Stream, relay::Unwatched};
+use tokio::time::{Instant, timeout_at};
 
 pub use self::{function::Function, relayed::Relayed};
 use self::{
@@ -31,9 +28,10 @@ use self::{
 use crate::{
     access::Access,
     answer::{self, Answer},
+    dial, framing,
     front::Call,
     journal::Journal,
-    settings::{Place, Settings, Upstream},
+    settings::{Settings, Upstream},
     spelling, status,
 };
 
@@ -151,12 +149,7 @@ impl Forwarder {
     }
 
     async fn connect(&self) -> io::Result<Stream> {
-        match &self.upstream.place {
-            Place::At(addresses) => Stream::connect(addresses.iter().copied()).await,
-            Place::Named(name, port) => {
-                Stream::connect(lookup_host((name.as_str(), *port)).await?).await
-            }
-        }
+        dial::connect(&self.upstream.place).await
     }
 
     async fn hand_on(
@@ -169,6 +162,7 @@ impl Forwarder {
     ) -> Response<Answer> {
         let started = call.started;
         let (mut parts, incoming) = sent.response.into_parts();
+        parts.version = Version::HTTP_11;
         let reason = parts.extensions.remove::<ReasonPhrase>();
         let unzips = unzips && request::is_gzip(&parts.headers);
         request::put_answer_in_order(&mut parts.headers, unzips);
@@ -182,12 +176,18 @@ impl Forwarder {
         if let Err(failure) = request::guess_type(&mut parts.headers, &mut body).await {
             return self.broken_before_head(&failure, started);
         }
+        if call.peer.is_some() && body.size_hint().exact().is_none() {
+            let until = Instant::now() + framing::HELD_FOR;
+            if let Err(failure) = body.gather(framing::COUNTED_RELAYED_BYTES, until).await {
+                return self.broken_before_head(&failure, started);
+            }
+        }
         Response::from_parts(parts, Answer::function(body))
     }
 
     fn send_failed(&self, failure: &SendFailure, call: &Call) -> Response<Answer> {
         if failure.is_from_request_body() {
-            return Refused::TooSlow.answer(call);
+            return Refused::by(failure).answer(call);
         }
         let words = match failure {
             SendFailure::Connect(error) => {
@@ -235,6 +235,13 @@ enum Refused {
 }
 
 impl Refused {
+    /// Why the body of a call failed while it was sent.
+    fn by(failure: &SendFailure) -> Self {
+        let SendFailure::Exchange(error) = failure else { return Self::Broken };
+        let source = error.source().and_then(|source| source.downcast_ref::<RelayError>());
+        if matches!(source, Some(RelayError::Silent(_))) { Self::TooSlow } else { Self::Broken }
+    }
+
     fn answer(self, call: &Call) -> Response<Answer> {
         match self {
             Self::TooLarge => {
@@ -244,10 +251,13 @@ impl Refused {
                 );
                 answer::error(StatusCode::PAYLOAD_TOO_LARGE, text)
             }
-            // The caller took longer than read_timeout, or is gone.
+            // The caller took longer than read_timeout, or is gone, or sent what is no body.
             Self::TooSlow | Self::Broken => {
-                let took = call.started.elapsed();
-                let mut response = status::failed_call(StatusCode::GATEWAY_TIMEOUT, took);
+                let status = match self {
+                    Self::TooSlow => StatusCode::GATEWAY_TIMEOUT,
+                    _ => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                let mut response = status::failed_call(status, call.started.elapsed());
                 let close = header::HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
                 response

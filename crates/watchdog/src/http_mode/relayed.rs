@@ -7,12 +7,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
 use pinnace_proxy::{BodyEnd, Ended, Lease, Relay};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::{Forwarder, gunzip::Gunzip, request::Outgoing};
 use crate::{access::Access, answer::Broken, gate::Pass};
@@ -23,6 +23,8 @@ pub struct Relayed {
     relay: Relay<End>,
     /// A frame that was looked at already.
     seen: Option<Frame<Bytes>>,
+    /// Whether nothing follows it.
+    ended: bool,
     deadline: Option<Deadline>,
     gunzip: Option<Box<Gunzip>>,
 }
@@ -50,7 +52,7 @@ impl Relayed {
     pub fn new(relay: Relay<End>, deadline: Option<Instant>, unzips: bool) -> Self {
         let deadline = deadline.map(|at| Deadline { at, sleep: None });
         let gunzip = unzips.then(Box::default);
-        Self { relay, seen: None, deadline, gunzip }
+        Self { relay, seen: None, ended: false, deadline, gunzip }
     }
 
     /// Waits for the first bytes and shows them; `None` if there are none.
@@ -69,10 +71,42 @@ impl Relayed {
         }
     }
 
+    /// Waits until `max_bytes` have come, the body has ended, or `until`. If it has ended by then its length is known.
+    ///
+    /// # Errors
+    /// The body broke off.
+    pub async fn gather(&mut self, max_bytes: usize, until: Instant) -> Result<(), PeekFailure> {
+        let mut gathered = BytesMut::new();
+        let work = async {
+            while gathered.len() < max_bytes {
+                match poll_fn(|cx| self.poll_frame(cx)).await {
+                    Some(frame) => match frame?.into_data() {
+                        Ok(data) => gathered.extend_from_slice(&data),
+                        // Trailers, which are not passed on, end a body.
+                        Err(_) => return Ok(true),
+                    },
+                    None => return Ok(true),
+                }
+            }
+            Ok(false)
+        };
+        match timeout_at(until, work).await {
+            Ok(Ok(ended)) => self.ended = ended,
+            Ok(Err(Broken::ExecTimeout)) => return Err(PeekFailure::ExecTimeout),
+            Ok(Err(broken)) => return Err(PeekFailure::Broken(broken)),
+            Err(_) => {}
+        }
+        self.seen = (!gathered.is_empty()).then(|| Frame::data(gathered.freeze()));
+        Ok(())
+    }
+
     /// The next part.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         if let Some(seen) = self.seen.take() {
             return Poll::Ready(Some(Ok(seen)));
+        }
+        if self.ended {
+            return Poll::Ready(None);
         }
         loop {
             let next = ready!(self.poll_relay(cx));
@@ -96,20 +130,19 @@ impl Relayed {
 
     /// Whether nothing more will come.
     pub fn is_end_stream(&self) -> bool {
-        self.seen.is_none() && self.gunzip.is_none() && self.relay.is_end_stream()
+        let ended = || self.gunzip.is_none() && self.relay.is_end_stream();
+        self.seen.is_none() && (self.ended || ended())
     }
 
     /// What is known of its length.
     pub fn size_hint(&self) -> SizeHint {
-        match (&self.gunzip, &self.seen) {
-            (Some(_), _) => SizeHint::default(),
-            (None, None) => self.relay.size_hint(),
-            (None, Some(seen)) => {
-                let seen = seen.data_ref().map_or(0, |data| data.len() as u64);
-                let exact = self.relay.size_hint().exact();
-                exact.map_or_else(SizeHint::default, |left| SizeHint::with_exact(seen + left))
-            }
-        }
+        let seen = self.seen.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+        let left = match &self.gunzip {
+            _ if self.ended => Some(0),
+            None => self.relay.size_hint().exact(),
+            Some(_) => None,
+        };
+        left.map_or_else(SizeHint::default, |left| SizeHint::with_exact(seen + left))
     }
 }
 

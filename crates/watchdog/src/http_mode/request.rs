@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,9 +18,10 @@ use http::{
 };
 use http_body::{Body, Frame, SizeHint};
 use pinnace_proxy::{Relay, RelayError, relay::Unwatched};
+use tokio::runtime::Handle;
 
 use super::relayed::{PeekFailure, Relayed};
-use crate::{settings::Upstream, sniff};
+use crate::{settings::Upstream, sniff, unread};
 
 /// A request's body on its way to the function. The default has none.
 #[derive(Debug)]
@@ -33,6 +35,21 @@ pub enum Outgoing {
 impl Default for Outgoing {
     fn default() -> Self {
         Self::Whole(None)
+    }
+}
+
+/// How long a caller may pause in a body that nobody wants any more.
+const UNREAD_SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// What the function did not take, because it was not there or had answered before, is read all the same.
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        if let Self::Relayed(relay) = self
+            && !relay.is_end_stream()
+            && Handle::try_current().is_ok()
+        {
+            unread::discard(std::mem::take(relay), UNREAD_SILENCE_MAX);
+        }
     }
 }
 

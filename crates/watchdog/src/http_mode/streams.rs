@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version,
     header::{ACCEPT, CONNECTION, TRAILER, UPGRADE},
 };
 use http_body::Body as _;
@@ -24,9 +24,10 @@ use crate::{
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Whether a call is one of these: it accepts events, or asks for another protocol.
+/// Whether a call is one of these: it accepts events or lines of JSON, or asks for another protocol.
 pub fn is_wanted(headers: &HeaderMap) -> bool {
     contains(headers, ACCEPT, "text/event-stream")
+        || contains(headers, ACCEPT, "application/x-ndjson")
         || (headers.contains_key(UPGRADE) && contains(headers, CONNECTION, "upgrade"))
 }
 
@@ -93,6 +94,7 @@ impl Forwarder {
     ) -> Response<Answer> {
         let started = call.started;
         let (mut parts, incoming) = sent.response.into_parts();
+        parts.version = Version::HTTP_11;
         let trailer = parts.headers.get(TRAILER).cloned();
         headers::strip_hop(&mut parts.headers);
         if let Some(trailer) = trailer {
@@ -162,6 +164,7 @@ mod tests {
             is_wanted(&pairs.iter().map(pair).collect())
         };
         assert!(wanted(&[("accept", "text/html, Text/Event-Stream;q=0.5")]));
+        assert!(wanted(&[("accept", "text/plain, application/x-ndjson;q=0.9")]));
         assert!(wanted(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]));
         assert!(!wanted(&[("connection", "keep-alive"), ("upgrade", "h2c")]));
         assert!(!wanted(&[("accept", "*/*")]));

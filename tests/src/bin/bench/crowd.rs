@@ -178,7 +178,11 @@ fn pause(time: Duration) {
 }
 
 /// Memory that a process uses.
-fn resident_bytes(pid: u32) -> Result<u64> {
+/// The memory that a process has.
+///
+/// # Errors
+/// It is gone.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kibibytes = line.context("the kernel tells no VmRSS")?.trim().trim_end_matches(" kB");

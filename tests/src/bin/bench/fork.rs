@@ -33,8 +33,9 @@ const BODY: &[u8] = b"a body of the size of a small event\n";
 /// How many callers there are at once.
 const CONNECTIONS: [u32; 3] = [1, 4, 16];
 /// Names the original's program.
-const OF_WATCHDOG: &str = "PINNACE_OF_WATCHDOG";
-const OF_WATCHDOG_MISSING: &str = "PINNACE_OF_WATCHDOG, the path of of-watchdog,";
+pub const OF_WATCHDOG: &str = "PINNACE_OF_WATCHDOG";
+/// What is said where it is not named.
+pub const OF_WATCHDOG_MISSING: &str = "PINNACE_OF_WATCHDOG, the path of of-watchdog,";
 
 /// Requests/s of our watchdog, of the original, of a bare loop, and of the platform, in both forking modes.
 ///
@@ -50,13 +51,11 @@ pub fn per_request(plan: &Plan) -> Result<Vec<Row>> {
         let function = Function::new(mode, "bench/cat:1").with("envProcess", "/busybox cat".into());
         gateway.deploy(&function.env("mode", mode));
         let started = |watchdog: &Path| forking(watchdog, &format!("{BUSYBOX} cat"), mode);
+        // The original first, since it needs port 8081 for metrics; ours does without.
+        let original = original.as_deref().map(started).transpose();
         let sides = Sides {
+            original: original.context("start the original, which needs port 8081 too")?,
             ours: started(&ours)?,
-            original: original
-                .as_deref()
-                .map(started)
-                .transpose()
-                .context("start the original, which needs port 8081 too, for metrics")?,
             platform: format!("{}/function/{mode}", gateway.url()),
         };
         for connections in CONNECTIONS {
@@ -146,7 +145,7 @@ impl Figures {
 }
 
 /// A row of the median ratio; of ours alone where there is no reference.
-fn against(
+pub fn against(
     case: &str,
     ours: &[f64],
     reference_name: &'static str,

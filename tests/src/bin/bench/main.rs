@@ -13,6 +13,7 @@ mod load;
 mod reference;
 mod report;
 mod warm;
+mod watchdog;
 
 use std::{path::Path, process::ExitCode};
 
@@ -60,6 +61,16 @@ const BENCHMARKS: &[Benchmark] = &[
         measure: fork::per_request,
     },
     Benchmark {
+        name: "watchdog-http",
+        about: "our watchdog in http mode, beside of-watchdog (its path: PINNACE_OF_WATCHDOG) before the same function",
+        measure: watchdog::http,
+    },
+    Benchmark {
+        name: "watchdog-memory",
+        about: "what our watchdog holds after thousands of calls, in serializing and in http mode",
+        measure: watchdog::memory,
+    },
+    Benchmark {
         name: "idle",
         about: "what a server with 1,000 functions at zero uses",
         measure: crowd::idle,
@@ -75,7 +86,7 @@ const BENCHMARKS: &[Benchmark] = &[
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask bench", about = "Measures the promised numbers")]
 #[command(
-    after_help = "PINNACE_OF_WATCHDOG names the program of of-watchdog that fork compares with."
+    after_help = "PINNACE_OF_WATCHDOG names the program of of-watchdog that fork and watchdog-http compare with."
 )]
 struct Plan {
     /// Only this benchmark; may be given several times

@@ -63,6 +63,14 @@ impl Running {
         Ok(running)
     }
 
+    /// The memory that it has.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        crate::crowd::resident_bytes(self.child.id())
+    }
+
     /// Its URL.
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
@@ -82,7 +90,7 @@ pub fn direct(hello: &Path) -> Result<Running> {
     Running::wait(child, SocketAddr::from(([127, 0, 0, 1], port)), "hello")
 }
 
-/// Starts our watchdog on TCP before the function, without any platform.
+/// Starts a watchdog, ours or the original, on TCP before the function, without any platform.
 ///
 /// # Errors
 /// It cannot be started.
@@ -94,6 +102,9 @@ pub fn watchdog(watchdog: &Path, hello: &Path) -> Result<Running> {
         .env("port", address.port().to_string())
         .env("upstream_url", format!("http://{behind}"))
         .env("PORT", behind.port().to_string())
+        .env("suppress_lock", "true")
+        // How long it goes on after SIGTERM.
+        .env("healthcheck_interval", "1ms")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
