@@ -38,6 +38,10 @@ pub const ANNOTATION_PULL: &str = "dev.pinnace.pull";
 /// Annotation of ours: what the function reaches beside the platform: `none`, `nat` or `host`.
 pub const ANNOTATION_NETWORK: &str = "dev.pinnace.network";
 
+/// Annotation of ours: what the function speaks: `http1` (the default), or `h2c` for HTTP/2 without TLS and
+/// without asking first. Calls of gRPC go over HTTP/2 in any case.
+pub const ANNOTATION_PROTOCOL: &str = "dev.pinnace.protocol";
+
 /// Most replicas of a function that names no maximum (contract section 9). On the host's network it is one.
 const SCALE_MAX_DEFAULT: u32 = 20;
 
@@ -64,6 +68,8 @@ pub struct FunctionSpec {
     pub grace: Duration,
     /// Its choice of network; `None` if it makes none.
     pub network: Option<Network>,
+    /// Whether all its calls go over HTTP/2.
+    pub speaks_h2c: bool,
 }
 
 /// When a function's image is pulled from its registry.
@@ -132,6 +138,7 @@ impl FunctionSpec {
         let memory_bytes = check_memory(&deployment, &mut faults);
         let cpu_millicores = check_cpu(&deployment, &mut faults);
         check_listen(deployment.annotations.as_ref(), &mut faults);
+        let speaks_h2c = check_protocol(deployment.annotations.as_ref(), &mut faults);
         let concurrency = check_concurrency(deployment.annotations.as_ref(), &mut faults);
         let pull = check_pull(&deployment, &mut faults);
         let env = |name: &str| deployment.env_vars.as_ref().and_then(|env| env.get(name));
@@ -151,6 +158,7 @@ impl FunctionSpec {
                 deadline,
                 grace,
                 network,
+                speaks_h2c,
             }),
             _ => Err(Faults(faults)),
         }
@@ -341,6 +349,18 @@ fn check_listen(annotations: Option<&Map>, faults: &mut Vec<String>) {
     let listen = annotations.and_then(|annotations| annotations.get(ANNOTATION_LISTEN));
     if let Some(text) = listen.filter(|listen| !matches!(listen.as_str(), "socket" | "port")) {
         faults.push(unfit("annotations", ANNOTATION_LISTEN, text, "must be socket or port"));
+    }
+}
+
+fn check_protocol(annotations: Option<&Map>, faults: &mut Vec<String>) -> bool {
+    let protocol = annotations.and_then(|annotations| annotations.get(ANNOTATION_PROTOCOL));
+    match protocol.map(String::as_str) {
+        Some("h2c") => true,
+        None | Some("http1") => false,
+        Some(text) => {
+            faults.push(unfit("annotations", ANNOTATION_PROTOCOL, text, "must be http1 or h2c"));
+            false
+        }
     }
 }
 

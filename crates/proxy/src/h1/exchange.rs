@@ -66,7 +66,7 @@ impl Outgoing {
 }
 
 /// Says in a head how its body is framed.
-pub(super) fn write_framing(head: &mut Vec<u8>, framing: Framing) {
+pub(crate) fn write_framing(head: &mut Vec<u8>, framing: Framing) {
     match framing {
         Framing::None | Framing::UntilClose => {}
         Framing::Chunked => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),

@@ -24,6 +24,9 @@ const HOST: &[u8] = b"Host";
 
 const VERSION: &str = concat!("pinnace/", env!("CARGO_PKG_VERSION"));
 
+/// How the content types of gRPC begin.
+const GRPC: &[u8] = b"application/grpc";
+
 /// Characters of a call id: a UUID with hyphens.
 const CALL_ID_CHARS: usize = 36;
 
@@ -112,6 +115,13 @@ impl Stamp {
             write_header(out, USER_AGENT, VERSION.as_bytes());
         }
         Self { started, made_call_id, request_type: seen.content_type.map(<[u8]>::to_vec) }
+    }
+
+    /// Whether the request is a call of gRPC, which goes over HTTP/2 alone. That of gRPC-Web does not.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        let rest = self.request_type.as_deref().and_then(|kind| kind.strip_prefix(GRPC));
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
     }
 
     /// Writes the headers of the answer on its way back.

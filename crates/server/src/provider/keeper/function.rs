@@ -178,9 +178,9 @@ impl Function {
             }
             Event::Ready(endpoint) => {
                 if matches!(copy.phase, Phase::Starting) {
-                    let concurrency = self.deployed.spec.concurrency;
+                    let spec = &self.deployed.spec;
                     let (id, revision) = (replica.to_owned(), copy.revision);
-                    let ready = Replica::new(id, revision, endpoint, concurrency, self.workers);
+                    let ready = Replica::new(id, revision, endpoint, spec, self.workers);
                     copy.phase = Phase::Ready(Arc::new(ready));
                     if is_current {
                         self.preparing = None;

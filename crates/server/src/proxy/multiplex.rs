@@ -1,0 +1,102 @@
+//! A client's connection that carries many requests at a time (HTTP/2): each goes the way of any other, as a
+//! connection of its own.
+//!
+//! The connection has a place like all, and each request under way another, since it may need a connection to a
+//! replica. A request that finds none is left undone, in a way that tells the client so.
+
+use std::{future::poll_fn, sync::Arc};
+
+use pinnace_core::limits::{LINGER_TIME_MAX, REQUEST_HEAD_TIME_MAX};
+use pinnace_proxy::{
+    Stream,
+    h1::{Inbound, Outgoing},
+    h2::{Caller, Multiplexed},
+};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::proxy::{
+    connection::{Desk, answer},
+    ending::Ear,
+    stamp::Peer,
+};
+
+/// Serves a connection of which `early` was received already, until either side ends it. When it is told to end
+/// the calls under way are finished, and no further ones taken.
+pub async fn serve(desk: &Desk, mut ear: Ear, stream: Stream, early: Vec<u8>, peer: Peer) {
+    let begun = timeout(REQUEST_HEAD_TIME_MAX, Multiplexed::begin(stream, early)).await;
+    let Ok(Ok(mut connection)) = begun else { return };
+    let peer = Arc::new(peer);
+    let mut calls = JoinSet::new();
+    let mut idle_since = Instant::now();
+    let mut ends_by = None;
+    loop {
+        if calls.is_empty() {
+            ear.idle(idle_since);
+        } else {
+            ear.busy();
+        }
+        let until = ends_by.unwrap_or(idle_since + REQUEST_HEAD_TIME_MAX);
+        tokio::select! {
+            call = poll_fn(|cx| connection.poll_call(cx)) => match call {
+                Some(Ok(call)) => match place(desk) {
+                    Some(place) => {
+                        drop(calls.spawn(one(desk.clone(), peer.clone(), call, place)));
+                    }
+                    None => call.refuse(),
+                },
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "a connection broke off");
+                    break;
+                }
+                None => break,
+            },
+            Some(_) = calls.join_next() => {
+                idle_since = Instant::now();
+                ends_by = ends_by.map(|_| idle_since + LINGER_TIME_MAX);
+            }
+            () = poll_fn(|cx| heard(&mut ear, cx)), if ends_by.is_none() => {
+                connection.end();
+                ends_by = Some(Instant::now() + LINGER_TIME_MAX);
+            }
+            () = sleep_until(until), if calls.is_empty() => {
+                if ends_by.is_some() {
+                    break;
+                }
+                connection.end();
+                ends_by = Some(Instant::now() + LINGER_TIME_MAX);
+            }
+        }
+    }
+    // The connection is gone for them, which ends them; each is counted.
+    drop(connection);
+    while calls.join_next().await.is_some() {}
+}
+
+fn heard(ear: &mut Ear, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+    if ear.hears(cx) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+}
+
+fn place(desk: &Desk) -> Option<OwnedSemaphorePermit> {
+    desk.shared.places[desk.calls.worker].clone().try_acquire_owned().ok()
+}
+
+/// Answers one request.
+async fn one(desk: Desk, peer: Arc<Peer>, call: Caller, place: OwnedSemaphorePermit) {
+    let mut caller = Inbound::new(Stream::Layered(Box::new(call)));
+    let mut request = Outgoing::default();
+    let asked = poll_fn(|cx| {
+        caller.poll_request(cx, &mut request, |head, out| desk.calls.judge(head, &peer, out))
+    });
+    let asked = match asked.await {
+        Ok(None) => return,
+        Ok(Some(asked)) => Ok(asked),
+        Err(fault) => Err(fault),
+    };
+    // The connection it looked like ends with it.
+    drop(answer(&desk, asked, &mut caller, &mut request, true).await);
+    drop(place);
+}
