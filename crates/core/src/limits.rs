@@ -96,6 +96,10 @@ pub const STREAM_BUFFER_BYTES_MAX: usize = 256 << 10;
 /// connection is made.
 pub const STREAMS_PER_FUNCTION_CONNECTION_MAX: usize = 64;
 
+/// Calls on one connection of HTTP/2 to a function in all. Reached: the next go over another. The `h2` crate breaks
+/// off a connection on which a hundred empty frames came, and some servers send one with each answer.
+pub const CALLS_PER_FUNCTION_CONNECTION_MAX: u32 = 96;
+
 /// Bytes of one answer's body that a function may send ahead over HTTP/2.
 pub const FUNCTION_STREAM_WINDOW_BYTES: u32 = 128 << 10;
 

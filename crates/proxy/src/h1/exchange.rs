@@ -49,6 +49,9 @@ impl Outgoing {
         if let Some(protocol) = head.upgrade() {
             self.bytes.extend_from_slice(b"connection: upgrade\r\n");
             write_header(&mut self.bytes, b"upgrade", protocol);
+        } else if head.takes_trailers() {
+            // Said anew for the next connection: trailers pass.
+            self.bytes.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
         }
         self.bytes.extend_from_slice(b"\r\n");
     }

@@ -149,7 +149,7 @@ impl Caller {
         match &mut self.answer {
             Answer::Head(_) => self.respond.poll_reset(cx).map(drop),
             Answer::Body(body) => body.poll_left(cx),
-            Answer::Whole => Poll::Pending,
+            Answer::Whole => Poll::Ready(()),
         }
     }
 }
@@ -157,7 +157,7 @@ impl Caller {
 impl Layer for Caller {
     fn poll_receive(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match ready!(self.request.poll_receive(cx, buffer))? {
-            // To have sent everything is not to have left.
+            // To have sent everything is not to have left, while there is no whole answer.
             0 => self.poll_left(cx).map(|()| Ok(0)),
             size => Poll::Ready(Ok(size)),
         }

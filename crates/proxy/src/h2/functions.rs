@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 use h2::client::{self, ResponseFuture, SendRequest};
 use pinnace_core::limits::{
-    FUNCTION_STREAM_WINDOW_BYTES, FUNCTION_WINDOW_BYTES, RESPONSE_HEAD_BYTES_MAX,
-    STREAM_BUFFER_BYTES_MAX, STREAMS_PER_FUNCTION_CONNECTION_MAX,
+    CALLS_PER_FUNCTION_CONNECTION_MAX, FUNCTION_STREAM_WINDOW_BYTES, FUNCTION_WINDOW_BYTES,
+    RESPONSE_HEAD_BYTES_MAX, STREAM_BUFFER_BYTES_MAX, STREAMS_PER_FUNCTION_CONNECTION_MAX,
 };
 use tokio::time::Instant;
 
@@ -36,6 +36,7 @@ struct Line {
     sender: SendRequest<Bytes>,
     /// Held by each call on it too.
     calls: Arc<()>,
+    calls_left: u32,
     used: Instant,
 }
 
@@ -51,11 +52,12 @@ impl Line {
 
     fn has_room(&self) -> bool {
         let most = STREAMS_PER_FUNCTION_CONNECTION_MAX.min(self.sender.current_max_send_streams());
-        self.calls() < most && self.is_open()
+        self.calls() < most && self.calls_left > 0 && self.is_open()
     }
 
     fn call(&mut self, now: Instant) -> Stream {
         self.used = now;
+        self.calls_left -= 1;
         Stream::Layered(Box::new(Call {
             sender: self.sender.clone(),
             to_head: false,
@@ -93,9 +95,12 @@ impl Lines {
         let (sender, connection) = settings.handshake(stream).await.map_err(failed)?;
         // It ends with the last call when nobody keeps it; its error is the calls', who have it too.
         tokio::spawn(connection);
-        let mut line = Line { sender, calls: Arc::default(), used: now };
+        let calls_left = CALLS_PER_FUNCTION_CONNECTION_MAX;
+        let mut line = Line { sender, calls: Arc::default(), calls_left, used: now };
         let call = line.call(now);
         let mut lines = self.lines();
+        // The calls on one keep it by themselves.
+        lines.retain(|line| line.calls_left > 0);
         if lines.len() < self.count_max {
             lines.push(line);
         }

@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::proxy::{
+    call::Next,
     connection::{Desk, answer},
     ending::Ear,
     stamp::Peer,
@@ -96,7 +97,10 @@ async fn one(desk: Desk, peer: Arc<Peer>, call: Caller, place: OwnedSemaphorePer
         Ok(Some(asked)) => Ok(asked),
         Err(fault) => Err(fault),
     };
-    // The connection it looked like ends with it.
-    drop(answer(&desk, asked, &mut caller, &mut request, true).await);
+    let next = answer(&desk, asked, &mut caller, &mut request, true).await;
+    if matches!(next, Next::Request(_) | Next::End) {
+        // Some clients take a request that is reset for one without an answer, even if that was whole.
+        caller.close().await;
+    }
     drop(place);
 }
