@@ -13,11 +13,11 @@ use std::{
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, combinators::BoxBody};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use pinnace_core::limits::{CALLER_STREAM_WINDOW_BYTES, FUNCTION_STREAM_WINDOW_BYTES};
+use pinnace_core::limits::{CALLER_STREAM_WINDOW_BYTES, STREAM_BUFFER_BYTES_MAX};
 use pinnace_proxy::{
     Stream,
     h1::{Asked, Exchange, Inbound, Outgoing, write_header},
@@ -182,4 +182,94 @@ async fn many_calls_share_a_connection_and_come_back_whole() {
     }
     assert_eq!(relay.failures(), Vec::<String>::new());
     assert_eq!(relay.lines.sweep(Instant::now()), 1);
+}
+
+#[tokio::test]
+async fn a_callers_trailer_reaches_the_function() {
+    let (told, mut calls) = mpsc::unbounded_channel();
+    let (_relay, address) = Relay::start(function(told, false).await).await;
+    let mut sender = client(address).await.ready().await.unwrap();
+    let (_answer, mut body) = sender.send_request(post(), false).unwrap();
+    body.send_data(Bytes::from_static(b"data"), false).unwrap();
+    let mut trailer = HeaderMap::new();
+    trailer.insert("x-sum", "42".parse().unwrap());
+    trailer.append("x-sum", "43".parse().unwrap());
+    body.send_trailers(trailer.clone()).unwrap();
+    let call = timeout(PATIENCE, calls.recv()).await.unwrap().unwrap();
+    assert_eq!(call.headers()["te"], "trailers");
+    let whole = timeout(PATIENCE, call.into_body().collect()).await.unwrap().unwrap();
+    assert_eq!(whole.trailers(), Some(&trailer));
+    assert_eq!(whole.to_bytes(), "data");
+}
+
+#[tokio::test]
+async fn a_caller_that_resets_its_call_ends_it_at_the_function() {
+    let (told, mut calls) = mpsc::unbounded_channel();
+    let (relay, address) = Relay::start(function(told, false).await).await;
+    let mut sender = client(address).await.ready().await.unwrap();
+    let (answer, mut body) = sender.send_request(post(), false).unwrap();
+    body.send_data(Bytes::from_static(b"data"), false).unwrap();
+    let mut call = timeout(PATIENCE, calls.recv()).await.unwrap().unwrap();
+    let data = timeout(PATIENCE, call.body_mut().frame()).await.unwrap().unwrap().unwrap();
+    assert_eq!(data.into_data().unwrap(), "data");
+    body.send_reset(h2::Reason::CANCEL);
+    drop(answer);
+    let end = timeout(PATIENCE, call.body_mut().frame()).await.unwrap();
+    assert!(end.is_some_and(|end| end.is_err()), "the function hears of it");
+    assert_eq!(relay.failures(), ["the caller has left"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_told_from_one_that_ends() {
+    // It begins to answer, and is gone.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let function = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+        let mut body = respond.send_response(Response::new(()), false).unwrap();
+        body.send_data(Bytes::from_static(b"half"), false).unwrap();
+        let reset = async { body.send_reset(h2::Reason::INTERNAL_ERROR) };
+        tokio::join!(reset, connection.accept());
+    });
+    let (relay, address) = Relay::start(function).await;
+    let mut sender = client(address).await.ready().await.unwrap();
+    let (answer, _) = sender.send_request(post(), true).unwrap();
+    let ended = timeout(PATIENCE, async {
+        let mut body = answer.await?.into_body();
+        while let Some(data) = body.data().await {
+            data?;
+        }
+        Ok::<_, h2::Error>(())
+    });
+    assert!(ended.await.unwrap().is_err(), "{:?}", relay.failures());
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_waits_at_its_sender() {
+    let (told, mut calls) = mpsc::unbounded_channel();
+    let (_relay, address) = Relay::start(function(told, false).await).await;
+    let mut sender = client(address).await.ready().await.unwrap();
+    let (_answer, mut body) = sender.send_request(post(), false).unwrap();
+    let mut sent = 0;
+    let stuck = async {
+        loop {
+            body.reserve_capacity(16 << 10);
+            while body.capacity() == 0 {
+                poll_fn(|cx| body.poll_capacity(cx)).await.unwrap().unwrap();
+            }
+            let data = Bytes::from(vec![0; body.capacity()]);
+            sent += data.len();
+            body.send_data(data, false).unwrap();
+        }
+    };
+    drop(timeout(Duration::from_secs(1), stuck).await);
+    // What the caller may send ahead, what waits at the relay, and what the function lets come.
+    let window_max = CALLER_STREAM_WINDOW_BYTES as usize + STREAM_BUFFER_BYTES_MAX + (2 << 20);
+    assert!(sent <= window_max, "{sent} bytes went out, though nobody reads");
+    let call = timeout(PATIENCE, calls.recv()).await.unwrap().unwrap();
+    body.send_data(Bytes::new(), true).unwrap();
+    let whole = timeout(PATIENCE, call.into_body().collect()).await.unwrap().unwrap();
+    assert_eq!(whole.to_bytes().len(), sent);
 }
