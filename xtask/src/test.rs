@@ -18,9 +18,12 @@ use crate::{
 pub fn test(provision: bool) -> Result<()> {
     needs::meet(needs::TESTS, provision)?;
     needs::meet(needs::VM, provision)?;
+    let host_folder = target_folder()?;
+    let folder = host_folder.parent().context("it is below cargo's target folder")?.join("venv");
+    needs::meet_python(&folder, provision)?;
     run(&mut cargo(&["test", "--workspace", "--exclude", "pinnace-tests"]))?;
     run(&mut cargo(&["build", "--package", "pinnace"]))?;
-    let binary = target_folder()?.join("debug/pinnace");
+    let binary = host_folder.join("debug/pinnace");
     run(cargo(&["test", "--package", "pinnace-tests"]).env("PINNACE_BIN", binary))?;
     vm::test(&[])
 }

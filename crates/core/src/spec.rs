@@ -428,6 +428,14 @@ mod tests {
         assert_eq!(pull("Only/Loaded", "missing"), Ok(PullPolicy::Missing));
         assert!(pull("Only/Loaded", "always").unwrap_err().to_string().contains("part \"Only\""));
         let refused = pull("a:1", "sometimes").unwrap_err().to_string();
+        let protocol = |name: &str| {
+            let json = format!(
+                r#"{{"service":"a","image":"b","annotations":{{"dev.pinnace.protocol":"{name}"}}}}"#
+            );
+            FunctionSpec::check(serde_json::from_str(&json).unwrap())
+        };
+        assert!(protocol("h2c").unwrap().speaks_h2c && !protocol("http1").unwrap().speaks_h2c);
+        assert!(protocol("h3").unwrap_err().to_string().contains("must be http1 or h2c"));
         let expected = "dev.pinnace.pull is \"sometimes\", but must be always, missing or never";
         assert!(refused.ends_with(expected), "{refused}");
     }

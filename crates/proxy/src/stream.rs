@@ -20,6 +20,7 @@ use std::{
 
 use pinnace_core::limits::FUNCTION_RECEIVE_BUFFER_BYTES;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_tcp_congestion, set_tcp_user_timeout};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
     net::{TcpSocket, TcpStream, UnixStream},
@@ -138,6 +139,14 @@ impl Stream {
             set_tcp_user_timeout(stream, stuck_max_ms)?;
         }
         Ok(())
+    }
+
+    /// Has a connection over TCP end with a reset when it is dropped, which nobody takes for a whole answer's end.
+    pub fn break_off(&self) {
+        if let Self::Tcp(stream) = self {
+            // One that cannot be told has ended already.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// Reads what is there; 0 is the end.

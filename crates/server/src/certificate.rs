@@ -228,3 +228,56 @@ impl Layer for Secured {
         std::pin::Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(folder: &Path, name: &str) -> CertificateFiles {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let files = CertificateFiles {
+            certificate: folder.join(format!("{name}.crt")),
+            key: folder.join(format!("{name}.key")),
+        };
+        fs::write(&files.certificate, made.cert.pem()).unwrap();
+        fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+        files
+    }
+
+    fn refused(files: &CertificateFiles) -> String {
+        Certificate::load(files.clone()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_with_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (good, other) = (made(folder.path(), "good"), made(folder.path(), "other"));
+        assert!(Certificate::load(good.clone()).is_ok());
+        let mixed = CertificateFiles { key: other.key, ..good.clone() };
+        assert!(refused(&mixed).contains("do not belong together"), "{}", refused(&mixed));
+        let none = CertificateFiles { key: folder.path().join("none"), ..good.clone() };
+        assert!(refused(&none).starts_with("--tls-key") && refused(&none).contains("No such file"));
+        let swapped = CertificateFiles { certificate: good.key.clone(), ..good.clone() };
+        assert!(refused(&swapped).contains("no certificate in PEM form"));
+        let no_key = CertificateFiles { key: good.certificate.clone(), ..good.clone() };
+        assert!(refused(&no_key).contains("no private key in PEM form"));
+        fs::write(&none.key, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n").unwrap();
+        assert!(refused(&none).contains("openssl pkey"));
+        fs::write(&none.key, vec![b'x'; TLS_FILE_BYTES_MAX as usize + 1]).unwrap();
+        assert!(refused(&none).contains("TLS_FILE_BYTES_MAX"));
+    }
+
+    #[test]
+    fn a_broken_new_file_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = made(folder.path(), "one");
+        let certificate = Certificate::load(files.clone()).unwrap();
+        let first = certificate.config.load_full();
+        fs::write(&files.key, "half of").unwrap();
+        certificate.renew();
+        assert!(Arc::ptr_eq(&first, &certificate.config.load()));
+        made(folder.path(), "one");
+        certificate.renew();
+        assert!(!Arc::ptr_eq(&first, &certificate.config.load()));
+    }
+}

@@ -157,6 +157,7 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
     check_provider(args.provider, &mut faults);
     let metrics_listen = address("--metrics-listen", &args.metrics_listen, &mut faults);
     let listen = listen(args, metrics_listen, &mut faults);
+    let certificate = certificate(args, &mut faults);
     let state_dir = state_dir(args, default_state_dir, &mut faults);
     let run_dir = args.run_dir.as_deref().and_then(|dir| absolute("--run-dir", dir, &mut faults));
     let drain = time("--drain", &args.drain, &mut faults);
@@ -190,7 +191,7 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
     let settings = || {
         Some(Settings {
             listen: listen.clone(),
-            certificate: certificate(args),
+            certificate: certificate.clone(),
             metrics_listen: metrics_listen?,
             state_dir: state_dir?,
             run_dir: run_dir.clone(),
@@ -263,8 +264,9 @@ fn listen(
     listen
 }
 
-fn certificate(args: &UpArgs) -> Option<CertificateFiles> {
-    let (certificate, key) = (args.tls_cert.clone()?, args.tls_key.clone()?);
+fn certificate(args: &UpArgs, faults: &mut Vec<String>) -> Option<CertificateFiles> {
+    let certificate = absolute("--tls-cert", args.tls_cert.as_deref()?, faults)?;
+    let key = absolute("--tls-key", args.tls_key.as_deref()?, faults)?;
     Some(CertificateFiles { certificate, key })
 }
 

@@ -451,6 +451,14 @@ impl Inbound {
         .await;
     }
 
+    /// Closes within an answer. A caller of HTTP/1.0, to whom the connection's end is the answer's, must not take
+    /// it for that.
+    pub fn break_off(self) {
+        if self.request.is_http10 {
+            self.stream.break_off();
+        }
+    }
+
     /// Splits a connection that becomes a stream of bytes: itself, and what came on it already.
     #[must_use]
     pub fn into_parts(self) -> (Stream, Vec<u8>) {

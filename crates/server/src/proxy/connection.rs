@@ -85,7 +85,7 @@ pub async fn serve(desk: &Desk, mut ear: Ear, stream: TcpStream, peer: Peer) {
             }
             Next::Request(_) | Next::End => break,
             Next::Tunnel(tunnel) => return desk.calls.carry(*tunnel, caller).await,
-            Next::Close => return,
+            Next::Close => return caller.break_off(),
         }
     }
     caller.close().await;
