@@ -35,11 +35,7 @@ pub fn curled(arguments: &[&str]) -> String {
 #[must_use]
 pub fn python(program: &str, arguments: &[&str]) -> String {
     let python = venv().join("bin/python");
-    assert!(
-        python.is_file(),
-        "{} is missing; run: cargo xtask test --provision",
-        python.display()
-    );
+    assert!(python.is_file(), "{} is missing; run: cargo xtask test --provision", python.display());
     let mut command = Command::new(python);
     let output = command.arg("-c").arg(program).args(arguments).output();
     let output = output.expect("the program can be started");

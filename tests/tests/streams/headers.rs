@@ -72,7 +72,8 @@ fn what_belongs_to_the_connection_stays_there() {
         );
         let answer = http::send_raw(&address, request.as_bytes()).unwrap().to_lowercase();
         let (_, seen) = split(&answer.replace("\r\n", "\n"));
-        for gone in ["x-named", "keep-alive", "proxy-connection", "te: gzip", "trailer:", "upgrade"] {
+        for gone in ["x-named", "keep-alive", "proxy-connection", "te: gzip", "trailer:", "upgrade"]
+        {
             assert!(!seen.contains(gone), "{function}: {gone}: {seen}");
         }
         assert_eq!(value(&seen, "x-forwarded-host"), Some("right.example"), "{seen}");

@@ -87,7 +87,8 @@ fn tls_speaks_both_protocols_and_its_certificate_can_be_renewed() {
         for tls in ["1.2", "1.3"] {
             for function in ["one", "two"] {
                 let of = format!("{url}/function/{function}/echo");
-                let words = [spoken, "--tls-max", tls, "--data", "body", "--write-out", "%{http_version}"];
+                let words =
+                    [spoken, "--tls-max", tls, "--data", "body", "--write-out", "%{http_version}"];
                 let answer = curled(&trusting(&first_kept, &[&words[..], &[&of]].concat()));
                 assert_eq!(answer, format!("body{version}"), "{spoken} TLS {tls} {function}");
             }
@@ -132,8 +133,7 @@ fn a_certificate_that_cannot_be_used_is_told_at_the_start() {
 fn several_addresses_are_served_and_survive_a_crash() {
     let second = free_address();
     let sixth = format!("[::1]:{}", free_address().port());
-    let mut gateway =
-        Gateway::start_with(&["--listen", &second.to_string(), "--listen", &sixth]);
+    let mut gateway = Gateway::start_with(&["--listen", &second.to_string(), "--listen", &sixth]);
     crate::deploy(&gateway);
     let answer = |address: &str| curled(&[&format!("http://{address}/function/one")]);
     for address in [&gateway.address().to_string(), &second.to_string(), &sixth] {

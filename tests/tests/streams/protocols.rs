@@ -136,7 +136,8 @@ fn a_gibibyte_passes_over_http2_in_little_memory() {
     let before = peak();
     for function in ["one", "two"] {
         let of = format!("{}/function/{function}/zeros/1024", gateway.url());
-        let size = ["--max-time", "120", "--output", "/dev/null", "--write-out", "%{size_download}"];
+        let size =
+            ["--max-time", "120", "--output", "/dev/null", "--write-out", "%{size_download}"];
         assert_eq!(curled(&[&[SPOKEN[1], &of], &size[..]].concat()), (1 << 30).to_string());
     }
     let grown = peak() - before;

@@ -2,9 +2,14 @@
 //! connection of its own.
 //!
 //! The connection has a place like all, and each request under way another, since it may need a connection to a
-//! replica. A request that finds none is left undone, in a way that tells the client so.
+//! replica; one of a function counts among its connections to the gateway too. A request that finds none is left
+//! undone, in a way that tells the client so.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use pinnace_core::limits::{LINGER_TIME_MAX, REQUEST_HEAD_TIME_MAX};
 use pinnace_proxy::{
@@ -22,6 +27,7 @@ use crate::proxy::{
     call::Next,
     connection::{Desk, answer},
     ending::Ear,
+    gateway::FromFunction,
     stamp::Peer,
 };
 
@@ -43,7 +49,7 @@ pub async fn serve(desk: &Desk, mut ear: Ear, stream: Stream, early: Vec<u8>, pe
         let until = ends_by.unwrap_or(idle_since + REQUEST_HEAD_TIME_MAX);
         tokio::select! {
             call = poll_fn(|cx| connection.poll_call(cx)) => match call {
-                Some(Ok(call)) => match place(desk) {
+                Some(Ok(call)) => match Place::take(desk, &peer) {
                     Some(place) => {
                         drop(calls.spawn(one(desk.clone(), peer.clone(), call, place)));
                     }
@@ -77,16 +83,29 @@ pub async fn serve(desk: &Desk, mut ear: Ear, stream: Stream, early: Vec<u8>, pe
     while calls.join_next().await.is_some() {}
 }
 
-fn heard(ear: &mut Ear, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
-    if ear.hears(cx) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+fn heard(ear: &mut Ear, cx: &mut Context<'_>) -> Poll<()> {
+    if ear.hears(cx) { Poll::Ready(()) } else { Poll::Pending }
 }
 
-fn place(desk: &Desk) -> Option<OwnedSemaphorePermit> {
-    desk.shared.places[desk.calls.worker].clone().try_acquire_owned().ok()
+/// A request's place.
+struct Place {
+    _place: OwnedSemaphorePermit,
+    _among_the_functions: Option<FromFunction>,
+}
+
+impl Place {
+    fn take(desk: &Desk, peer: &Peer) -> Option<Self> {
+        let place = desk.shared.places[desk.calls.worker].clone().try_acquire_owned().ok()?;
+        let function = match &peer.function {
+            Some(function) => Some(function.another()?),
+            None => None,
+        };
+        Some(Self { _place: place, _among_the_functions: function })
+    }
 }
 
 /// Answers one request.
-async fn one(desk: Desk, peer: Arc<Peer>, call: Caller, place: OwnedSemaphorePermit) {
+async fn one(desk: Desk, peer: Arc<Peer>, call: Caller, place: Place) {
     let mut caller = Inbound::new(Stream::Layered(Box::new(call)));
     let mut request = Outgoing::default();
     let asked = poll_fn(|cx| {

@@ -46,10 +46,7 @@ pub fn first_byte(plan: &Plan) -> Result<Vec<Row>> {
             outcome: ours - theirs,
         }
     };
-    Ok(vec![
-        row("p50 us", 50.0, Promise::AddedAtMost),
-        row("p99 us", 99.0, |_| Promise::Nothing),
-    ])
+    Ok(vec![row("p50 us", 50.0, Promise::AddedAtMost), row("p99 us", 99.0, |_| Promise::Nothing)])
 }
 
 /// How long the first event takes from before the connection is made, in microseconds.
