@@ -470,6 +470,15 @@ mod tests {
     }
 
     #[test]
+    fn who_takes_trailers() {
+        let takes = |te: &str| {
+            request(with(te).as_bytes(), |head, _| head.takes_trailers()).unwrap().unwrap()
+        };
+        assert!(takes("TE: trailers\r\n") && takes("te: gzip;q=0.5, Trailers\r\n"));
+        assert!(!takes("TE: gzip\r\n") && !takes(""));
+    }
+
+    #[test]
     fn an_upgrade_counts_only_if_connection_names_it() {
         let head = with("Upgrade: h2c\r\n");
         assert!(request(head.as_bytes(), |head, _| head.upgrade().is_none()).unwrap().unwrap());

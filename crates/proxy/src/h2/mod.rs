@@ -22,11 +22,11 @@ pub use functions::Lines;
 use std::io;
 
 /// An error of HTTP/2 as one of a connection, which is what it looks like.
+#[allow(clippy::needless_pass_by_value, reason = "errors are mapped by it")]
 fn failed(error: h2::Error) -> io::Error {
-    match error.is_io() {
-        true => error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into()),
-        false => io::Error::other(format!("as HTTP/2: {error}")),
-    }
+    // A server that does not speak it often just closes.
+    let kind = error.get_io().map_or(io::ErrorKind::Other, io::Error::kind);
+    io::Error::new(kind, format!("as HTTP/2: {error}"))
 }
 
 fn malformed(what: impl std::fmt::Display) -> io::Error {
