@@ -2,8 +2,9 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -158,6 +159,20 @@ fn a_caller_that_leaves_ends_its_call_at_the_function() {
             eventually(&what, Duration::from_secs(20), || (left() > before).then_some(()));
         }
     }
+}
+
+#[test]
+fn a_server_that_ends_finishes_its_calls_over_http2() {
+    let mut gateway = platform();
+    let of = format!("{}/function/one/ticks/50", gateway.url());
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--no-buffer", "--max-time", "30", SPOKEN[1], &of]);
+    let mut caller = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(caller.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "tick 0");
+    gateway.stop();
+    assert_eq!(lines.count(), 49, "the answer is whole");
+    assert!(caller.wait().unwrap().success());
 }
 
 #[test]
