@@ -34,7 +34,11 @@ use crate::proxy::{
 /// Serves a connection of which `early` was received already, until either side ends it. When it is told to end
 /// the calls under way are finished, and no further ones taken.
 pub async fn serve(desk: &Desk, mut ear: Ear, stream: Stream, early: Vec<u8>, peer: Peer) {
-    let begun = timeout(REQUEST_HEAD_TIME_MAX, Multiplexed::begin(stream, early)).await;
+    ear.idle(Instant::now());
+    let begun = tokio::select! {
+        begun = timeout(REQUEST_HEAD_TIME_MAX, Multiplexed::begin(stream, early)) => begun,
+        () = poll_fn(|cx| heard(&mut ear, cx)) => return,
+    };
     let Ok(Ok(mut connection)) = begun else { return };
     let peer = Arc::new(peer);
     let mut calls = JoinSet::new();
