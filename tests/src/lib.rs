@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod census;
+pub mod clients;
 pub mod faulty;
 pub mod gateway;
 pub mod http;

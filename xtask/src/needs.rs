@@ -35,6 +35,7 @@ pub const TESTS: &[Need] = &[
         "runs the csv-statistics example, which sees /usr alone, and the table of watchdogs",
     ),
     need("/usr/bin/newuidmap", "uidmap", "maps the ids of an ordinary user's sandboxes"),
+    need("curl", "curl", "calls over HTTP/2 and TLS"),
     need("docker-registry", "docker-registry", "is the registry that images are pulled from"),
     need("ip", "iproute2", "makes the networks that stand in for the internet"),
     need("nft", "nftables", "reads back the rules for packets"),
@@ -113,6 +114,30 @@ pub fn meet(needs: &[Need], provision: bool) -> Result<()> {
         None => Ok(()),
         Some(complaint) => Err(Unready(complaint).into()),
     }
+}
+
+/// Python's packages that tests use as clients.
+const PYTHON_PACKAGES: [&str; 2] = ["websockets", "grpcio"];
+
+/// Sees to it that Python's packages are there, in a folder of their own: installs them if that is wished.
+///
+/// # Errors
+/// They are missing, or cannot be installed.
+pub fn meet_python(folder: &Path, provision: bool) -> Result<()> {
+    if folder.join("bin/pip").is_file() {
+        return Ok(());
+    }
+    if !provision {
+        let packages = PYTHON_PACKAGES.join(" and ");
+        let folder = folder.display();
+        let complaint = format!(
+            "this machine lacks {folder} with Python's packages {packages}; add --provision"
+        );
+        return Err(Unready(complaint).into());
+    }
+    run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
+    let mut pip = Command::new(folder.join("bin/pip"));
+    run(pip.args(["install", "--quiet"]).args(PYTHON_PACKAGES))
 }
 
 /// What is missing, and how to get it.

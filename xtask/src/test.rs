@@ -18,12 +18,15 @@ use crate::{
 pub fn test(provision: bool) -> Result<()> {
     needs::meet(needs::TESTS, provision)?;
     needs::meet(needs::VM, provision)?;
+    let host_folder = target_folder()?;
+    let folder = host_folder.parent().context("it is below cargo's target folder")?.join("venv");
+    needs::meet_python(&folder, provision)?;
     run(&mut cargo(&["test", "--workspace", "--exclude", "pinnace-tests"]))?;
     run(&mut cargo(&["build", "--package", "pinnace", "--package", "pinnace-watchdog"]))?;
-    let folder = target_folder()?.join("debug");
+    let binaries = host_folder.join("debug");
     run(cargo(&["test", "--package", "pinnace-tests"])
-        .env("PINNACE_BIN", folder.join("pinnace"))
-        .env("PINNACE_WATCHDOG", folder.join("pinnace-watchdog")))?;
+        .env("PINNACE_BIN", binaries.join("pinnace"))
+        .env("PINNACE_WATCHDOG", binaries.join("pinnace-watchdog")))?;
     vm::test(&[])
 }
 

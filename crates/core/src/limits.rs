@@ -92,6 +92,54 @@ pub const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
 /// Longest time a client may take to send a request's head. Reached: the connection is closed.
 pub const REQUEST_HEAD_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// Bytes of the file of a certificate or its key. Reached: it is not used.
+pub const TLS_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Longest time a client may take to agree on TLS. Reached: the connection is closed.
+pub const TLS_HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Addresses that functions and API are served at. Reached: `pinnace up` refuses to start.
+pub const LISTEN_ADDRESSES_MAX: usize = 8;
+
+/// Calls at once on one caller's connection of HTTP/2. Reached: the caller must wait with the next; one that
+/// does not has it reset (REFUSED_STREAM).
+pub const STREAMS_PER_CALLER_MAX: u32 = 128;
+
+/// Calls on a caller's connection of HTTP/2 that were reset before they were looked at. Reached: the connection is
+/// ended (ENHANCE_YOUR_CALM).
+pub const UNSERVED_RESETS_MAX: usize = 20;
+
+/// Calls on a caller's connection of HTTP/2 that had to be reset since they broke its rules. Reached: the
+/// connection is ended (ENHANCE_YOUR_CALM).
+pub const STREAM_FAULTS_MAX: usize = 256;
+
+/// Bytes of one request's body that a caller may send ahead over HTTP/2; the rest waits at its side.
+pub const CALLER_STREAM_WINDOW_BYTES: u32 = 256 << 10;
+
+/// Bytes of all bodies together that a caller's connection of HTTP/2 may send ahead.
+pub const CALLER_WINDOW_BYTES: u32 = 8 << 20;
+
+/// Bytes of one body that wait to be sent over HTTP/2; the rest is not read from where it comes.
+pub const STREAM_BUFFER_BYTES_MAX: usize = 256 << 10;
+
+/// Calls at once on one connection of HTTP/2 to a function, if the function takes so many. Reached: another
+/// connection is made.
+pub const STREAMS_PER_FUNCTION_CONNECTION_MAX: usize = 64;
+
+/// Calls on one connection of HTTP/2 to a function in all. Reached: the next go over another. The `h2` crate breaks
+/// off a connection on which a hundred empty frames came, and some servers send one with each answer.
+pub const CALLS_PER_FUNCTION_CONNECTION_MAX: u32 = 96;
+
+/// Bytes of one answer's body that a function may send ahead over HTTP/2.
+pub const FUNCTION_STREAM_WINDOW_BYTES: u32 = 128 << 10;
+
+/// Bytes of all answers together that a function may send ahead over one connection of HTTP/2: as much as all
+/// calls on it may, so that a caller who does not read holds up no other.
+pub const FUNCTION_WINDOW_BYTES: u32 = 8 << 20;
+
+/// Connections of HTTP/2 that one worker keeps to one replica. Further ones are closed with their last call.
+pub const LINES_PER_REPLICA_MAX: usize = 64;
+
 /// Calls to one function that wait for a replica. Reached: 429.
 pub const WAITING_CALLS_PER_FUNCTION_MAX: usize = 4096;
 
@@ -237,7 +285,7 @@ pub const SLOTS_DEFAULT: usize = 32;
 pub const SLOTS_MAX: usize = 256;
 
 /// Sockets that the spawner keeps for the server. Reached: `Keep` is an error.
-pub const KEPT_SOCKETS_MAX: usize = 64;
+pub const KEPT_SOCKETS_MAX: usize = 128;
 
 /// How long the spawner waits for a server that does not read its answers. Reached: the connection is
 /// closed.

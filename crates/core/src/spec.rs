@@ -41,6 +41,10 @@ pub const ANNOTATION_PULL: &str = "dev.pinnace.pull";
 /// Annotation of ours: what the function reaches beside the platform: `none`, `nat` or `host`.
 pub const ANNOTATION_NETWORK: &str = "dev.pinnace.network";
 
+/// Annotation of ours: what the function speaks: `http1` (the default), or `h2c` for HTTP/2 without TLS and
+/// without asking first. Calls of gRPC go over HTTP/2 in any case.
+pub const ANNOTATION_PROTOCOL: &str = "dev.pinnace.protocol";
+
 /// Most replicas of a function that names no maximum (contract section 9). On the host's network it is one.
 const SCALE_MAX_DEFAULT: u32 = 20;
 
@@ -69,6 +73,8 @@ pub struct FunctionSpec {
     pub network: Option<Network>,
     /// How its replicas are asked whether they are ready and healthy.
     pub probes: Probes,
+    /// Whether all its calls go over HTTP/2.
+    pub speaks_h2c: bool,
 }
 
 /// When a function's image is pulled from its registry.
@@ -140,6 +146,7 @@ impl FunctionSpec {
         let memory_bytes = check_memory(&deployment, &mut faults);
         let cpu_millicores = check_cpu(&deployment, &mut faults);
         check_listen(deployment.annotations.as_ref(), &mut faults);
+        let speaks_h2c = check_protocol(deployment.annotations.as_ref(), &mut faults);
         let concurrency = check_concurrency(deployment.annotations.as_ref(), &mut faults);
         let probes = Probes::read(deployment.annotations.as_ref(), &mut faults);
         let pull = check_pull(&deployment, &mut faults);
@@ -161,6 +168,7 @@ impl FunctionSpec {
                 grace,
                 network,
                 probes,
+                speaks_h2c,
             }),
             _ => Err(Faults(faults)),
         }
@@ -370,6 +378,18 @@ fn check_listen(annotations: Option<&Map>, faults: &mut Vec<String>) {
     }
 }
 
+fn check_protocol(annotations: Option<&Map>, faults: &mut Vec<String>) -> bool {
+    let protocol = annotations.and_then(|annotations| annotations.get(ANNOTATION_PROTOCOL));
+    match protocol.map(String::as_str) {
+        Some("h2c") => true,
+        None | Some("http1") => false,
+        Some(text) => {
+            faults.push(unfit("annotations", ANNOTATION_PROTOCOL, text, "must be http1 or h2c"));
+            false
+        }
+    }
+}
+
 /// An image that is pulled at each deploy must be one of a registry.
 fn check_pull(deployment: &FunctionDeployment, faults: &mut Vec<String>) -> PullPolicy {
     let named = deployment.annotations.as_ref().and_then(|a| a.get(ANNOTATION_PULL));
@@ -434,6 +454,14 @@ mod tests {
         assert_eq!(pull("Only/Loaded", "missing"), Ok(PullPolicy::Missing));
         assert!(pull("Only/Loaded", "always").unwrap_err().to_string().contains("part \"Only\""));
         let refused = pull("a:1", "sometimes").unwrap_err().to_string();
+        let protocol = |name: &str| {
+            let json = format!(
+                r#"{{"service":"a","image":"b","annotations":{{"dev.pinnace.protocol":"{name}"}}}}"#
+            );
+            FunctionSpec::check(serde_json::from_str(&json).unwrap())
+        };
+        assert!(protocol("h2c").unwrap().speaks_h2c && !protocol("http1").unwrap().speaks_h2c);
+        assert!(protocol("h3").unwrap_err().to_string().contains("must be http1 or h2c"));
         let expected = "dev.pinnace.pull is \"sometimes\", but must be always, missing or never";
         assert!(refused.ends_with(expected), "{refused}");
     }

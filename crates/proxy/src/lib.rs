@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod h1;
+pub mod h2;
 pub mod headers;
 mod patience;
 pub mod pool;
@@ -21,4 +22,4 @@ pub mod upgrade;
 
 pub use pool::{Lease, Pool, SendFailure, Sent};
 pub use relay::{BodyEnd, Ended, Relay, RelayError};
-pub use stream::Stream;
+pub use stream::{Layer, Stream};

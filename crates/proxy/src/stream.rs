@@ -1,10 +1,11 @@
-//! A connection: TCP or a unix socket.
+//! A connection: TCP, a unix socket, or what stands in for one.
 //!
 //! A unix socket tells its writer of room after every message that the other end takes, and a poller that
 //! asked for that would be woken once a call for nothing. So a unix connection is registered for reading
 //! only; room is asked for on a second descriptor, while a write waits.
 
 use std::{
+    fmt,
     future::poll_fn,
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr},
@@ -19,6 +20,7 @@ use std::{
 
 use pinnace_core::limits::FUNCTION_RECEIVE_BUFFER_BYTES;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_tcp_congestion, set_tcp_user_timeout};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
     net::{TcpSocket, TcpStream, UnixStream},
@@ -32,6 +34,40 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a unix socket.
     Unix(UnixConnection),
+    /// By way of another protocol.
+    Layered(Box<dyn Layer>),
+}
+
+/// A byte stream that another protocol carries: TLS over a connection, one call of many on a connection of
+/// HTTP/2.
+pub trait Layer: fmt::Debug + Send {
+    /// Reads what is there; 0 is the end.
+    ///
+    /// # Errors
+    /// The connection failed.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Takes what fits. It may stay inside until [`Layer::poll_flush`].
+    ///
+    /// # Errors
+    /// The connection failed.
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Sends what was taken and is still inside.
+    ///
+    /// # Errors
+    /// The connection failed.
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Tells the other end that nothing more comes.
+    ///
+    /// # Errors
+    /// The connection failed.
+    fn poll_end(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// A connected unix socket, registered for reading only.
@@ -105,6 +141,14 @@ impl Stream {
         Ok(())
     }
 
+    /// Has a connection over TCP end with a reset when it is dropped, which nobody takes for a whole answer's end.
+    pub fn break_off(&self) {
+        if let Self::Tcp(stream) = self {
+            // One that cannot be told has ended already.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
     /// Reads what is there; 0 is the end.
     ///
     /// # Errors
@@ -121,6 +165,7 @@ impl Stream {
                 Poll::Ready(Ok(buffer.filled().len()))
             }
             Self::Unix(connection) => connection.poll_receive(cx, buffer),
+            Self::Layered(layer) => layer.poll_receive(cx, buffer),
         }
     }
 
@@ -132,6 +177,18 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(connection) => connection.poll_send(cx, |socket| socket.write(bytes)),
+            Self::Layered(layer) => layer.poll_send(cx, bytes),
+        }
+    }
+
+    /// Sends what was written and is held back, which only layers do.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub fn poll_pushed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Layered(layer) => layer.poll_flush(cx),
         }
     }
 
@@ -145,11 +202,12 @@ impl Stream {
             Self::Unix(connection) => {
                 Poll::Ready(connection.socket.get_ref().shutdown(Shutdown::Write))
             }
+            Self::Layered(layer) => layer.poll_end(cx),
         }
     }
 
     /// Whether nothing was received, an end included, since the last read that emptied it. It asks the
-    /// poller's last word, not the kernel.
+    /// poller's last word, not the kernel. Of a layer nobody can say.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
@@ -157,6 +215,7 @@ impl Stream {
         let heard = unconstrained(poll_fn(|cx| match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
             Self::Unix(connection) => connection.socket.poll_read_ready(cx).map(drop),
+            Self::Layered(_) => Poll::Ready(()),
         }));
         pin!(heard).poll(&mut cx).is_pending()
     }
@@ -228,6 +287,11 @@ impl AsyncRead for Stream {
                 buf.advance(read);
                 Poll::Ready(Ok(()))
             }
+            Self::Layered(layer) => {
+                let read = ready!(layer.poll_receive(cx, buf.initialize_unfilled()))?;
+                buf.advance(read);
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
@@ -249,15 +313,19 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Unix(connection) => connection.poll_send(cx, |to| to.write_vectored(bufs)),
+            Self::Layered(layer) => {
+                let first = bufs.iter().find(|buf| !buf.is_empty());
+                layer.poll_send(cx, first.map_or(&[], |buf| buf))
+            }
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        !matches!(self, Self::Layered(_))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_pushed(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod catalog;
+pub mod certificate;
 mod clock;
 pub mod deployments;
 mod descriptors;

@@ -14,6 +14,7 @@ use std::{
     },
 };
 
+use pinnace_core::limits::KEPT_SOCKETS_MAX;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::provider::sandbox::Kept;
@@ -61,6 +62,28 @@ impl Listeners {
         let sockets =
             (0..count).map(|_| listen(found)).collect::<io::Result<Vec<TcpListener>>>()?;
         Ok(Self { sockets, address: found, purpose, guard })
+    }
+
+    /// The same for several addresses.
+    ///
+    /// # Errors
+    /// One of them is in use, or cannot be bound, or they are more than the spawner keeps.
+    pub fn take_or_bind_all(
+        kept: &mut Kept,
+        purpose: &'static str,
+        addresses: &[SocketAddr],
+        count: usize,
+    ) -> io::Result<Vec<Self>> {
+        // A guard for each, and as much again for the other listeners.
+        let wanted = (addresses.len() + 1) * (count + 1);
+        if wanted > KEPT_SOCKETS_MAX {
+            return Err(io::Error::other(format!(
+                "{} addresses take {wanted} sockets on {count} processors, of which the spawner keeps \
+                 {KEPT_SOCKETS_MAX} (KEPT_SOCKETS_MAX): give --listen fewer times",
+                addresses.len()
+            )));
+        }
+        addresses.iter().map(|address| Self::take_or_bind(kept, purpose, *address, count)).collect()
     }
 
     /// The address, with the port that was found.

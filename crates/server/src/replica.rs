@@ -10,8 +10,8 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use pinnace_core::limits;
-use pinnace_proxy::{Stream, h1::Idle};
+use pinnace_core::{FunctionSpec, limits};
+use pinnace_proxy::{Stream, h1::Idle, h2::Lines};
 use tokio::{sync::Notify, time::Instant};
 
 /// A replica that serves.
@@ -24,8 +24,10 @@ pub struct Replica {
     pub ready_at: std::time::Instant,
     endpoint: Endpoint,
     idle: Box<[Idle]>,
+    lines: Box<[Lines]>,
     in_flight: AtomicU32,
     in_flight_max: u32,
+    speaks_h2c: bool,
     draining: AtomicBool,
     drained: Notify,
 }
@@ -52,22 +54,27 @@ impl Replica {
         id: String,
         revision: u64,
         endpoint: Endpoint,
-        concurrency: Option<u32>,
+        spec: &FunctionSpec,
         workers: usize,
     ) -> Self {
+        let concurrency = spec.concurrency;
         // A replica that takes one call at a time must not have its one place held by a connection that
         // another worker keeps idle.
         let idle_max =
             if concurrency == Some(1) { 0 } else { limits::IDLE_CONNECTIONS_PER_REPLICA_MAX };
         let idle = |_| Idle::new(idle_max, limits::IDLE_CONNECTION_KEPT);
+        let lines_max = limits::LINES_PER_REPLICA_MAX.min(idle_max);
+        let lines = |_| Lines::new(lines_max, limits::IDLE_CONNECTION_KEPT);
         Self {
             id,
             revision,
             ready_at: crate::clock::now(),
             endpoint,
             idle: (0..workers.max(1)).map(idle).collect(),
+            lines: (0..workers.max(1)).map(lines).collect(),
             in_flight: AtomicU32::new(0),
             in_flight_max: concurrency.unwrap_or(u32::MAX),
+            speaks_h2c: spec.speaks_h2c,
             draining: AtomicBool::new(false),
             drained: Notify::new(),
         }
@@ -85,6 +92,25 @@ impl Replica {
     /// It does not accept one.
     pub async fn connect(&self) -> io::Result<Stream> {
         self.endpoint.connect().await
+    }
+
+    /// Whether all calls go to it over HTTP/2.
+    #[must_use]
+    pub fn speaks_h2c(&self) -> bool {
+        self.speaks_h2c
+    }
+
+    /// A connection for one call, over one of HTTP/2 that a worker has with it already or makes now.
+    ///
+    /// # Errors
+    /// It does not accept one.
+    pub async fn open_line(&self, worker: usize) -> io::Result<Stream> {
+        let lines = &self.lines[worker];
+        if let Some(call) = lines.take(Instant::now()) {
+            return Ok(call);
+        }
+        let stream = self.connect().await?;
+        lines.open(stream, Instant::now()).await
     }
 
     /// Calls under way.
@@ -131,7 +157,7 @@ impl Replica {
 
     /// Closes connections that one worker left unused for too long; answers how many stay.
     pub fn sweep(&self, worker: usize, now: Instant) -> usize {
-        self.idle[worker].sweep(now)
+        self.idle[worker].sweep(now) + self.lines[worker].sweep(now)
     }
 }
 

@@ -24,6 +24,7 @@ use tokio::{
 use crate::{
     api::{Access, Api, ControlPlane},
     catalog::Catalog,
+    certificate::Certificate,
     deployments::Deployments,
     descriptors,
     listeners::Listeners,
@@ -135,6 +136,8 @@ struct Started {
 
 impl Started {
     async fn new(settings: &Settings, state: &StateDir) -> anyhow::Result<Self> {
+        let certificate = settings.certificate.clone().map(Certificate::load).transpose()?;
+        let certificate = certificate.map(Arc::new);
         let shares = descriptors::share_out();
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         tracing::info!(
@@ -170,14 +173,17 @@ impl Started {
             name: StateDir::name(state.path()),
         };
         let (spawner, mut kept) = Spawner::find_or_start(paths).await?;
-        let http = Listeners::take_or_bind(&mut kept, "http", settings.listen, workers)?;
+        let http = Listeners::take_or_bind_all(&mut kept, "http", &settings.listen, workers)?;
+        let address = http.first().context("no address is served")?.address();
         let metrics = Listeners::take_or_bind(&mut kept, "metrics", settings.metrics_listen, 1)?;
         // Clients on this host send the password only where this says that we listen.
-        if let Err(error) = std::fs::write(state.run().join("listen"), http.address().to_string()) {
+        if let Err(error) = std::fs::write(state.run().join("listen"), address.to_string()) {
             tracing::warn!(%error, "clients on this host will not find the password by themselves");
         }
-        let mut copies = http.copies()?;
-        copies.extend(metrics.copies()?);
+        let mut copies = metrics.copies()?;
+        for listeners in &http {
+            copies.extend(listeners.copies()?);
+        }
         // The gateway's listener of an earlier server.
         copies.extend(kept.into_iter().filter(|(name, _)| name == GATEWAY));
         let resolvers = sandbox::resolvers();
@@ -259,11 +265,14 @@ impl Started {
         let connections_max = (shares.clients / workers).max(1);
         let shared = Arc::new(Shared {
             control: Arc::new(ControlPlane::new(api, tokio::runtime::Handle::current())),
+            certificate: certificate.clone(),
             places: (0..workers).map(|_| Arc::new(Semaphore::new(connections_max))).collect(),
             connections_max,
             ending: is_ending,
         });
-        let address = http.address();
+        if let Some(certificate) = certificate {
+            tokio::spawn(certificate.keep_fresh());
+        }
         let calls = |worker| Calls {
             catalog: catalog.clone(),
             activate: provider.clone(),
@@ -288,7 +297,8 @@ impl Started {
         for missing in &self.missing {
             tracing::warn!("{missing}");
         }
-        println!("Pinnace {} is up at http://{}", env!("CARGO_PKG_VERSION"), self.address);
+        let scheme = if settings.certificate.is_some() { "https" } else { "http" };
+        println!("Pinnace {} is up at {scheme}://{}", env!("CARGO_PKG_VERSION"), self.address);
         println!("State is kept in {}", state.path().display());
         if settings.auth {
             let file = state.path().join("basic-auth-password");
@@ -389,7 +399,7 @@ fn serve_metrics(listeners: Listeners, sources: impl Fn() -> Metrics) -> anyhow:
 }
 
 fn start_workers(
-    http: Listeners,
+    mut http: Vec<Listeners>,
     shared: &Arc<Shared>,
     (outboxes, inboxes): (
         Vec<mpsc::UnboundedSender<HandedOver>>,
@@ -397,11 +407,12 @@ fn start_workers(
     ),
     calls: impl Fn(usize) -> Calls,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
-    let workers = http.sockets.into_iter().zip(inboxes).enumerate();
+    let workers = inboxes.into_iter().enumerate();
     workers
-        .map(|(number, (listener, inbox))| {
+        .map(|(number, inbox)| {
             let (outboxes, shared) = (outboxes.clone(), shared.clone());
-            let worker = Worker { calls: calls(number), listener, inbox, outboxes, shared };
+            let listeners = http.iter_mut().filter_map(|address| address.sockets.pop()).collect();
+            let worker = Worker { calls: calls(number), listeners, inbox, outboxes, shared };
             worker.start().context("a worker cannot start")
         })
         .collect()

@@ -4,13 +4,15 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use pinnace_core::network::Block;
 
-use crate::registry::RegistrySettings;
+use crate::{certificate::CertificateFiles, registry::RegistrySettings};
 
 /// Settings of one server.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where functions and the API are served.
-    pub listen: SocketAddr,
+    /// Where functions and the API are served; the first is the one that is told.
+    pub listen: Vec<SocketAddr>,
+    /// What they are served with over TLS, if they are.
+    pub certificate: Option<CertificateFiles>,
     /// Where metrics are served.
     pub metrics_listen: SocketAddr,
     /// Where everything is kept.

@@ -1,8 +1,8 @@
 //! The function that benchmarks and tests call: a static HTTP server that does what its path says.
 //!
 //! It serves on TCP port `PORT` (8080), or, with `LISTEN_FDS`, on the listening unix socket that it was
-//! given as descriptor 3, and then writes a byte to descriptor 4. `HELLO_AT_START` makes it
-//! misbehave before it serves: `exit 3`, `abort`, `eat`, `idle`; or serve badly: `raw`.
+//! given as descriptor 3, and then writes a byte to descriptor 4. With `HELLO_PROTOCOL=h2c` it speaks HTTP/2
+//! alone. `HELLO_AT_START` makes it misbehave before it serves: `exit 3`, `abort`, `eat`, `idle`; or serve badly: `raw`.
 //!
 //! | path | does |
 //! |---|---|
@@ -14,6 +14,11 @@
 //! | `/write/PATH` | writes the body to a file |
 //! | `/say/TEXT` | writes TEXT to standard output, and `error: TEXT` to standard error |
 //! | `/ticks/N` | answers N lines, one each 20 ms |
+//! | `/events` | answers an event (SSE), and another whenever `/next` is called |
+//! | `/hold` | answers a line and never ends; says `caller left` when its caller does |
+//! | `/trailers` | answers the trailer of the request, with a trailer of its own |
+//! | `/redirect` | answers 302 |
+//! | `/test.Echo/…` | sends the messages of a gRPC call back as they come |
 //! | `/wait/MS` | answers after so long |
 //! | `/dial/HOST:PORT` | sends the body there, and answers what comes from there until the end |
 //! | `/exit/N` | ends the process with code N |
@@ -32,6 +37,7 @@ use std::{
     net::Ipv4Addr,
     os::unix::net::UnixStream,
     pin::Pin,
+    sync::LazyLock,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -39,21 +45,26 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
-    Request, Response, StatusCode,
+    HeaderMap, Request, Response, StatusCode,
     body::{Frame, Incoming},
-    server::conn::http1,
+    header::HeaderValue,
+    server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, unix::AsyncFd},
     net::{TcpListener, TcpStream, UnixListener},
+    sync::Notify,
 };
 
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 2 << 20;
 
 static MEBIBYTE: &[u8] = &[0; 1 << 20];
+
+/// What `/next` wakes.
+static NEXT: LazyLock<Notify> = LazyLock::new(Notify::new);
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
@@ -170,6 +181,10 @@ where
 {
     let service = service_fn(|request| async { Ok::<_, Infallible>(answer(request).await) });
     // A caller that leaves is no fault of this server.
+    if env::var("HELLO_PROTOCOL").is_ok_and(|protocol| protocol == "h2c") {
+        let server = http2::Builder::new(TokioExecutor::new());
+        return drop(server.serve_connection(stream, service).await);
+    }
     let mut server = http1::Builder::new();
     // Heads may be as large as the platform lets them be.
     server.max_buf_size(HEAD_BYTES_MAX);
@@ -190,6 +205,15 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
         "write" => write(&format!("/{rest}"), request).await,
         "say" => say(rest),
         "ticks" => ticks(number(rest)),
+        "events" => events(),
+        "next" => {
+            NEXT.notify_one();
+            text("told\n")
+        }
+        "hold" => hold(),
+        "trailers" => trailers(request).await,
+        "redirect" => redirect(),
+        "test.Echo" => grpc_echo(request),
         "wait" => {
             tokio::time::sleep(Duration::from_millis(number(rest))).await;
             text("waited\n")
@@ -292,6 +316,71 @@ fn ticks(count: u64) -> Response<Body> {
         Some((Ok(Frame::data(Bytes::from(format!("tick {tick}\n")))), tick + 1))
     });
     Response::new(BodyExt::boxed(StreamBody::new(lines)))
+}
+
+fn events() -> Response<Body> {
+    let events = futures_util::stream::unfold(0, |number| async move {
+        if number > 0 {
+            NEXT.notified().await;
+        }
+        Some((Ok(Frame::data(Bytes::from(format!("data: {number}\n\n")))), number + 1))
+    });
+    let mut answer = Response::new(BodyExt::boxed(StreamBody::new(events)));
+    let kind = HeaderValue::from_static("text/event-stream");
+    answer.headers_mut().insert("content-type", kind);
+    answer
+}
+
+fn hold() -> Response<Body> {
+    struct Told;
+    impl Drop for Told {
+        fn drop(&mut self) {
+            println!("caller left");
+        }
+    }
+    let held = futures_util::stream::unfold((true, Told), |(is_first, told)| async move {
+        if !is_first {
+            std::future::pending::<()>().await;
+        }
+        Some((Ok(Frame::data(Bytes::from_static(b"held\n"))), (false, told)))
+    });
+    Response::new(BodyExt::boxed(StreamBody::new(held)))
+}
+
+async fn trailers(request: Request<Incoming>) -> Response<Body> {
+    let Ok(body) = request.into_body().collect().await else {
+        return refused(StatusCode::BAD_REQUEST, "the body ended early\n".to_owned());
+    };
+    let mut lines = String::new();
+    for (name, value) in body.trailers().into_iter().flatten() {
+        lines += &format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()));
+    }
+    let mut own = HeaderMap::new();
+    own.insert("x-sum", HeaderValue::from_static("42"));
+    let frames = [Ok(Frame::data(Bytes::from(lines + "end\n"))), Ok(Frame::trailers(own))];
+    let mut answer =
+        Response::new(BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames))));
+    answer.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"));
+    answer
+}
+
+fn redirect() -> Response<Body> {
+    let mut answer = refused(StatusCode::FOUND, "elsewhere\n".to_owned());
+    let place = HeaderValue::from_static("http://example.com/a%2Fb");
+    answer.headers_mut().insert("location", place);
+    answer
+}
+
+fn grpc_echo(request: Request<Incoming>) -> Response<Body> {
+    let kind = request.headers().get("content-type").cloned();
+    let mut status = HeaderMap::new();
+    status.insert("grpc-status", HeaderValue::from_static("0"));
+    let end = async move { Some(Ok(status)) };
+    let mut answer = Response::new(request.into_body().with_trailers(end).boxed());
+    if let Some(kind) = kind {
+        answer.headers_mut().insert("content-type", kind);
+    }
+    answer
 }
 
 fn zeros(mebibytes: u64) -> Response<Body> {

@@ -6,11 +6,12 @@
 use std::{
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::{Path, PathBuf},
     time::Instant,
 };
 
+use anyhow::Context;
 use pinnace_core::limits;
+use pinnace_server::Settings;
 use ureq::http::{Method, StatusCode};
 
 use crate::{
@@ -24,21 +25,27 @@ use crate::{
 };
 
 /// Deploys the examples in a thread of its own, which the server's end ends too.
-pub fn deploy_when_ready(listen: SocketAddr, state_dir: PathBuf, auth: bool) {
+pub fn deploy_when_ready(settings: &Settings) {
+    let settings = settings.clone();
     std::thread::spawn(move || {
-        if let Err(error) = deploy_all(listen, &state_dir, auth) {
+        if let Err(error) = deploy_all(&settings) {
             output::complain(&format!("the examples are not deployed: {error:#}"));
         }
     });
 }
 
-fn deploy_all(listen: SocketAddr, state_dir: &Path, auth: bool) -> anyhow::Result<()> {
-    let url = format!("http://{}", reachable(listen));
+fn deploy_all(settings: &Settings) -> anyhow::Result<()> {
+    let listen = settings.listen.first().context("no address is served")?;
+    // The certificate is this server's own, for whatever name others know it by.
+    let has_tls = settings.certificate.is_some();
+    let scheme = if has_tls { "https" } else { "http" };
+    let url = format!("{scheme}://{}", reachable(*listen));
     let address = Address::choose(Some(&url), None, |_| None)?;
-    await_health(&Gateway::new(address.clone(), None, false))?;
+    await_health(&Gateway::new(address.clone(), None, has_tls))?;
     // The password is there once the server is.
-    let credential = if auth { credentials::of_state_dir(state_dir) } else { None };
-    let gateway = Gateway::new(address, credential, false);
+    let of_server = || credentials::of_state_dir(&settings.state_dir);
+    let credential = if settings.auth { of_server() } else { None };
+    let gateway = Gateway::new(address, credential, has_tls);
     let examples = embed::examples(&url)?;
     for example in &examples {
         if let Some(image) = &example.image {

@@ -39,7 +39,7 @@ pub fn run(args: &UpArgs) -> anyhow::Result<()> {
     make_private_dir(&settings.state_dir)?;
     settings.programs = embed::unpack(&settings.state_dir)?.dir;
     if args.examples {
-        examples::deploy_when_ready(settings.listen, settings.state_dir.clone(), settings.auth);
+        examples::deploy_when_ready(&settings);
     }
     pinnace_server::run(&settings)
 }

@@ -13,6 +13,7 @@ use clap::{Args, ValueEnum};
 use pinnace_core::{duration, limits, network::Block, quantity};
 use pinnace_server::{
     Settings,
+    certificate::CertificateFiles,
     registry::{Mirror, PlainHosts, RegistrySettings},
 };
 
@@ -32,9 +33,9 @@ pub struct UpArgs {
     /// What runs the functions
     #[arg(long, value_enum, default_value_t = Provider::Sandbox, help_heading = "Where")]
     pub provider: Provider,
-    /// Address of functions and API
+    /// Address of functions and API; may be repeated, the first is the one that is told
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", help_heading = "Where")]
-    pub listen: String,
+    pub listen: Vec<String>,
     /// Address of metrics
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8082", help_heading = "Where")]
     pub metrics_listen: String,
@@ -46,6 +47,12 @@ pub struct UpArgs {
     #[arg(long, value_name = "DIR", help_heading = "Where")]
     pub run_dir: Option<PathBuf>,
 
+    /// Serve functions and API over TLS, with this certificate in PEM form; it is read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Access")]
+    pub tls_cert: Option<PathBuf>,
+    /// Key of the certificate, in PEM form and not encrypted
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Access")]
+    pub tls_key: Option<PathBuf>,
     /// Let everybody who reaches the address use the API
     #[arg(long, help_heading = "Access")]
     pub no_auth: bool,
@@ -148,14 +155,9 @@ pub enum LogFormat {
 pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settings, Vec<String>> {
     let mut faults = Vec::new();
     check_provider(args.provider, &mut faults);
-    let listen = address("--listen", &args.listen, &mut faults);
     let metrics_listen = address("--metrics-listen", &args.metrics_listen, &mut faults);
-    if listen == metrics_listen && listen.is_some_and(|listen| listen.port() != 0) {
-        faults.push(format!("--listen and --metrics-listen are both {}", args.listen));
-    }
-    if let Some(listen) = listen {
-        check_access(args, listen, &mut faults);
-    }
+    let listen = listen(args, metrics_listen, &mut faults);
+    let certificate = certificate(args, &mut faults);
     let state_dir = state_dir(args, default_state_dir, &mut faults);
     let run_dir = args.run_dir.as_deref().and_then(|dir| absolute("--run-dir", dir, &mut faults));
     let drain = time("--drain", &args.drain, &mut faults);
@@ -188,7 +190,8 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
     }
     let settings = || {
         Some(Settings {
-            listen: listen?,
+            listen: listen.clone(),
+            certificate: certificate.clone(),
             metrics_listen: metrics_listen?,
             state_dir: state_dir?,
             run_dir: run_dir.clone(),
@@ -230,6 +233,41 @@ fn address(flag: &str, text: &str, faults: &mut Vec<String>) -> Option<SocketAdd
         ));
     }
     parsed
+}
+
+/// Where functions and API are served.
+fn listen(
+    args: &UpArgs,
+    metrics_listen: Option<SocketAddr>,
+    faults: &mut Vec<String>,
+) -> Vec<SocketAddr> {
+    let mut listen = Vec::new();
+    for text in &args.listen {
+        let Some(address) = address("--listen", text, faults) else { continue };
+        let has_port = address.port() != 0;
+        if has_port && Some(address) == metrics_listen {
+            faults.push(format!("--listen and --metrics-listen are both {text}"));
+        }
+        if has_port && listen.contains(&address) {
+            faults.push(format!("--listen {text} is there twice"));
+        }
+        check_access(args, address, faults);
+        listen.push(address);
+    }
+    if listen.len() > limits::LISTEN_ADDRESSES_MAX {
+        faults.push(format!(
+            "--listen is there {} times, more than the {} that are served (LISTEN_ADDRESSES_MAX)",
+            listen.len(),
+            limits::LISTEN_ADDRESSES_MAX
+        ));
+    }
+    listen
+}
+
+fn certificate(args: &UpArgs, faults: &mut Vec<String>) -> Option<CertificateFiles> {
+    let certificate = absolute("--tls-cert", args.tls_cert.as_deref()?, faults)?;
+    let key = absolute("--tls-key", args.tls_key.as_deref()?, faults)?;
+    Some(CertificateFiles { certificate, key })
 }
 
 fn check_access(args: &UpArgs, listen: SocketAddr, faults: &mut Vec<String>) {
@@ -340,7 +378,8 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_limits() {
         let settings = resolved(&["--state-dir", "/s"]).unwrap();
-        assert_eq!(settings.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(settings.listen, ["127.0.0.1:8080".parse().unwrap()]);
+        assert_eq!(settings.certificate, None);
         assert_eq!(settings.metrics_listen, "127.0.0.1:8082".parse().unwrap());
         assert_eq!(settings.state_dir, Path::new("/s"));
         assert!(settings.auth && !settings.insecure && !settings.zero_by_default);
@@ -362,6 +401,28 @@ mod tests {
         assert!(refused(&["--metrics-listen", "x"]).contains("--metrics-listen"));
         assert!(refused(&["--metrics-listen", "127.0.0.1:8080"]).contains("are both"));
         assert!(resolved(&["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]).is_ok());
+    }
+
+    #[test]
+    fn several_addresses_are_each_judged() {
+        let both = ["--listen", "127.0.0.1:1", "--listen", "[::1]:1"];
+        let expected = ["127.0.0.1:1", "[::1]:1"].map(|text| text.parse().unwrap());
+        assert_eq!(resolved(&both).unwrap().listen, expected);
+        let open = refused(&["--no-auth", "--listen", "127.0.0.1:1", "--listen", "[::]:1"]);
+        assert!(open.contains("--no-auth on [::]:1"), "{open}");
+        assert!(refused(&["--listen", "127.0.0.1:1", "--listen", "127.0.0.1:1"]).contains("twice"));
+        let metrics = refused(&["--listen", "127.0.0.1:1", "--listen", "127.0.0.1:8082"]);
+        assert!(metrics.contains("are both"), "{metrics}");
+        let many = ["--listen", "127.0.0.1:0"].repeat(limits::LISTEN_ADDRESSES_MAX + 1);
+        assert!(refused(&many).contains("LISTEN_ADDRESSES_MAX"));
+    }
+
+    #[test]
+    fn certificate_and_key_come_together() {
+        let settings = resolved(&["--tls-cert", "/c", "--tls-key", "/k"]).unwrap();
+        assert_eq!(settings.certificate.unwrap().key, Path::new("/k"));
+        assert!(refused(&["--tls-cert", "/c"]).contains("--tls-key"));
+        assert!(refused(&["--tls-key", "/k"]).contains("--tls-cert"));
     }
 
     #[test]

@@ -98,6 +98,11 @@ impl Decoder {
         self.state == State::Ended
     }
 
+    /// Whether data comes next, not what stands around it.
+    pub fn awaits_data(&self) -> bool {
+        matches!(self.state, State::Length(_) | State::Data(_) | State::UntilClose)
+    }
+
     /// The trailer's fields, each line with its end; empty without one.
     pub fn trailer(&self) -> &[u8] {
         self.trailer.strip_suffix(b"\r\n").unwrap_or_default()

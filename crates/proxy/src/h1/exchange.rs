@@ -49,6 +49,9 @@ impl Outgoing {
         if let Some(protocol) = head.upgrade() {
             self.bytes.extend_from_slice(b"connection: upgrade\r\n");
             write_header(&mut self.bytes, b"upgrade", protocol);
+        } else if head.takes_trailers() {
+            // Said anew for the next connection: trailers pass.
+            self.bytes.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
         }
         self.bytes.extend_from_slice(b"\r\n");
     }
@@ -66,7 +69,7 @@ impl Outgoing {
 }
 
 /// Says in a head how its body is framed.
-pub(super) fn write_framing(head: &mut Vec<u8>, framing: Framing) {
+pub(crate) fn write_framing(head: &mut Vec<u8>, framing: Framing) {
     match framing {
         Framing::None | Framing::UntilClose => {}
         Framing::Chunked => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),

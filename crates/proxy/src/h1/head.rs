@@ -86,6 +86,7 @@ struct Hop<'b> {
     encodings: u32,
     chunked: bool,
     expects_continue: bool,
+    takes_trailers: bool,
     hosts: u32,
 }
 
@@ -97,6 +98,7 @@ enum Kind {
     Length,
     Encoding,
     Expect,
+    Te,
     OtherHop,
 }
 
@@ -104,7 +106,7 @@ impl Kind {
     fn of(name: &[u8]) -> Self {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         match name.len() {
-            2 if is("te") => Self::OtherHop,
+            2 if is("te") => Self::Te,
             4 if is("host") => Self::Host,
             6 if is("expect") => Self::Expect,
             7 if is("upgrade") => Self::Upgrade,
@@ -131,6 +133,7 @@ impl<'b> Hop<'b> {
                 Kind::Connection => hop.connection(header.value)?,
                 Kind::Upgrade => hop.upgrade = Some(header.value),
                 Kind::Length => hop.length(header.value)?,
+                Kind::Te => hop.takes_trailers |= names_trailers(header.value),
                 Kind::Encoding => {
                     hop.encodings += 1;
                     hop.chunked = header.value.trim_ascii().eq_ignore_ascii_case(b"chunked");
@@ -200,6 +203,11 @@ impl<'b> Hop<'b> {
     fn keeps_alive(&self) -> bool {
         !self.close && (!self.is_http10 || self.keep_alive)
     }
+}
+
+fn names_trailers(te: &[u8]) -> bool {
+    let mut codings = te.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    codings.any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Decimal digits, and nothing else.
@@ -330,6 +338,12 @@ impl<'b> RequestHead<'b> {
         self.hop.upgrade()
     }
 
+    /// Whether the caller takes a trailer after the answer's body.
+    #[must_use]
+    pub fn takes_trailers(&self) -> bool {
+        self.hop.takes_trailers
+    }
+
     /// Whether the caller would send another request after this one.
     #[must_use]
     pub fn keeps_alive(&self) -> bool {
@@ -453,6 +467,15 @@ mod tests {
         let (names, size) = shown.unwrap().unwrap();
         assert_eq!(names, ["Host", "X-Kept"]);
         assert_eq!(&head[size..], "rest");
+    }
+
+    #[test]
+    fn who_takes_trailers() {
+        let takes = |te: &str| {
+            request(with(te).as_bytes(), |head, _| head.takes_trailers()).unwrap().unwrap()
+        };
+        assert!(takes("TE: trailers\r\n") && takes("te: gzip;q=0.5, Trailers\r\n"));
+        assert!(!takes("TE: gzip\r\n") && !takes(""));
     }
 
     #[test]

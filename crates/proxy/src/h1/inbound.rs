@@ -17,12 +17,14 @@ use super::{
     body::{Decoder, Encoder, recode},
     head, scratch,
 };
-use crate::{Stream, patience::Patience};
+use crate::{Stream, h2::PREFACE, patience::Patience};
 
 /// A caller's connection.
 #[derive(Debug)]
 pub struct Inbound {
     pub(super) stream: Stream,
+    /// Whether no request came yet.
+    is_new: bool,
     /// Received and not yet taken.
     pub(super) held: Vec<u8>,
     /// How far `held` was searched for a head's end.
@@ -51,6 +53,9 @@ pub(super) struct Current {
     pub lent_head: usize,
 }
 
+/// A head that was read, with its bytes, if it was there.
+type Taken<C, R> = Option<Result<(Asked<C, R>, usize), HeadFault>>;
+
 /// What came on a connection.
 enum Received<T> {
     /// A whole head.
@@ -70,6 +75,8 @@ pub enum Asked<C, R> {
     Lend,
     /// It is answered at once, with [`Inbound::answer`].
     Refuse(R),
+    /// It is the beginning of HTTP/2 ([`PREFACE`]): all that came is in [`Inbound::into_parts`].
+    Multiplex,
 }
 
 impl Inbound {
@@ -78,6 +85,7 @@ impl Inbound {
     pub fn new(stream: Stream) -> Self {
         Self {
             stream,
+            is_new: true,
             held: Vec::new(),
             searched: 0,
             body: Decoder::new(Framing::None),
@@ -172,6 +180,7 @@ impl Inbound {
     /// Ends the request under way: from `now` on the next one is waited for.
     pub fn finish(&mut self, now: Instant) {
         self.waits_since = now;
+        self.is_new = false;
         for memory in [&mut self.held, &mut self.unsent] {
             if memory.capacity() > CONNECTION_MEMORY_KEPT {
                 memory.shrink_to(CONNECTION_MEMORY_KEPT);
@@ -242,6 +251,11 @@ impl Inbound {
                 out.end_head(head);
             }
             Ok((asked, size))
+        });
+        let is_new = self.is_new;
+        let taken = taken.or_else(|fault| match is_new {
+            true => beginning(fault, input),
+            false => Err(fault),
         })?;
         let Some(taken) = taken else { return Ok(None) };
         let (asked, size) = taken?;
@@ -358,7 +372,7 @@ impl Inbound {
         }
         self.unsent.clear();
         self.sent = 0;
-        Poll::Ready(Ok(()))
+        self.stream.poll_pushed(cx)
     }
 
     /// Answers the request under way by itself: `headers` are whole lines. The connection stays only if
@@ -437,10 +451,32 @@ impl Inbound {
         .await;
     }
 
+    /// Closes within an answer. A caller of HTTP/1.0, to whom the connection's end is the answer's, must not take
+    /// it for that.
+    pub fn break_off(self) {
+        if self.request.is_http10 {
+            self.stream.break_off();
+        }
+    }
+
     /// Splits a connection that becomes a stream of bytes: itself, and what came on it already.
     #[must_use]
     pub fn into_parts(self) -> (Stream, Vec<u8>) {
         (self.stream, self.held)
+    }
+}
+
+/// What looks like a broken request at a connection's beginning may be a caller that speaks HTTP/2 without asking first.
+///
+/// # Errors
+/// It is broken.
+fn beginning<C, R>(fault: HeadFault, input: &[u8]) -> Result<Taken<C, R>, HeadFault> {
+    match fault {
+        HeadFault::Malformed(httparse::Error::Version) if input.starts_with(PREFACE) => {
+            Ok(Some(Ok((Asked::Multiplex, 0))))
+        }
+        HeadFault::Malformed(httparse::Error::Version) if PREFACE.starts_with(input) => Ok(None),
+        fault => Err(fault),
     }
 }
 

@@ -20,9 +20,12 @@ mod lent;
 mod scratch;
 mod tunnel;
 
+pub(crate) use body::Decoder;
 pub use body::{BodyFault, Framing};
+pub(crate) use exchange::write_framing;
 pub use exchange::{Answered, Exchange, ExchangeFailure, Outgoing};
 pub use head::{HeadFault, RequestHead, ResponseHead, write_header, write_number};
+pub(crate) use head::{request as request_head, response as response_head};
 pub use idle::Idle;
 pub use inbound::{Asked, Inbound};
 pub use lent::{Lent, LentBody, Returned};

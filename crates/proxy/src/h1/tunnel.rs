@@ -79,6 +79,7 @@ impl Way {
             }
             self.unsent.clear();
             self.sent = 0;
+            ready!(to.poll_pushed(cx))?;
             match self.state {
                 State::Ended => return Poll::Ready(Ok(())),
                 State::Ending => {

@@ -72,7 +72,7 @@ impl Relay {
             })
             .await;
             match asked {
-                Ok(None) => return,
+                Ok(None | Some(Asked::Multiplex)) => return,
                 Ok(Some(Asked::Lend)) => lend(&mut caller).await,
                 Ok(Some(Asked::Refuse(()))) => {
                     caller.answer(StatusCode::FORBIDDEN, b"", b"no", true).await.unwrap();

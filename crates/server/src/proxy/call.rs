@@ -1,6 +1,6 @@
 //! The way of an invocation, top to bottom.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, sync::Arc, time::Duration};
 
 use pinnace_core::{limits, name::DEFAULT_NAMESPACE};
 use pinnace_proxy::{
@@ -19,6 +19,7 @@ use crate::{
         stamp::{Peer, Stamp},
         sweeping::Sweeping,
     },
+    replica::Replica,
 };
 
 /// Wait before a replica that refused a connection, or the next one, is tried.
@@ -76,6 +77,8 @@ pub enum Next {
     Request(Instant),
     /// It belongs to a tunnel.
     Tunnel(Box<Tunnel>),
+    /// The caller may still read what was answered; nothing more is asked.
+    End,
     /// Nothing more can be said over it.
     Close,
 }
@@ -211,7 +214,10 @@ impl Calls {
         may_stay: bool,
     ) -> Result<Passed, Broken> {
         let mut seat = self.seat(call, caller).await?;
-        let mut connection = seat.replica().idle(self.worker).take(call.started);
+        let mut connection = match call.goes_over_h2(seat.replica()) {
+            true => None,
+            false => seat.replica().idle(self.worker).take(call.started),
+        };
         loop {
             let is_reused = connection.is_some();
             let mut upstream = match connection.take() {
@@ -283,7 +289,7 @@ impl Calls {
         let (name, after) = (|| call.entry().id.to_string(), call.after);
         let give_up = (Instant::now() + limits::CONNECT_RETRY_TIME_MAX).min(call.deadline());
         loop {
-            let connecting = timeout_at(call.deadline(), seat.replica().connect());
+            let connecting = timeout_at(call.deadline(), self.reach(call, seat.replica()));
             let connected = caller.while_here(connecting).await.map_err(|_| Broken::Left)?;
             let why = match connected {
                 Ok(Ok(stream)) => return Ok((seat, stream)),
@@ -300,6 +306,15 @@ impl Calls {
         }
     }
 
+    async fn reach(&self, call: &Call, replica: &Replica) -> io::Result<Stream> {
+        if !call.goes_over_h2(replica) {
+            return replica.connect().await;
+        }
+        let line = replica.open_line(self.worker).await;
+        self.sweeping.resume();
+        line
+    }
+
     fn count(&self, call: &Call, status: u16, ended: Instant) {
         let took = ended.saturating_duration_since(call.started);
         call.entry().stats.answered(self.worker, status, took);
@@ -313,6 +328,10 @@ impl Call {
 
     fn deadline(&self) -> Instant {
         self.started + self.after
+    }
+
+    fn goes_over_h2(&self, replica: &Replica) -> bool {
+        replica.speaks_h2c() || self.stamp.is_grpc()
     }
 
     fn describe(&self, failure: ExchangeFailure) -> Broken {

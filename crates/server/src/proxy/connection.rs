@@ -1,6 +1,11 @@
 //! A client's connection: one request after the other, each a call of a function or the control plane's.
 
-use std::{future::poll_fn, io, sync::Mutex, task::Poll};
+use std::{
+    future::poll_fn,
+    io,
+    sync::{Arc, Mutex},
+    task::Poll,
+};
 
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -8,32 +13,46 @@ use hyper_util::rt::TokioIo;
 use pinnace_core::limits;
 use pinnace_proxy::{
     Stream,
-    h1::{Asked, Inbound, Lent, Outgoing},
+    h1::{Asked, HeadFault, Inbound, Lent, Outgoing},
 };
 use tokio::{net::TcpStream, time::Instant};
 
 use crate::proxy::{
-    call::{Calls, Next},
+    call::{Call, Calls, Next},
     ending::Ear,
     failure::Failure,
+    multiplex,
     stamp::{self, Peer},
-    worker::Control,
+    worker::{Control, Shared},
 };
+
+/// What all connections of a worker are served with.
+#[derive(Clone)]
+pub struct Desk {
+    /// The way of calls.
+    pub calls: Arc<Calls>,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+}
 
 /// Serves a connection until either side closes it. When it is told to end the call under way is finished,
 /// and no further one taken.
-pub async fn serve(
-    calls: &Calls,
-    control: &dyn Control,
-    mut ear: Ear,
-    stream: TcpStream,
-    peer: Peer,
-) {
+pub async fn serve(desk: &Desk, mut ear: Ear, stream: TcpStream, peer: Peer) {
     // A connection that fails here was closed by its client already.
     let Ok(stream) = Stream::tcp(stream) else { return };
     if stream.end_when_stuck(limits::BODY_IDLE_MAX).is_err() {
         return;
     }
+    let stream = match &desk.shared.certificate {
+        // Functions call from within this host.
+        Some(certificate) if peer.function.is_none() => {
+            match Box::pin(certificate.accept(&mut ear, stream)).await {
+                Some(stream) => stream,
+                None => return,
+            }
+        }
+        _ => stream,
+    };
     let mut caller = Inbound::new(stream);
     // Kept from call to call for its memory.
     let mut request = Outgoing::default();
@@ -42,36 +61,52 @@ pub async fn serve(
         ear.idle(idle_since);
         let asked = poll_fn(|cx| {
             let is_ending = ear.hears(cx);
-            let asked =
-                caller.poll_request(cx, &mut request, |head, out| calls.judge(head, &peer, out));
+            let asked = caller
+                .poll_request(cx, &mut request, |head, out| desk.calls.judge(head, &peer, out));
             // Of a request that has only begun to arrive nothing is lost.
             if asked.is_pending() && is_ending { Poll::Ready(Ok(None)) } else { asked }
         })
         .await;
         ear.busy();
         let may_stay = !ear.has_heard();
-        let mut ended = None;
-        let outcome = match asked {
+        let asked = match asked {
             Ok(None) => break,
-            Ok(Some(Asked::Relay(call))) => {
-                match calls.answer(call, &mut caller, &mut request, may_stay).await {
-                    Next::Request(at) => ended = Some(at),
-                    Next::Tunnel(tunnel) => return calls.carry(*tunnel, caller).await,
-                    Next::Close => return,
-                }
-                Ok(())
+            Ok(Some(Asked::Multiplex)) => {
+                let (stream, early) = caller.into_parts();
+                return Box::pin(multiplex::serve(desk, ear, stream, early, peer)).await;
             }
-            Ok(Some(Asked::Lend)) => lend(&mut caller, control, may_stay).await,
-            Ok(Some(Asked::Refuse(failure))) => refuse(&mut caller, &failure, may_stay).await,
-            Err(fault) => refuse(&mut caller, &Failure::Request(fault), false).await,
+            Ok(Some(asked)) => Ok(asked),
+            Err(fault) => Err(fault),
         };
-        if outcome.is_err() || !may_stay || !caller.can_stay() {
-            break;
+        match answer(desk, asked, &mut caller, &mut request, may_stay).await {
+            Next::Request(ended) if may_stay && caller.can_stay() => {
+                idle_since = ended;
+                caller.finish(ended);
+            }
+            Next::Request(_) | Next::End => break,
+            Next::Tunnel(tunnel) => return desk.calls.carry(*tunnel, caller).await,
+            Next::Close => return caller.break_off(),
         }
-        idle_since = ended.unwrap_or_else(Instant::now);
-        caller.finish(idle_since);
     }
     caller.close().await;
+}
+
+/// Answers a request, or what should have been one.
+pub async fn answer(
+    desk: &Desk,
+    asked: Result<Asked<Call, Failure>, HeadFault>,
+    caller: &mut Inbound,
+    request: &mut Outgoing,
+    may_stay: bool,
+) -> Next {
+    let outcome = match asked {
+        Ok(Asked::Relay(call)) => return desk.calls.answer(call, caller, request, may_stay).await,
+        Ok(Asked::Lend) => lend(caller, &*desk.shared.control, may_stay).await,
+        Ok(Asked::Refuse(failure)) => refuse(caller, &failure, may_stay).await,
+        Ok(Asked::Multiplex) => return Next::Close,
+        Err(fault) => refuse(caller, &Failure::Request(fault), false).await,
+    };
+    outcome.map_or(Next::End, |()| Next::Request(Instant::now()))
 }
 
 /// Answers a request with the sentence of a failure.

@@ -80,6 +80,14 @@ impl Callers {
     }
 }
 
+impl FromFunction {
+    /// A place for another call of the same replica at the same time, over the same connection.
+    #[must_use]
+    pub fn another(&self) -> Option<Self> {
+        self.callers.enter(self.address)
+    }
+}
+
 impl Drop for FromFunction {
     fn drop(&mut self) {
         let mut connections = lock(&self.callers.connections);
@@ -278,7 +286,11 @@ mod tests {
         assert_eq!(callers.enter(two).unwrap().caller, None);
         drop(held);
         callers.forget("r");
-        assert_eq!(callers.enter(one).unwrap().caller, None);
+        let first = callers.enter(one).unwrap();
+        assert_eq!(first.caller, None);
+        let further: Vec<_> = std::iter::from_fn(|| first.another()).collect();
+        assert_eq!(further.len(), limits::GATEWAY_CONNECTIONS_PER_REPLICA_MAX - 1);
+        drop((first, further));
         assert_eq!(lock(&callers.connections).len(), 0);
     }
 }

@@ -42,6 +42,17 @@ fn origin_form(target: &str) -> &str {
     }
 }
 
+/// Whom a target names that is a whole URL: this counts, and not what `Host` says (RFC 9112 section 3.2.2).
+#[must_use]
+pub fn authority(target: &str) -> Option<&str> {
+    if target.starts_with('/') {
+        return None;
+    }
+    let (_, rest) = target.split_once("://")?;
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    Some(authority.rsplit_once('@').map_or(authority, |(_, host)| host))
+}
+
 /// Writes the target that the function sees: the rest of the path, and the query, untouched. False if it
 /// holds a fragment, which no request may (RFC 9112 section 3.2).
 #[must_use]
@@ -84,6 +95,14 @@ mod tests {
         assert_eq!(function("ftp://h/function/env"), None);
         assert_eq!(function("*"), None);
         assert_eq!(function("/x?http://h/function/env"), None);
+    }
+
+    #[test]
+    fn a_whole_url_names_whom_it_asks() {
+        assert_eq!(authority("http://h:1/function/env"), Some("h:1"));
+        assert_eq!(authority("https://a:b@[::1]:1?x"), Some("[::1]:1"));
+        assert_eq!(authority("/function/env?x=http://h"), None);
+        assert_eq!(authority("*"), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 use pinnace_proxy::h1::{RequestHead, ResponseHead, write_header, write_number};
 use uuid::Uuid;
 
-use super::gateway::FromFunction;
+use super::{gateway::FromFunction, route};
 
 const CALL_ID: &[u8] = b"X-Call-Id";
 const START_TIME: &[u8] = b"X-Start-Time";
@@ -23,6 +23,9 @@ const DATE: &[u8] = b"Date";
 const HOST: &[u8] = b"Host";
 
 const VERSION: &str = concat!("pinnace/", env!("CARGO_PKG_VERSION"));
+
+/// How the content types of gRPC begin.
+const GRPC: &[u8] = b"application/grpc";
 
 /// Characters of a call id: a UUID with hyphens.
 const CALL_ID_CHARS: usize = 36;
@@ -85,7 +88,12 @@ impl Stamp {
     #[must_use]
     pub fn request(head: &RequestHead<'_>, peer: &Peer, out: &mut Vec<u8>) -> Self {
         let mut seen = Seen::default();
+        let authority = route::authority(head.target).map(str::as_bytes);
         for (name, value) in head.passing() {
+            let value = match authority {
+                Some(authority) if name.as_bytes().eq_ignore_ascii_case(HOST) => authority,
+                _ => value,
+            };
             seen.note(name, value);
             write_header(out, name.as_bytes(), value);
         }
@@ -112,6 +120,13 @@ impl Stamp {
             write_header(out, USER_AGENT, VERSION.as_bytes());
         }
         Self { started, made_call_id, request_type: seen.content_type.map(<[u8]>::to_vec) }
+    }
+
+    /// Whether the request is a call of gRPC, which goes over HTTP/2 alone. That of gRPC-Web does not.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        let rest = self.request_type.as_deref().and_then(|kind| kind.strip_prefix(GRPC));
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
     }
 
     /// Writes the headers of the answer on its way back.
@@ -254,6 +269,23 @@ mod tests {
         let answer = answered(&stamp, "200 OK\r\n");
         assert!(!answer.contains_key("x-call-id"), "the caller knows its own id");
         assert_eq!(answer["content-type"], ["application/json"], "the request's is echoed");
+    }
+
+    #[test]
+    fn a_whole_urls_host_counts_more_than_the_header() {
+        let head = "GET http://right/function/a HTTP/1.1\r\nHost: wrong\r\n\r\n";
+        let (mut out, peer) = (Vec::new(), Peer::new("127.0.0.1:5000".parse().unwrap(), None));
+        h1::with_request_head(head.as_bytes(), |head| Stamp::request(head, &peer, &mut out))
+            .unwrap();
+        let call = read(&out);
+        assert_eq!((&*call["host"][0], &*call["x-forwarded-host"][0]), ("right", "right"));
+    }
+
+    #[test]
+    fn calls_of_grpc_are_told_by_their_type() {
+        let is_grpc = |kind: &str| stamped(&format!("Content-Type: {kind}\r\n")).0.is_grpc();
+        assert!(is_grpc("application/grpc") && is_grpc("application/grpc+proto"));
+        assert!(!is_grpc("application/grpc-web+proto") && !is_grpc("application/json"));
     }
 
     #[test]

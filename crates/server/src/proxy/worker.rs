@@ -5,9 +5,11 @@
 
 use std::{
     cell::Cell,
+    future::poll_fn,
     io,
     net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
     sync::Arc,
+    task::Poll,
     thread,
     time::Duration,
 };
@@ -20,8 +22,13 @@ use tokio::{
     time::Instant,
 };
 
+use crate::certificate::Certificate;
 use crate::proxy::{
-    call::Calls, connection, ending::Connections, gateway::FromFunction, stamp::Peer,
+    call::Calls,
+    connection::{self, Desk},
+    ending::Connections,
+    gateway::FromFunction,
+    stamp::Peer,
     sweeping::Sweeping,
 };
 
@@ -50,6 +57,8 @@ pub trait Control: Send + Sync {
 pub struct Shared {
     /// The control plane.
     pub control: Arc<dyn Control>,
+    /// What clients are served with over TLS, if they are.
+    pub certificate: Option<Arc<Certificate>>,
     /// Each worker's places for client connections; when all are taken by calls further ones wait in the
     /// kernel.
     pub places: Box<[Arc<Semaphore>]>,
@@ -75,8 +84,8 @@ pub struct HandedOver {
 pub struct Worker {
     /// The way of its calls.
     pub calls: Calls,
-    /// Its listener.
-    pub listener: StdListener,
+    /// Its listeners, one per address.
+    pub listeners: Vec<StdListener>,
     /// Connections that other workers hand over.
     pub inbox: mpsc::UnboundedReceiver<HandedOver>,
     /// The other workers' inboxes, and its own, by number.
@@ -101,8 +110,7 @@ impl Worker {
     }
 
     async fn run(mut self) -> io::Result<()> {
-        self.listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(self.listener.try_clone()?)?;
+        let doors = Doors::open(&self.listeners)?;
         let number = self.calls.worker;
         let places = self.shared.places[number].clone();
         let calls = Arc::new(self.calls);
@@ -116,7 +124,7 @@ impl Worker {
         let mut sweep = Sweeping::clock();
         loop {
             tokio::select! {
-                accepted = accept(&listener, &places, &crowd) => {
+                accepted = accept(&doors, &places, &crowd) => {
                     let (stream, peer, place) = accepted;
                     match emptier(&self.shared.places, number) {
                         Some((other, place)) => {
@@ -135,7 +143,7 @@ impl Worker {
                 _ = ending.wait_for(|ending| *ending) => break,
             }
         }
-        drop(listener);
+        drop(doors);
         self.inbox.close();
         while let Ok(handed) = self.inbox.try_recv() {
             take_over(&calls, &self.shared, &connections, handed);
@@ -144,6 +152,36 @@ impl Worker {
         let all = u32::try_from(self.shared.connections_max).unwrap_or(u32::MAX);
         drop(places.acquire_many(all).await);
         Ok(())
+    }
+}
+
+/// Where clients come in.
+struct Doors {
+    listeners: Vec<TcpListener>,
+    /// Which is looked at first, the next time.
+    first: Cell<usize>,
+}
+
+impl Doors {
+    fn open(listeners: &[StdListener]) -> io::Result<Self> {
+        let adopt = |listener: &StdListener| {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener.try_clone()?)
+        };
+        let listeners = listeners.iter().map(adopt).collect::<io::Result<_>>()?;
+        Ok(Self { listeners, first: Cell::new(0) })
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let count = self.listeners.len();
+        // No address, however busy, keeps those of another waiting.
+        let first = self.first.replace((self.first.get() + 1) % count.max(1));
+        poll_fn(|cx| {
+            let turn = (first..first + count).map(|at| &self.listeners[at % count]);
+            let mut accepted = turn.map(|listener| listener.poll_accept(cx));
+            accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        })
+        .await
     }
 }
 
@@ -175,7 +213,7 @@ impl Crowd {
 }
 
 async fn accept(
-    listener: &TcpListener,
+    doors: &Doors,
     places: &Arc<Semaphore>,
     crowd: &Crowd,
 ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
@@ -184,7 +222,7 @@ async fn accept(
             crowd.make_room();
         }
         let Ok(place) = places.clone().acquire_owned().await else { continue };
-        match listener.accept().await {
+        match doors.accept().await {
             Ok((stream, peer)) => return (stream, peer, place),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -248,10 +286,10 @@ fn serve(
     peer: Peer,
     place: OwnedSemaphorePermit,
 ) {
-    let (calls, shared) = (calls.clone(), shared.clone());
+    let desk = Desk { calls: calls.clone(), shared: shared.clone() };
     let ear = connections.ear();
     tokio::spawn(async move {
-        connection::serve(&calls, &*shared.control, ear, stream, peer).await;
+        connection::serve(&desk, ear, stream, peer).await;
         drop(place);
     });
 }

@@ -33,6 +33,10 @@ impl Provider for FakeProvider {
 
     fn remove(&self, _: &FunctionRef) {}
 
+    fn secret_changed<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<(), Refusal>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn logs<'a>(
         &'a self,
         _: &'a FunctionRef,

@@ -3,7 +3,12 @@
 use pinnace_core::wire::FunctionDeployment;
 
 use super::{fake::FakeProvider, *};
-use crate::{catalog::Catalog, store::Store};
+use crate::{
+    catalog::Catalog,
+    namespaces::Namespaces,
+    secrets::{Seal, Secrets},
+    store::Store,
+};
 
 struct Bench {
     deployments: Arc<Deployments>,
@@ -13,9 +18,14 @@ struct Bench {
 impl Bench {
     async fn new(labels: &str) -> Self {
         let database = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(&database.path().join("functions.db")).unwrap();
+        let (store, kept) = Store::open(&database.path().join("functions.db")).unwrap();
         let catalog = Arc::new(Catalog::new(1));
-        let deployments = Arc::new(Deployments::new(catalog, Arc::new(FakeProvider), store));
+        let (seal, _) = Seal::open(&database.path().join("secrets.key")).unwrap();
+        let secrets = Arc::new(Secrets::new(kept.secrets, seal, store.clone()));
+        let namespaces = Namespaces::new(kept.namespaces, store.clone());
+        let provider = Arc::new(FakeProvider);
+        let deployments = Deployments::new(catalog, provider, namespaces, secrets, store);
+        let deployments = Arc::new(deployments);
         let bench = Self { deployments, database };
         bench.deployments.create(deployment(labels)).await.unwrap();
         let scaler = Scaler::new(bench.deployments.clone()).unwrap();
@@ -33,8 +43,8 @@ impl Bench {
 
     /// What a next server would begin with.
     fn kept(&self) -> u32 {
-        let (_, functions) = Store::open(&self.database.path().join("functions.db")).unwrap();
-        functions.values().next().unwrap().replicas
+        let (_, kept) = Store::open(&self.database.path().join("functions.db")).unwrap();
+        kept.functions.values().next().unwrap().replicas
     }
 
     /// Lets the scaler look so often, with so many calls under way.

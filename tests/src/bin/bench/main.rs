@@ -12,6 +12,7 @@ mod latency;
 mod load;
 mod reference;
 mod report;
+mod stream;
 mod warm;
 mod watchdog;
 
@@ -39,6 +40,11 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "warm-added",
         about: "what the platform adds to a call at 1 connection, beside the function called directly",
         measure: warm::added,
+    },
+    Benchmark {
+        name: "stream-first-byte",
+        about: "time to the first event of an event stream, beside the function called directly",
+        measure: stream::first_byte,
     },
     Benchmark {
         name: "cold-static",

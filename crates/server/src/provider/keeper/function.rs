@@ -214,9 +214,9 @@ impl Function {
                         self.preparing = None;
                     }
                 } else if matches!(copy.phase, Phase::Starting) {
-                    let concurrency = self.deployed.spec.concurrency;
+                    let spec = &self.deployed.spec;
                     let (id, revision) = (replica.to_owned(), copy.revision);
-                    let ready = Replica::new(id, revision, endpoint, concurrency, self.workers);
+                    let ready = Replica::new(id, revision, endpoint, spec, self.workers);
                     copy.phase = Phase::Ready(Arc::new(ready));
                     if is_current {
                         self.preparing = None;
