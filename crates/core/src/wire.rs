@@ -1,7 +1,7 @@
 //! OpenFaaS's own words: the JSON that its clients send and read (contract section 5).
 //!
 //! Names and the presence of fields follow the contract to the letter: labels and annotations of a status
-//! are always objects, absent maps stay absent, unknown fields are ignored, and `null` maps are accepted.
+//! are always objects, absent maps stay absent, unknown fields are ignored, and `null` is as good as nothing.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -15,8 +15,10 @@ pub type Map = BTreeMap<String, String>;
 #[serde(rename_all = "camelCase", default)]
 pub struct FunctionDeployment {
     /// The function's name.
+    #[serde(deserialize_with = "null_default")]
     pub service: String,
     /// The image reference, kept byte for byte.
+    #[serde(deserialize_with = "null_default")]
     pub image: String,
     /// Namespace; empty means the default one.
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
@@ -69,6 +71,14 @@ pub struct Resources {
     /// Intel devices.
     #[serde(rename = "intel.com/gpu", skip_serializing_if = "Option::is_none")]
     pub intel_gpu: Option<String>,
+}
+
+impl Resources {
+    /// Whether any quantity is given. Clients take an empty object for one that was.
+    #[must_use]
+    pub fn says_something(&self) -> bool {
+        *self != Self::default()
+    }
 }
 
 /// What GET answers about a function.
@@ -172,6 +182,7 @@ pub struct Usage {
 #[serde(rename_all = "camelCase", default)]
 pub struct DeleteFunctionRequest {
     /// The function's name.
+    #[serde(deserialize_with = "null_default")]
     pub function_name: String,
     /// Its namespace.
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
@@ -183,8 +194,10 @@ pub struct DeleteFunctionRequest {
 #[serde(rename_all = "camelCase", default)]
 pub struct ScaleServiceRequest {
     /// The function's name.
+    #[serde(deserialize_with = "null_default")]
     pub service_name: String,
     /// Replicas wanted.
+    #[serde(deserialize_with = "null_default")]
     pub replicas: u64,
     /// Its namespace.
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
@@ -196,6 +209,7 @@ pub struct ScaleServiceRequest {
 #[serde(rename_all = "camelCase", default)]
 pub struct Secret {
     /// Its name.
+    #[serde(deserialize_with = "null_default")]
     pub name: String,
     /// Its namespace; empty means the default one.
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
@@ -222,6 +236,7 @@ impl fmt::Debug for Secret {
 #[serde(rename_all = "camelCase", default)]
 pub struct FunctionNamespace {
     /// Its name.
+    #[serde(deserialize_with = "null_default")]
     pub name: String,
     /// Labels.
     #[serde(skip_serializing_if = "Map::is_empty", deserialize_with = "null_default")]

@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use axum::{
     Json,
     body::Body,
-    extract::{Path, Query, State},
+    extract::{Path, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -14,11 +14,11 @@ use pinnace_core::{
     FunctionRef,
     name::DEFAULT_NAMESPACE,
     spec::LABEL_FUNCTION,
-    wire::{DeleteFunctionRequest, FunctionDeployment, FunctionStatus},
+    wire::{DeleteFunctionRequest, FunctionDeployment, FunctionStatus, Resources},
 };
 use serde::Deserialize;
 
-use super::{Api, error::ApiError, json::json};
+use super::{Api, error::ApiError, json::json, query::Query};
 use crate::{catalog::Entry, deployments::ChangeError};
 
 /// Query of requests that concern a namespace.
@@ -162,8 +162,8 @@ fn status(entry: &Entry) -> FunctionStatus {
         secrets: deployment.secrets.clone(),
         labels,
         annotations: deployment.annotations.clone().unwrap_or_default(),
-        limits: deployment.limits.clone(),
-        requests: deployment.requests.clone(),
+        limits: deployment.limits.clone().filter(Resources::says_something),
+        requests: deployment.requests.clone().filter(Resources::says_something),
         read_only_root_filesystem: deployment.read_only_root_filesystem,
         invocation_count: entry.stats.total().answers() as f64,
         replicas: standing.wanted,

@@ -10,11 +10,10 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
-use percent_encoding::percent_decode_str;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Api, error::ApiError, functions::reference};
+use super::{Api, error::ApiError, functions::reference, query::pairs};
 use crate::{deployments::ChangeError, logs::LogQuery};
 
 /// What the query asks for.
@@ -56,11 +55,9 @@ impl Asked {
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, text)
         };
         let mut asked = Self::default();
-        for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-            let value =
-                percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned();
+        for (key, value) in pairs(query) {
             let given = !value.is_empty();
-            match key {
+            match key.as_str() {
                 "name" => asked.name = value,
                 "namespace" => asked.namespace = value,
                 "instance" => asked.query.instance = Some(value).filter(|value| !value.is_empty()),

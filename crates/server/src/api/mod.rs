@@ -10,6 +10,7 @@ mod info;
 mod json;
 mod logs;
 mod namespaces;
+mod query;
 mod scale;
 mod secrets;
 
@@ -29,6 +30,7 @@ use pinnace_sandbox::images::ImageStore;
 use tower::ServiceExt;
 
 pub use self::access::Access;
+use self::error::ApiError;
 use crate::{deployments::Deployments, proxy::worker::Control, registry::Puller};
 
 /// What the handlers share.
@@ -99,7 +101,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/function/{name}", get(functions::describe))
         .route("/scale-function/{name}", post(scale::scale))
         .route("/namespaces", get(namespaces::list))
-        .route("/namespace/", post(namespaces::create))
+        .route("/namespace/", one_namespace())
         .route("/namespace/{name}", one_namespace())
         .route("/namespaces/{name}", one_namespace())
         .route(
@@ -111,10 +113,12 @@ fn router(api: Arc<Api>) -> Router {
         .route("/images", get(images::list).post(images::load).delete(images::remove))
         .route("/images/pull", post(images::pull))
         .route("/images/prune", post(images::prune))
+        .method_not_allowed_fallback(error::no_such_method)
         .layer(middleware::from_fn_with_state(api.clone(), access::check));
     Router::new()
         .nest("/system", system)
         .route("/healthz", get(async || "OK"))
-        .fallback(async || (StatusCode::NOT_FOUND, "404 page not found\n"))
+        .method_not_allowed_fallback(error::no_such_method)
+        .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "404 page not found"))
         .with_state(api)
 }

@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    body::Body,
-    extract::{Query, State},
-    http::StatusCode,
-};
+use axum::{Json, body::Body, extract::State, http::StatusCode};
 use pinnace_core::{limits, secret, wire::Secret};
 
 use super::{
@@ -15,6 +10,7 @@ use super::{
     error::ApiError,
     functions::{InNamespace, body_or_query, namespace_or_default},
     json::{Most, json_within},
+    query::Query,
 };
 
 /// GET `/system/secrets`.
