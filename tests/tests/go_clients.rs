@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what failed by failing there")]
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
@@ -75,25 +75,31 @@ fn the_cron_connector_calls_functions_by_their_schedule() {
     let secrets = tempfile::tempdir().unwrap();
     fs::write(secrets.path().join("basic-auth-user"), "admin").unwrap();
     fs::write(secrets.path().join("basic-auth-password"), gateway.password()).unwrap();
-    let log = secrets.path().join("log");
     let mut connector = Command::new(program);
     connector.env("gateway_url", gateway.url()).env("asynchronous_invocation", "false");
     connector.env("basic_auth", "true").env("secret_mount_path", secrets.path());
     connector.env("rebuild_interval", "100ms").env("print_response_body", "true");
-    connector.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
-    let _connector = Ended(connector.spawn().unwrap());
+    let connector = Running::start(connector.stdin(Stdio::null()).stdout(Stdio::null()));
 
-    let said = || fs::read_to_string(&log).unwrap();
+    let said = || connector.said();
     let answered = || said().matches("Response: ticking [200]").count();
-    eventually("the connector is answered twice", READY_MAX, || (answered() >= 2).then_some(()));
+    awaited(&connector, "it is answered twice", || answered() >= 2);
     let count = |name: &str| gateway.status(name).unwrap()["invocationCount"].as_f64();
     assert!(count("ticking") >= Some(2.0), "{}", said());
     assert_eq!(count("silent"), None, "{}", said());
 
     gateway.remove("ticking");
-    eventually("it forgets a removed function", READY_MAX, || {
-        said().contains("Removed: ticking.openfaas-fn").then_some(())
+    awaited(&connector, "it forgets a removed function", || {
+        said().contains("Removed: ticking.openfaas-fn")
     });
+}
+
+/// Waits for something that a connector does; if it does not, its words are shown.
+fn awaited(connector: &Running, what: &str, done: impl Fn() -> bool) {
+    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        eventually(what, READY_MAX, || done().then_some(()));
+    }));
+    found.unwrap_or_else(|_| panic!("{what}: not in time:\n{}", connector.said()));
 }
 
 /// A function that answers what it is sent, and asks for topics.
@@ -130,7 +136,7 @@ fn built(name: &str) -> PathBuf {
 
 /// The program `connector`, its input and what it prints.
 struct Connector {
-    _process: Ended,
+    running: Running,
     input: ChildStdin,
     printed: mpsc::Receiver<String>,
 }
@@ -138,14 +144,15 @@ struct Connector {
 impl Connector {
     fn start(gateway: &Gateway) -> Self {
         let mut command = client("connector", gateway);
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (input, output) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
+        let mut running = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        let input = running.process.stdin.take().unwrap();
+        let output = running.process.stdout.take().unwrap();
         let (sender, printed) = mpsc::channel();
         std::thread::spawn(move || {
             let mut lines = BufReader::new(output).lines().map_while(Result::ok);
             lines.all(|line| sender.send(line).is_ok())
         });
-        Self { _process: Ended(process), input, printed }
+        Self { running, input, printed }
     }
 
     fn say(&mut self, line: &str) {
@@ -157,18 +164,34 @@ impl Connector {
         let mut lines: Vec<String> = Vec::new();
         while lines.last().is_none_or(|line| line != last) {
             let line = self.printed.recv_timeout(ANSWER_MAX);
-            lines.push(line.unwrap_or_else(|_| panic!("no {last:?}, but {lines:?}")));
+            let said = || panic!("no {last:?}, but {lines:?}\n{}", self.running.said());
+            lines.push(line.unwrap_or_else(|_| said()));
         }
         lines
     }
 }
 
-/// A process that ends with the test.
-struct Ended(Child);
+/// A process that ends with the test, and what it writes to its standard error.
+struct Running {
+    process: Child,
+    log: tempfile::NamedTempFile,
+}
 
-impl Drop for Ended {
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let process = command.stderr(log.reopen().unwrap()).spawn().unwrap();
+        Self { process, log }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.log.path()).unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        drop(self.process.kill());
+        drop(self.process.wait());
     }
 }

@@ -26,7 +26,11 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-fn read<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
+/// Reads a query.
+///
+/// # Errors
+/// Nothing can be made of it.
+pub(super) fn read<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
     let last: BTreeMap<_, _> = pairs(query).collect();
     let read = T::deserialize(MapDeserializer::<_, Error>::new(last.into_iter()));
     read.map_err(|error| {
@@ -35,7 +39,7 @@ fn read<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
 }
 
 /// Keys and values of a query, decoded. A key without a value has an empty one.
-pub(super) fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
+fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
     query.split('&').map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decoded(key), decoded(value))
@@ -62,14 +66,14 @@ mod tests {
     #[test]
     fn the_last_value_counts_and_what_is_unknown_does_not() {
         let two = |one: &str, two: &str| Two { one: one.to_owned(), two: two.to_owned() };
-        for (query, read) in [
+        for (query, wanted) in [
             ("", two("", "")),
             ("one=1&two=2&one=3", two("3", "2")),
             ("one=1&one", two("", "")),
             ("o%6Ee=a+b%2Bc&three=4", two("a b+c", "")),
             ("&&=&one==&two=%zz", two("=", "%zz")),
         ] {
-            assert_eq!(super::read::<Two>(query).unwrap(), read, "{query}");
+            assert_eq!(read::<Two>(query).unwrap(), wanted, "{query}");
         }
     }
 }
