@@ -201,6 +201,26 @@ fn a_namespace_may_be_named_by_the_body_alone() {
 }
 
 #[test]
+fn a_removal_may_come_without_a_body() {
+    let gateway = gateway();
+    let function = json!({
+        "service": "f", "image": "host", "envProcess": "cat", "namespace": "second",
+    });
+    gateway.api("POST", "/system/functions", &bytes(&function)).expect(202);
+    let remove = |path: &str| gateway.api("DELETE", path, b"");
+    assert!(remove("/system/functions").expect(400).text().contains("name"));
+    remove("/system/functions?functionName=f").expect(404);
+    remove("/system/functions?functionName=f&namespace=second").expect(202);
+    let secret = json!({ "name": "s", "namespace": "second", "value": "v" });
+    gateway.api("POST", "/system/secrets", &bytes(&secret)).expect(202);
+    remove("/system/secrets?name=s").expect(404);
+    remove("/system/secrets?name=s&namespace=second").expect(202);
+    remove("/system/namespace/second").expect(202);
+    remove("/system/namespace/second").expect(404);
+    gateway.api("POST", "/system/functions", b"").expect(400);
+}
+
+#[test]
 fn a_log_is_asked_for_leniently_where_that_is_harmless() {
     let gateway = gateway();
     gateway.deploy(&Function::host("here", "cat"));

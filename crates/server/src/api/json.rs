@@ -18,8 +18,7 @@ const THROWN_AWAY_BYTES_MAX: usize = 64 << 20;
 /// # Errors
 /// It is too large, came too slowly, broke off, or is not the JSON expected.
 pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
-    let most = Most { bytes: limits::API_BODY_BYTES_MAX, limit: "API_BODY_BYTES_MAX" };
-    json_within(body, most).await
+    json_within(body, API_BODY).await
 }
 
 /// How large a body may be, and the limit's name.
@@ -29,6 +28,10 @@ pub(super) struct Most {
     pub(super) limit: &'static str,
 }
 
+/// What most bodies may be.
+pub(super) const API_BODY: Most =
+    Most { bytes: limits::API_BODY_BYTES_MAX, limit: "API_BODY_BYTES_MAX" };
+
 /// Reads a body of at most so many bytes.
 ///
 /// # Errors
@@ -37,8 +40,23 @@ pub(super) async fn json_within<T: DeserializeOwned>(
     body: Body,
     most: Most,
 ) -> Result<T, ApiError> {
+    parsed(&read(body, most).await?)
+}
+
+/// Reads a body of a request that may come without one, as removals do: some clients and proxies send none.
+///
+/// # Errors
+/// As [`json`].
+pub(super) async fn json_if_any<T: DeserializeOwned + Default>(
+    body: Body,
+    most: Most,
+) -> Result<T, ApiError> {
     let text = read(body, most).await?;
-    serde_json::from_slice(&text).map_err(|error| {
+    if text.is_empty() { Ok(T::default()) } else { parsed(&text) }
+}
+
+fn parsed<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(text).map_err(|error| {
         let text = format!("the body is not the JSON expected: {error}");
         ApiError::new(StatusCode::BAD_REQUEST, text)
     })

@@ -10,7 +10,11 @@ use axum::{
 };
 use pinnace_core::{Namespace, name::DEFAULT_NAMESPACE, wire::FunctionNamespace};
 
-use super::{Api, error::ApiError, json::json};
+use super::{
+    Api,
+    error::ApiError,
+    json::{API_BODY, json_if_any},
+};
 
 /// The name in a path, which clients may leave out.
 type Named = Option<Path<String>>;
@@ -71,7 +75,7 @@ pub async fn remove(
 
 /// What was sent, by the name in the path; a body without one, or none at all, means that.
 async fn sent(name: Named, body: Body) -> Result<FunctionNamespace, ApiError> {
-    let mut sent: FunctionNamespace = json(body).await?;
+    let mut sent: FunctionNamespace = json_if_any(body, API_BODY).await?;
     let Some(Path(name)) = name else { return Ok(sent) };
     if sent.name.is_empty() {
         sent.name.clone_from(&name);
