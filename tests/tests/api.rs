@@ -201,7 +201,7 @@ fn a_namespace_may_be_named_by_the_body_alone() {
 }
 
 #[test]
-fn a_removal_may_come_without_a_body() {
+fn a_removal_may_come_without_a_body_or_with_more_than_it_needs() {
     let gateway = gateway();
     let function = json!({
         "service": "f", "image": "host", "envProcess": "cat", "namespace": "second",
@@ -215,6 +215,11 @@ fn a_removal_may_come_without_a_body() {
     gateway.api("POST", "/system/secrets", &bytes(&secret)).expect(202);
     remove("/system/secrets?name=s").expect(404);
     remove("/system/secrets?name=s&namespace=second").expect(202);
+    let large = bytes(&json!({ "name": "large", "value": "v".repeat(1 << 20) }));
+    for method in ["POST", "DELETE"] {
+        // Some clients send the value again.
+        gateway.api(method, "/system/secrets", &large).expect(202);
+    }
     remove("/system/namespace/second").expect(202);
     remove("/system/namespace/second").expect(404);
     gateway.api("POST", "/system/functions", b"").expect(400);

@@ -395,6 +395,23 @@ mod tests {
     }
 
     #[test]
+    fn null_is_as_good_as_nothing() {
+        let deployment: FunctionDeployment =
+            serde_json::from_str(r#"{"service":null,"image":null,"limits":{"cpu":null}}"#).unwrap();
+        let limits = deployment.limits.clone().unwrap();
+        assert!(!limits.says_something());
+        assert!(Resources { cpu: Some("1".into()), ..limits }.says_something());
+        assert_eq!(
+            FunctionDeployment { limits: None, ..deployment },
+            FunctionDeployment::default()
+        );
+        let scale: ScaleServiceRequest =
+            serde_json::from_str(r#"{"serviceName":null,"replicas":null,"namespace":null}"#)
+                .unwrap();
+        assert_eq!(scale, ScaleServiceRequest::default());
+    }
+
+    #[test]
     fn a_status_has_maps_but_omits_what_was_not_given() {
         let status = FunctionStatus { name: "a".into(), image: "b".into(), ..Default::default() };
         let json = serde_json::to_value(status).unwrap();
