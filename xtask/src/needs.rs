@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     Unready,
-    run::{find, run},
+    run::{find, output, run},
 };
 
 /// A program that must be there.
@@ -18,12 +18,23 @@ pub struct Need {
     package: &'static str,
     /// What for.
     reason: &'static str,
-    /// Whether it must be static, since it is put into an image alone.
-    is_static: bool,
+    /// What it must be beside there.
+    kind: Kind,
+}
+
+/// What a program must be beside there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Nothing.
+    Any,
+    /// Static, since it is put into an image alone.
+    Static,
+    /// Go of this version 1 or newer, which its modules ask for.
+    Go(u32),
 }
 
 const fn need(program: &'static str, package: &'static str, reason: &'static str) -> Need {
-    Need { program, package, reason, is_static: false }
+    Need { program, package, reason, kind: Kind::Any }
 }
 
 /// Of the tests.
@@ -44,10 +55,16 @@ pub const TESTS: &[Need] = &[
     need("promtool", "prometheus", "checks the metrics' format"),
     need("prometheus-alertmanager", "prometheus-alertmanager", "sends alerts to the API"),
     Need {
+        program: "go",
+        package: "golang-go",
+        reason: "builds OpenFaaS's Go clients (where the package is older: https://go.dev/dl)",
+        kind: Kind::Go(24),
+    },
+    Need {
         program: "/bin/busybox",
         package: "busybox-static",
         reason: "is the shell of test images",
-        is_static: true,
+        kind: Kind::Static,
     },
 ];
 
@@ -60,7 +77,7 @@ pub const VM: &[Need] = &[
         program: "/bin/busybox",
         package: "busybox-static",
         reason: "is that machine's shell",
-        is_static: true,
+        kind: Kind::Static,
     },
 ];
 
@@ -76,13 +93,20 @@ pub const BENCHMARKS: &[Need] = &[
         program: "/bin/busybox",
         package: "busybox-static",
         reason: "is the command of fork",
-        is_static: true,
+        kind: Kind::Static,
     },
 ];
 
 impl Need {
     fn is_met(&self) -> bool {
-        find(self.program).is_some_and(|path| !self.is_static || is_static(&path))
+        find(self.program).is_some_and(|path| match self.kind {
+            Kind::Any => true,
+            Kind::Static => is_static(&path),
+            Kind::Go(least) => {
+                let said = output(Command::new(path).arg("version"));
+                said.is_ok_and(|said| go_version(&said) >= Some(least))
+            }
+        })
     }
 }
 
@@ -93,6 +117,12 @@ fn is_static(program: &Path) -> bool {
         let head = &elf[..elf.len().min(4096)];
         !head.windows(loader.len()).any(|bytes| bytes == loader)
     })
+}
+
+/// The second number of Go's version, of what `go version` prints: `go version go1.24.1 linux/amd64`.
+fn go_version(said: &str) -> Option<u32> {
+    let version = said.split(' ').find_map(|word| word.strip_prefix("go1."))?;
+    version.split(|this: char| !this.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// Sees to it that everything is there: installs what is missing if that is wished.
@@ -148,7 +178,11 @@ fn complaint(needs: &[Need]) -> Option<String> {
     }
     let mut text = String::from("this machine lacks:\n");
     for need in &missing {
-        let kind = if need.is_static { " (static)" } else { "" };
+        let kind = match need.kind {
+            Kind::Any => String::new(),
+            Kind::Static => " (static)".to_owned(),
+            Kind::Go(least) => format!(" (1.{least} or newer)"),
+        };
         text += &format!("  {}{kind}: {}; package {}\n", need.program, need.reason, need.package);
     }
     let packages: Vec<_> = missing.iter().map(|need| need.package).collect();
@@ -169,6 +203,14 @@ mod tests {
         assert!(complaint.contains("apt-get install a-package, or"), "{complaint}");
         let error = meet(&needs, false).unwrap_err();
         assert!(error.is::<Unready>());
+    }
+
+    #[test]
+    fn go_says_its_version() {
+        assert_eq!(go_version("go version go1.26.8 linux/amd64\n"), Some(26));
+        assert_eq!(go_version("go version go1.24rc1 linux/amd64"), Some(24));
+        assert_eq!(go_version("go version devel go1.25-abc linux/amd64"), Some(25));
+        assert_eq!(go_version("no go"), None);
     }
 
     #[test]

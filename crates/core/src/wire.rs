@@ -1,7 +1,7 @@
 //! OpenFaaS's own words: the JSON that its clients send and read (contract section 5).
 //!
 //! Names and the presence of fields follow the contract to the letter: labels and annotations of a status
-//! are always objects, absent maps stay absent, unknown fields are ignored, and `null` maps are accepted.
+//! are always objects, absent maps stay absent, unknown fields are ignored, and `null` is as good as nothing.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -16,8 +16,10 @@ pub type Map = BTreeMap<String, String>;
 #[serde(rename_all = "camelCase", default)]
 pub struct FunctionDeployment {
     /// The function's name.
+    #[serde(deserialize_with = "null_default")]
     pub service: String,
     /// The image reference, kept byte for byte.
+    #[serde(deserialize_with = "null_default")]
     pub image: String,
     /// Namespace; empty means the default one.
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
@@ -70,6 +72,14 @@ pub struct Resources {
     /// Intel devices.
     #[serde(rename = "intel.com/gpu", skip_serializing_if = "Option::is_none")]
     pub intel_gpu: Option<String>,
+}
+
+impl Resources {
+    /// Whether any quantity is given. Clients take an empty object for one that was.
+    #[must_use]
+    pub fn says_something(&self) -> bool {
+        *self != Self::default()
+    }
 }
 
 /// What GET answers about a function.
@@ -218,6 +228,7 @@ pub struct Telemetry {
 #[serde(rename_all = "camelCase", default)]
 pub struct DeleteFunctionRequest {
     /// The function's name.
+    #[serde(deserialize_with = "null_default")]
     pub function_name: String,
     /// Its namespace.
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
@@ -229,9 +240,9 @@ pub struct DeleteFunctionRequest {
 #[serde(rename_all = "camelCase")]
 pub struct ScaleServiceRequest {
     /// The function's name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_default")]
     pub service_name: String,
-    /// Replicas wanted.
+    /// Replicas wanted. Not to say how many is a mistake, and none to be made into zero.
     #[serde(deserialize_with = "whole")]
     pub replicas: u64,
     /// Its namespace.
@@ -244,6 +255,7 @@ pub struct ScaleServiceRequest {
 #[serde(rename_all = "camelCase", default)]
 pub struct Secret {
     /// Its name.
+    #[serde(deserialize_with = "null_default")]
     pub name: String,
     /// Its namespace; empty means the default one.
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_default")]
@@ -270,6 +282,7 @@ impl fmt::Debug for Secret {
 #[serde(rename_all = "camelCase", default)]
 pub struct FunctionNamespace {
     /// Its name.
+    #[serde(deserialize_with = "null_default")]
     pub name: String,
     /// Labels.
     #[serde(skip_serializing_if = "Map::is_empty", deserialize_with = "null_default")]
@@ -443,6 +456,22 @@ mod tests {
         .unwrap();
         assert_eq!(deployment.labels, None);
         assert_eq!(deployment.namespace, "");
+    }
+
+    #[test]
+    fn null_is_as_good_as_nothing() {
+        let deployment: FunctionDeployment =
+            serde_json::from_str(r#"{"service":null,"image":null,"limits":{"cpu":null}}"#).unwrap();
+        let limits = deployment.limits.clone().unwrap();
+        assert!(!limits.says_something());
+        assert!(Resources { cpu: Some("1".into()), ..limits }.says_something());
+        assert_eq!(
+            FunctionDeployment { limits: None, ..deployment },
+            FunctionDeployment::default()
+        );
+        let scale: ScaleServiceRequest =
+            serde_json::from_str(r#"{"serviceName":null,"replicas":0,"namespace":null}"#).unwrap();
+        assert_eq!(scale, ScaleServiceRequest::default());
     }
 
     #[test]

@@ -8,14 +8,14 @@ use pinnace_core::{FunctionRef, limits, wire::AlertMessage};
 use super::{
     Api,
     error::ApiError,
-    json::{OF_ANY, read},
+    json::{API_BODY, read},
 };
 use crate::deployments::ChangeError;
 
 /// POST `/system/alert`: a message of Alertmanager, version 4, with any number of alerts. All are acted upon,
 /// also where one cannot be.
 pub async fn alert(State(api): State<Arc<Api>>, body: Body) -> Result<StatusCode, ApiError> {
-    let text = read(body, OF_ANY).await?;
+    let text = read(body, API_BODY).await?;
     let refused = |text: &str| ApiError::new(StatusCode::BAD_REQUEST, text);
     if text.is_empty() {
         return Err(refused("A body is required for this endpoint"));

@@ -1,7 +1,8 @@
 //! Errors of the API: the one place where they become statuses (contract sections 3 and 4).
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    extract::OriginalUri,
+    http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
@@ -23,6 +24,12 @@ impl ApiError {
     pub fn new(status: StatusCode, text: impl Into<String>) -> Self {
         Self { status, text: text.into() }
     }
+}
+
+/// The answer to a method that a path does not know. The router names those it does in `Allow`.
+pub(super) async fn no_such_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    let text = format!("{method} is not for {}; the header Allow says what is", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, text)
 }
 
 impl IntoResponse for ApiError {

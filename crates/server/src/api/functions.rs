@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use axum::{
     Json,
     body::Body,
-    extract::{Path, Query, State},
+    extract::{Path, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -14,11 +14,16 @@ use pinnace_core::{
     FunctionRef,
     name::{DEFAULT_NAMESPACE, check_label},
     spec::LABEL_FUNCTION,
-    wire::{DeleteFunctionRequest, FunctionDeployment, FunctionStatus},
+    wire::{DeleteFunctionRequest, FunctionDeployment, FunctionStatus, Resources},
 };
 use serde::Deserialize;
 
-use super::{Api, error::ApiError, json::json};
+use super::{
+    Api,
+    error::ApiError,
+    json::{API_BODY, json, json_if_any},
+    query::Query,
+};
 use crate::{catalog::Entry, deployments::ChangeError};
 
 /// Query of requests that concern a namespace.
@@ -29,6 +34,14 @@ pub struct InNamespace {
     pub namespace: String,
     /// Whether resource use is asked for.
     pub usage: String,
+}
+
+/// Query of a removal, which may name the function where the body does not.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Removed {
+    function_name: String,
+    namespace: String,
 }
 
 /// Bytes of JSON after which a piece of the list is sent off.
@@ -115,12 +128,13 @@ pub async fn update(
 /// DELETE `/system/functions`.
 pub async fn remove(
     State(api): State<Arc<Api>>,
-    Query(query): Query<InNamespace>,
+    Query(query): Query<Removed>,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let request: DeleteFunctionRequest = json(body).await?;
+    let request: DeleteFunctionRequest = json_if_any(body, API_BODY).await?;
     let namespace = body_or_query(request.namespace, query.namespace);
-    let id = FunctionRef::new(&request.function_name, &namespace).map_err(ChangeError::from)?;
+    let name = body_or_query(request.function_name, query.function_name);
+    let id = FunctionRef::new(&name, &namespace).map_err(ChangeError::from)?;
     api.deployments.remove(&id).await?;
     Ok(StatusCode::ACCEPTED)
 }
@@ -166,8 +180,8 @@ fn status(entry: &Entry) -> FunctionStatus {
         secrets: deployment.secrets.clone(),
         labels,
         annotations: deployment.annotations.clone().unwrap_or_default(),
-        limits: deployment.limits.clone(),
-        requests: deployment.requests.clone(),
+        limits: deployment.limits.clone().filter(Resources::says_something),
+        requests: deployment.requests.clone().filter(Resources::says_something),
         read_only_root_filesystem: deployment.read_only_root_filesystem,
         invocation_count: entry.stats.total().answers() as f64,
         replicas: standing.wanted,

@@ -18,12 +18,8 @@ const THROWN_AWAY_BYTES_MAX: usize = 64 << 20;
 /// # Errors
 /// It is too large, came too slowly, broke off, or is not the JSON expected.
 pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
-    json_within(body, OF_ANY).await
+    json_within(body, API_BODY).await
 }
-
-/// How large a body may be whose endpoint says nothing else.
-pub(super) const OF_ANY: Most =
-    Most { bytes: limits::API_BODY_BYTES_MAX, limit: "API_BODY_BYTES_MAX" };
 
 /// How large a body may be, and the limit's name.
 #[derive(Clone, Copy)]
@@ -31,6 +27,10 @@ pub(super) struct Most {
     pub(super) bytes: usize,
     pub(super) limit: &'static str,
 }
+
+/// What most bodies may be.
+pub(super) const API_BODY: Most =
+    Most { bytes: limits::API_BODY_BYTES_MAX, limit: "API_BODY_BYTES_MAX" };
 
 /// Reads a body of at most so many bytes.
 ///
@@ -40,10 +40,25 @@ pub(super) async fn json_within<T: DeserializeOwned>(
     body: Body,
     most: Most,
 ) -> Result<T, ApiError> {
+    parsed(&read(body, most).await?)
+}
+
+/// Reads a body of a request that may come without one, as removals do: some clients and proxies send none.
+///
+/// # Errors
+/// As [`json`].
+pub(super) async fn json_if_any<T: DeserializeOwned + Default>(
+    body: Body,
+    most: Most,
+) -> Result<T, ApiError> {
     let text = read(body, most).await?;
+    if text.is_empty() { Ok(T::default()) } else { parsed(&text) }
+}
+
+fn parsed<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
     // A list of an object's values in their order would be read as that object.
     let is_object = text.trim_ascii_start().first() == Some(&b'{');
-    let parsed = match serde_json::from_slice(&text) {
+    let parsed = match serde_json::from_slice(text) {
         Ok(_) if !is_object => Err("it is no object".to_owned()),
         parsed => parsed.map_err(|error| error.to_string()),
     };

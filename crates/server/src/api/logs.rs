@@ -4,38 +4,42 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{RawQuery, State},
+    extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
-use percent_encoding::percent_decode_str;
+use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Api, error::ApiError, functions::reference};
+use super::{Api, error::ApiError, functions::reference, query::Query};
 use crate::{deployments::ChangeError, logs::LogQuery};
 
-/// What the query asks for.
-#[derive(Debug, Default)]
-struct Asked {
+/// What the query asks for, as it was written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
     name: String,
     namespace: String,
-    query: LogQuery,
+    instance: String,
+    follow: String,
+    tail: String,
+    since: String,
 }
 
 /// GET `/system/logs`.
 pub async fn logs(
     State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
+    Query(asked): Query<Asked>,
 ) -> Result<Response, ApiError> {
-    let asked = Asked::read(query.as_deref().unwrap_or_default())?;
+    let query = asked.understood()?;
     let id = reference(&asked.name, &asked.namespace)?;
     if api.deployments.catalog.get(&id).is_none() {
         return Err(ChangeError::Unknown(id).into());
     }
-    let lines = api.deployments.provider.logs(&id, asked.query).await?;
+    let lines = api.deployments.provider.logs(&id, query).await?;
     let mut ending = api.ending.clone();
     let ended = async move { drop(ending.wait_for(|ending| *ending).await) };
     let lines = ReceiverStream::new(lines).take_until(Box::pin(ended)).map(|message| {
@@ -48,60 +52,48 @@ pub async fn logs(
 }
 
 impl Asked {
-    /// Reads a query. A repeated key counts as last given; `follow` is read leniently, `tail` and `since`
-    /// are not.
-    fn read(query: &str) -> Result<Self, ApiError> {
+    /// What is meant. `follow` is read leniently, `tail` and `since` are not.
+    fn understood(&self) -> Result<LogQuery, ApiError> {
         let bad = || {
             let text = "could not parse the log request";
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, text)
         };
-        let mut asked = Self::default();
-        for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-            let value =
-                percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned();
-            let given = !value.is_empty();
-            match key {
-                "name" => asked.name = value,
-                "namespace" => asked.namespace = value,
-                "instance" => asked.query.instance = Some(value).filter(|value| !value.is_empty()),
-                "follow" => {
-                    asked.query.follow =
-                        matches!(value.as_str(), "1" | "t" | "T" | "true" | "True" | "TRUE");
-                }
-                "tail" if given => {
-                    let lines = value.parse::<i64>().map_err(|_| bad())?;
-                    asked.query.tail = usize::try_from(lines).ok().filter(|lines| *lines > 0);
-                }
-                "since" if given => {
-                    let since = OffsetDateTime::parse(&value, &Rfc3339).map_err(|_| bad())?;
-                    asked.query.since = Some(since);
-                }
-                _ => {}
-            }
+        if self.name.is_empty() {
+            return Err(bad());
         }
-        if asked.name.is_empty() { Err(bad()) } else { Ok(asked) }
+        let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let lines = given(&self.tail).map(|text| text.parse::<i64>()).transpose();
+        let since = given(&self.since).map(|text| OffsetDateTime::parse(&text, &Rfc3339));
+        Ok(LogQuery {
+            instance: given(&self.instance),
+            follow: matches!(self.follow.as_str(), "1" | "t" | "T" | "true" | "True" | "TRUE"),
+            tail: lines
+                .map_err(|_| bad())?
+                .and_then(|lines| usize::try_from(lines).ok())
+                .filter(|lines| *lines > 0),
+            since: since.transpose().map_err(|_| bad())?,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::query, *};
+
+    fn asked(query: &str) -> Result<LogQuery, ApiError> {
+        query::read::<Asked>(query)?.understood()
+    }
 
     #[test]
     fn queries() {
-        let asked = Asked::read("name=a&tail=5&follow=1&since=2026-01-01T00%3A00%3A00Z").unwrap();
-        assert_eq!(
-            (asked.name.as_str(), asked.query.tail, asked.query.follow),
-            ("a", Some(5), true)
-        );
-        assert!(asked.query.since.is_some());
-        let asked = Asked::read("name=a&tail=-1&follow=junk&follow=false&instance=").unwrap();
-        assert_eq!(
-            (asked.query.tail, asked.query.follow, asked.query.instance),
-            (None, false, None)
-        );
+        let query = asked("name=a&tail=5&follow=1&since=2026-01-01T00%3A00%3A00Z").unwrap();
+        assert_eq!((query.tail, query.follow, query.instance), (Some(5), true, None));
+        assert!(query.since.is_some());
+        let query = asked("name=a&tail=x&tail=-1&follow=junk&follow=false&instance=").unwrap();
+        assert_eq!((query.tail, query.follow, query.instance), (None, false, None));
+        assert_eq!(asked("name=a&tail=0").unwrap().tail, None);
         for bad in ["", "tail=1", "name=a&tail=x", "name=a&since=yesterday"] {
-            assert!(Asked::read(bad).is_err(), "{bad}");
+            assert!(asked(bad).is_err(), "{bad}");
         }
     }
 }

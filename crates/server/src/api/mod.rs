@@ -12,6 +12,7 @@ mod info;
 mod json;
 mod logs;
 mod namespaces;
+mod query;
 mod scale;
 mod secrets;
 mod telemetry;
@@ -32,6 +33,7 @@ use pinnace_sandbox::images::ImageStore;
 use tower::ServiceExt;
 
 pub use self::access::Access;
+use self::error::ApiError;
 use crate::{
     deployments::Deployments,
     metrics::{self, Requests},
@@ -109,7 +111,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/function/{name}", get(functions::describe))
         .route("/scale-function/{name}", post(scale::scale))
         .route("/namespaces", get(namespaces::list))
-        .route("/namespace/", post(namespaces::create))
+        .route("/namespace/", one_namespace())
         .route("/namespace/{name}", one_namespace())
         .route("/namespaces/{name}", one_namespace())
         .route(
@@ -123,15 +125,14 @@ fn router(api: Arc<Api>) -> Router {
         .route("/images", get(images::list).post(images::load).delete(images::remove))
         .route("/images/pull", post(images::pull))
         .route("/images/prune", post(images::prune))
+        .method_not_allowed_fallback(error::no_such_method)
         .layer(middleware::from_fn_with_state(api.clone(), access::check))
         .layer(middleware::from_fn_with_state(api.requests.clone(), metrics::count));
     Router::new()
         .nest("/system", system)
         .route("/healthz", get(async || "OK"))
         .route("/openapi.json", get(description::openapi))
-        .method_not_allowed_fallback(async || {
-            (StatusCode::METHOD_NOT_ALLOWED, "this path has other methods: see the header Allow\n")
-        })
-        .fallback(async || (StatusCode::NOT_FOUND, "404 page not found\n"))
+        .method_not_allowed_fallback(error::no_such_method)
+        .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "404 page not found"))
         .with_state(api)
 }

@@ -8,20 +8,28 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use pinnace_core::{Namespace, wire::FunctionNamespace};
+use pinnace_core::{Namespace, name::DEFAULT_NAMESPACE, wire::FunctionNamespace};
 
-use super::{Api, error::ApiError, json::json};
+use super::{
+    Api,
+    error::ApiError,
+    json::{API_BODY, json_if_any},
+};
+
+/// The name in a path, which clients may leave out.
+type Named = Option<Path<String>>;
 
 /// GET `/system/namespaces`.
 pub async fn list(State(api): State<Arc<Api>>) -> Json<Vec<String>> {
     Json(api.deployments.namespaces.list())
 }
 
-/// GET `/system/namespace/NAME`.
+/// GET `/system/namespace/NAME`; without a name, the default one.
 pub async fn show(
     State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
+    name: Named,
 ) -> Result<Json<FunctionNamespace>, ApiError> {
+    let name = name.map_or_else(|| DEFAULT_NAMESPACE.to_owned(), |Path(name)| name);
     let namespace = api.deployments.namespaces.get(&name)?;
     let (labels, annotations) = (namespace.labels.clone(), namespace.annotations.clone());
     Ok(Json(FunctionNamespace { name, labels, annotations }))
@@ -30,10 +38,10 @@ pub async fn show(
 /// POST `/system/namespace/`, where clients leave the name out of the path.
 pub async fn create(
     State(api): State<Arc<Api>>,
-    path: Option<Path<String>>,
+    name: Named,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let sent = sent(path.map(|Path(name)| name), body).await?;
+    let sent = sent(name, body).await?;
     let name = sent.name.clone();
     api.deployments.namespaces.create(&name, Namespace::check(sent)?).await?;
     Ok(StatusCode::CREATED)
@@ -42,10 +50,10 @@ pub async fn create(
 /// PUT `/system/namespace/NAME`.
 pub async fn update(
     State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
+    name: Named,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let sent = sent(Some(name), body).await?;
+    let sent = sent(name, body).await?;
     let name = sent.name.clone();
     // What is not there is said before what is wrong with it.
     api.deployments.namespaces.get(&name)?;
@@ -56,19 +64,19 @@ pub async fn update(
 /// DELETE `/system/namespace/NAME`, with all that is in it.
 pub async fn remove(
     State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
+    name: Named,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let sent = sent(Some(name), body).await?;
+    let sent = sent(name, body).await?;
     api.deployments.namespaces.get(&sent.name)?;
     api.deployments.remove_namespace(&sent.name).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
 /// What was sent, by the name in the path; a body without one, or none at all, means that.
-async fn sent(path: Option<String>, body: Body) -> Result<FunctionNamespace, ApiError> {
-    let mut sent: FunctionNamespace = json(body).await?;
-    let Some(name) = path else { return Ok(sent) };
+async fn sent(name: Named, body: Body) -> Result<FunctionNamespace, ApiError> {
+    let mut sent: FunctionNamespace = json_if_any(body, API_BODY).await?;
+    let Some(Path(name)) = name else { return Ok(sent) };
     if sent.name.is_empty() {
         sent.name.clone_from(&name);
     }

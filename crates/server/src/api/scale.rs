@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, Query, State},
+    extract::{Path, State},
     http::StatusCode,
 };
 use pinnace_core::wire::ScaleServiceRequest;
@@ -14,6 +14,7 @@ use super::{
     error::ApiError,
     functions::{InNamespace, body_or_query, reference},
     json::json,
+    query::Query,
 };
 
 /// POST `/system/scale-function/NAME`. The path names the function; the body need not repeat it.

@@ -2,20 +2,29 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    body::Body,
-    extract::{Query, State},
-    http::StatusCode,
-};
+use axum::{Json, body::Body, extract::State, http::StatusCode};
 use pinnace_core::{limits, secret, wire::Secret};
+use serde::Deserialize;
 
 use super::{
     Api,
     error::ApiError,
     functions::{InNamespace, body_or_query, namespace_or_default},
-    json::{Most, json_within},
+    json::{Most, json_if_any, json_within},
+    query::Query,
 };
+
+/// What a body may be. Some clients send a secret's value to remove it too.
+const SECRET_BODY: Most =
+    Most { bytes: limits::SECRET_BODY_BYTES_MAX, limit: "SECRET_BODY_BYTES_MAX" };
+
+/// Query of a removal, which may name the secret where the body does not.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Removed {
+    name: String,
+    namespace: String,
+}
 
 /// GET `/system/secrets`.
 pub async fn list(
@@ -62,18 +71,20 @@ pub async fn update(
 /// DELETE `/system/secrets`.
 pub async fn remove(
     State(api): State<Arc<Api>>,
-    Query(query): Query<InNamespace>,
+    Query(query): Query<Removed>,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
-    let sent = sent(body, query).await?;
+    let mut sent: Secret = json_if_any(body, SECRET_BODY).await?;
+    sent.name = body_or_query(sent.name, query.name);
+    let named = body_or_query(sent.namespace, query.namespace);
+    sent.namespace = namespace_or_default(&named).to_owned();
     let _inside = api.deployments.namespaces.enter(&sent.namespace).await?;
     api.deployments.secrets.remove(&sent.namespace, &sent.name).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
 async fn sent(body: Body, query: InNamespace) -> Result<Secret, ApiError> {
-    let most = Most { bytes: limits::SECRET_BODY_BYTES_MAX, limit: "SECRET_BODY_BYTES_MAX" };
-    let mut sent: Secret = json_within(body, most).await?;
+    let mut sent: Secret = json_within(body, SECRET_BODY).await?;
     let named = body_or_query(sent.namespace, query.namespace);
     sent.namespace = namespace_or_default(&named).to_owned();
     Ok(sent)
