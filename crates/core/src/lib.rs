@@ -13,6 +13,7 @@ pub mod limits;
 pub mod name;
 pub mod network;
 pub mod quantity;
+pub mod queue;
 pub mod resolvers;
 pub mod retry;
 pub mod slots;
