@@ -19,6 +19,7 @@ mod metrics;
 mod pace;
 pub mod provider;
 pub mod proxy;
+pub mod queue;
 pub mod registry;
 pub mod replica;
 mod run_dir;

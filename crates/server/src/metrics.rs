@@ -7,6 +7,7 @@ use axum::{Router, http::header, routing::get};
 
 use crate::{
     catalog::Catalog,
+    queue::{self, AsyncQueue},
     stats::{BUCKETS_SECONDS, Durations},
 };
 
@@ -20,10 +21,12 @@ const METRICS: [(&str, &str, &str); 5] = [
 ];
 
 /// Answers `/metrics` and `/healthz`.
-pub fn router(catalog: Arc<Catalog>) -> Router {
+pub fn router(catalog: Arc<Catalog>, queue: Arc<AsyncQueue>) -> Router {
     let metrics = async move || {
         let kind = "text/plain; version=0.0.4; charset=utf-8";
-        ([(header::CONTENT_TYPE, kind)], render(&catalog))
+        let mut text = render(&catalog);
+        queue::metrics::render(&queue, &mut text);
+        ([(header::CONTENT_TYPE, kind)], text)
     };
     Router::new().route("/metrics", get(metrics)).route("/healthz", get(async || "OK"))
 }

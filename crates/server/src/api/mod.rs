@@ -9,6 +9,7 @@ mod images;
 mod info;
 mod json;
 mod logs;
+mod queue;
 mod scale;
 
 use std::sync::Arc;
@@ -27,7 +28,9 @@ use pinnace_sandbox::images::ImageStore;
 use tower::ServiceExt;
 
 pub use self::access::Access;
-use crate::{deployments::Deployments, proxy::worker::Control, registry::Puller};
+use crate::{
+    deployments::Deployments, proxy::worker::Control, queue::AsyncQueue, registry::Puller,
+};
 
 /// What the handlers share.
 pub struct Api {
@@ -35,6 +38,8 @@ pub struct Api {
     pub deployments: Deployments,
     /// Who may use `/system`.
     pub access: Access,
+    /// Asynchronous calls.
+    pub queue: Arc<AsyncQueue>,
     /// Images.
     pub images: Arc<ImageStore>,
     /// Brings images from registries.
@@ -95,6 +100,9 @@ fn router(api: Arc<Api>) -> Router {
         .route("/images", get(images::list).post(images::load).delete(images::remove))
         .route("/images/pull", post(images::pull))
         .route("/images/prune", post(images::prune))
+        .route("/queue", get(queue::list))
+        .route("/queue/{id}", get(queue::show).delete(queue::discard))
+        .route("/queue/{id}/retry", post(queue::retry))
         .layer(middleware::from_fn_with_state(api.clone(), access::check));
     Router::new()
         .nest("/system", system)

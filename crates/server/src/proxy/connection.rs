@@ -10,7 +10,7 @@ use pinnace_proxy::{
     Stream,
     h1::{Asked, Inbound, Lent, Outgoing},
 };
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use crate::proxy::{
     call::{Calls, Next},
@@ -26,11 +26,9 @@ pub async fn serve(
     calls: &Calls,
     control: &dyn Control,
     mut ear: Ear,
-    stream: TcpStream,
+    stream: Stream,
     peer: Peer,
 ) {
-    // A connection that fails here was closed by its client already.
-    let Ok(stream) = Stream::tcp(stream) else { return };
     if stream.end_when_stuck(limits::BODY_IDLE_MAX).is_err() {
         return;
     }
@@ -40,10 +38,12 @@ pub async fn serve(
     let mut idle_since = Instant::now();
     loop {
         ear.idle(idle_since);
+        let mut asynchronous = None;
         let asked = poll_fn(|cx| {
             let is_ending = ear.hears(cx);
-            let asked =
-                caller.poll_request(cx, &mut request, |head, out| calls.judge(head, &peer, out));
+            let asked = caller.poll_request(cx, &mut request, |head, out| {
+                calls.judge(head, &peer, out, &mut asynchronous)
+            });
             // Of a request that has only begun to arrive nothing is lost.
             if asked.is_pending() && is_ending { Poll::Ready(Ok(None)) } else { asked }
         })
@@ -60,6 +60,9 @@ pub async fn serve(
                     Next::Close => return,
                 }
                 Ok(())
+            }
+            Ok(Some(Asked::Hold)) => {
+                calls.take(asynchronous, &mut caller, &mut request, may_stay).await
             }
             Ok(Some(Asked::Lend)) => lend(&mut caller, control, may_stay).await,
             Ok(Some(Asked::Refuse(failure))) => refuse(&mut caller, &failure, may_stay).await,

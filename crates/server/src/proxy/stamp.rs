@@ -24,6 +24,9 @@ const HOST: &[u8] = b"Host";
 
 const VERSION: &str = concat!("pinnace/", env!("CARGO_PKG_VERSION"));
 
+/// Who delivers asynchronous calls and their callbacks.
+pub const QUEUE_AGENT: &str = concat!("pinnace-queue/", env!("CARGO_PKG_VERSION"));
+
 /// Characters of a call id: a UUID with hyphens.
 const CALL_ID_CHARS: usize = 36;
 
@@ -84,6 +87,31 @@ impl Stamp {
     /// Writes the headers of a request on its way to a function: its own, and what they lack.
     #[must_use]
     pub fn request(head: &RequestHead<'_>, peer: &Peer, out: &mut Vec<u8>) -> Self {
+        Self::write(head, peer, VERSION, out)
+    }
+
+    /// Writes the headers of a request that goes to a function later.
+    #[must_use]
+    pub fn queued(head: &RequestHead<'_>, peer: &Peer, out: &mut Vec<u8>) -> Self {
+        Self::write(head, peer, QUEUE_AGENT, out)
+    }
+
+    /// The call id, if it was made here.
+    #[must_use]
+    pub fn call_id(&self) -> Option<&str> {
+        self.made_call_id.as_ref().and_then(|id| std::str::from_utf8(id).ok())
+    }
+
+    /// Writes the headers of the answer that says that a call was taken.
+    pub fn accepted(&self, out: &mut Vec<u8>) {
+        if let Some(call_id) = &self.made_call_id {
+            write_header(out, CALL_ID, call_id);
+        }
+        write_number(out, START_TIME, nanos(self.started));
+        platform(out);
+    }
+
+    fn write(head: &RequestHead<'_>, peer: &Peer, agent: &str, out: &mut Vec<u8>) -> Self {
         let mut seen = Seen::default();
         for (name, value) in head.passing() {
             seen.note(name, value);
@@ -109,7 +137,7 @@ impl Stamp {
             None => write_header(out, HOST, b"function"),
         }
         if !seen.user_agent {
-            write_header(out, USER_AGENT, VERSION.as_bytes());
+            write_header(out, USER_AGENT, agent.as_bytes());
         }
         Self { started, made_call_id, request_type: seen.content_type.map(<[u8]>::to_vec) }
     }
