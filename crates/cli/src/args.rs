@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    completion, deploy, describe, doctor, down, image, invoke, list, login, logs, remove, scale,
+    completion, deploy, describe, doctor, down, image, invoke, list, login, logs, queue, remove, scale,
     version,
 };
 
@@ -47,6 +47,8 @@ pub enum Command {
     Remove(remove::RemoveArgs),
     /// Load, pull, list and remove images
     Image(image::ImageArgs),
+    /// List, retry and drop asynchronous calls
+    Queue(queue::QueueArgs),
     /// Log in at a gateway
     Login(login::LoginArgs),
     /// Forget a login

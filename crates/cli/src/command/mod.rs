@@ -10,6 +10,7 @@ pub mod invoke;
 pub mod list;
 pub mod login;
 pub mod logs;
+pub mod queue;
 pub mod remove;
 pub mod scale;
 pub mod version;
@@ -32,6 +33,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Scale(args) => scale::run(&args),
         Command::Remove(args) => remove::run(&args),
         Command::Image(args) => image::run(&args),
+        Command::Queue(args) => queue::run(&args),
         Command::Login(args) => login::run(&args),
         Command::Logout(args) => login::logout(&args),
         Command::Version(args) => version::run(&args),
