@@ -430,6 +430,16 @@ impl Gateway {
         answer.unwrap_or_else(|error| panic!("{method} {path}: {error}\n{}", self.log()))
     }
 
+    /// What the metrics say.
+    ///
+    /// # Panics
+    /// No answer comes.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let answer = http::send("GET", &format!("http://{}/metrics", self.metrics), &[], b"");
+        answer.unwrap_or_else(|error| panic!("metrics: {error}")).expect(200).text()
+    }
+
     /// Deploys a function and answers what the API said.
     #[must_use]
     pub fn try_deploy(&self, function: &Function) -> Answer {

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    completion, deploy, describe, doctor, down, image, invoke, list, login, logs, queue, remove, scale,
-    version,
+    completion, deploy, describe, doctor, down, image, invoke, list, login, logs, queue, remove,
+    scale, version,
 };
 
 /// Runs functions: any container image or plain binary, called over HTTP, started when it is needed and

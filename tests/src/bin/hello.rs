@@ -15,6 +15,8 @@
 //! | `/say/TEXT` | writes TEXT to standard output, and `error: TEXT` to standard error |
 //! | `/ticks/N` | answers N lines, one each 20 ms |
 //! | `/wait/MS` | answers after so long |
+//! | `/fails/N` | answers 503 and `Retry-After: 1` so many times, then as `/request` |
+//! | `/status/N` | answers with this status |
 //! | `/dial/HOST:PORT` | sends the body there, and answers what comes from there until the end |
 //! | `/exit/N` | ends the process with code N |
 //! | `/abort` | ends it by a signal |
@@ -32,6 +34,7 @@ use std::{
     net::Ipv4Addr,
     os::unix::net::UnixStream,
     pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -194,6 +197,12 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
             tokio::time::sleep(Duration::from_millis(number(rest))).await;
             text("waited\n")
         }
+        "fails" => fails(number(rest), &request),
+        "status" => {
+            let status =
+                StatusCode::from_u16(number(rest) as u16).unwrap_or(StatusCode::BAD_REQUEST);
+            refused(status, format!("status {rest}\n"))
+        }
         "dial" => dial(rest, request).await,
         "exit" => std::process::exit(number(rest) as i32),
         "abort" => std::process::abort(),
@@ -205,6 +214,17 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
         "eat" => text(format!("{}\n", eat(number(rest)))),
         _ => refused(StatusCode::NOT_FOUND, format!("no such path: {path}\n")),
     }
+}
+
+/// Fails until it was called so often.
+fn fails(often: u64, request: &Request<Incoming>) -> Response<Body> {
+    static CALLED: AtomicU64 = AtomicU64::new(0);
+    if CALLED.fetch_add(1, Ordering::Relaxed) >= often {
+        return text(described(request));
+    }
+    let mut answer = refused(StatusCode::SERVICE_UNAVAILABLE, "not yet\n".to_owned());
+    answer.headers_mut().insert("retry-after", hyper::header::HeaderValue::from_static("1"));
+    answer
 }
 
 fn text(body: impl Into<Bytes>) -> Response<Body> {

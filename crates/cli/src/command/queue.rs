@@ -143,11 +143,8 @@ fn listing(
 ) -> anyhow::Result<QueueListing> {
     let doing = "listing asynchronous calls";
     let (function, namespace) = named.map_or((None, None), |(name, ns)| (Some(name), ns));
-    let pairs = [
-        ("function", function),
-        ("namespace", namespace),
-        ("failed", failed.then_some("true")),
-    ];
+    let pairs =
+        [("function", function), ("namespace", namespace), ("failed", failed.then_some("true"))];
     let target = format!("/system/queue{}", query(&pairs));
     gateway.read(gateway.ask(Method::GET, &target, Patience::Request, doing)?, doing)
 }

@@ -177,7 +177,8 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
     let async_body = bytes("--async-body", &args.async_body, 1, &mut faults);
     if async_body.is_some_and(|bytes| bytes > limits::ASYNC_BODY_BYTES_MAX) {
         let most = limits::ASYNC_BODY_BYTES_MAX >> 20;
-        faults.push(format!("--async-body {} is more than the {most}Mi it may be", args.async_body));
+        faults
+            .push(format!("--async-body {} is more than the {most}Mi it may be", args.async_body));
     }
     let registry = registry(args, &mut faults);
     if args.pids == 0 {

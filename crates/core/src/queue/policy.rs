@@ -198,7 +198,8 @@ mod tests {
             assert_eq!(judged(status(again)), seconds(10), "{again}");
         }
         assert_eq!(judged(Outcome::default()), seconds(10), "no answer at all");
-        let internal = |status| Outcome { status: Some(status), is_internal: true, retry_after: None };
+        let internal =
+            |status| Outcome { status: Some(status), is_internal: true, retry_after: None };
         assert_eq!(judged(internal(404)), seconds(10));
         assert_eq!(judged(internal(200)), Verdict::Settled);
     }

@@ -77,7 +77,8 @@ impl Relay {
                 Ok(Some(Asked::Lend)) => lend(&mut caller).await,
                 Ok(Some(Asked::Hold)) => {
                     let body = caller.hold(&mut request, 10).await.unwrap();
-                    let status = body.as_ref().map_or(StatusCode::PAYLOAD_TOO_LARGE, |_| StatusCode::OK);
+                    let status =
+                        body.as_ref().map_or(StatusCode::PAYLOAD_TOO_LARGE, |_| StatusCode::OK);
                     let body = body.unwrap_or_default();
                     caller.answer(status, b"", &body, true).await.unwrap();
                     if !caller.can_stay() {

@@ -22,13 +22,7 @@ use crate::proxy::{
 
 /// Serves a connection until either side closes it. When it is told to end the call under way is finished,
 /// and no further one taken.
-pub async fn serve(
-    calls: &Calls,
-    control: &dyn Control,
-    mut ear: Ear,
-    stream: Stream,
-    peer: Peer,
-) {
+pub async fn serve(calls: &Calls, control: &dyn Control, mut ear: Ear, stream: Stream, peer: Peer) {
     if stream.end_when_stuck(limits::BODY_IDLE_MAX).is_err() {
         return;
     }

@@ -152,10 +152,9 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NameMissing
-            | Self::Target(_)
-            | Self::RequestBody { .. }
-            | Self::Callback(_) => StatusCode::BAD_REQUEST,
+            Self::NameMissing | Self::Target(_) | Self::RequestBody { .. } | Self::Callback(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::AsyncBody { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Request(fault) => of_head(*fault),
             Self::Unknown(_) | Self::NotAtGateway | Self::UnknownCall(_) => StatusCode::NOT_FOUND,

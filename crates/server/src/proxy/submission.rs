@@ -214,7 +214,9 @@ mod tests {
             assert!(callback_url(good.as_bytes()).is_ok(), "{good}");
         }
         let long = format!("http://h/{}", "a".repeat(limits::CALLBACK_URL_BYTES_MAX));
-        for bad in ["", "h", "/cb", "ftp://h/", "http://", "http:///a", "http://h:x/", "\u{1}", &long] {
+        for bad in
+            ["", "h", "/cb", "ftp://h/", "http://", "http:///a", "http://h:x/", "\u{1}", &long]
+        {
             assert!(callback_url(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(callback_url(b"http://h/\xff").is_err());

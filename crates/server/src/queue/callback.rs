@@ -35,11 +35,7 @@ use tower::util::BoxCloneSyncService;
 
 use super::{Call, delivery::ask};
 use crate::{
-    proxy::{
-        door::Door,
-        route::Route,
-        stamp::QUEUE_AGENT,
-    },
+    proxy::{door::Door, route::Route, stamp::QUEUE_AGENT},
     tls::chain,
 };
 
@@ -404,9 +400,14 @@ mod tests {
             call_id: "mine".to_owned(),
             answer: WholeAnswer {
                 status: 418,
-                headers: [("X-A", "1"), ("x-a", "2"), ("X-Call-Id", "theirs"), ("Content-Length", "9")]
-                    .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
-                    .to_vec(),
+                headers: [
+                    ("X-A", "1"),
+                    ("x-a", "2"),
+                    ("X-Call-Id", "theirs"),
+                    ("Content-Length", "9"),
+                ]
+                .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
+                .to_vec(),
                 ..WholeAnswer::default()
             },
             took: Duration::from_millis(12),

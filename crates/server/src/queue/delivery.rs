@@ -60,11 +60,7 @@ struct Tried {
 
 impl Delivery {
     /// Delivers a call that was leased, unless it is cancelled.
-    pub(super) async fn deliver(
-        self: Arc<Self>,
-        number: u64,
-        cancelled: oneshot::Receiver<()>,
-    ) {
+    pub(super) async fn deliver(self: Arc<Self>, number: u64, cancelled: oneshot::Receiver<()>) {
         tokio::select! {
             biased;
             // The other end is dropped where the delivery itself finishes the call; then it goes on.
@@ -205,7 +201,8 @@ pub(super) async fn ask(
 
 fn outcome(answer: &io::Result<WholeAnswer>) -> Outcome {
     let Ok(answer) = answer else { return Outcome::default() };
-    let retry_after = answer.header("retry-after").and_then(|value| std::str::from_utf8(value).ok());
+    let retry_after =
+        answer.header("retry-after").and_then(|value| std::str::from_utf8(value).ok());
     Outcome {
         status: Some(answer.status),
         is_internal: answer.header(INTERNAL).is_some(),

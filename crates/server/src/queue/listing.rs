@@ -36,9 +36,8 @@ impl AsyncQueue {
         let state = self.shared.state();
         let in_flight = state.queue.in_flight();
         let waiting = state.queue.len() - in_flight;
-        let shown = calls.into_iter().filter_map(|call| {
-            document(&call, state.queue.stage(call.number))
-        });
+        let shown =
+            calls.into_iter().filter_map(|call| document(&call, state.queue.stage(call.number)));
         Ok(QueueListing { waiting, in_flight, failed: count_failed, calls: shown.collect() })
     }
 

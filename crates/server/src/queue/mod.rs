@@ -30,13 +30,13 @@ use pinnace_core::{
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
+use self::ledger::{Ledger, Progress, now_ms};
 pub use self::{
     callback::Callbacks,
     delivery::Delivery,
     ledger::{Call, LedgerError},
     pump::Pump,
 };
-use self::ledger::{Ledger, Progress, now_ms};
 use crate::clock::now;
 
 /// The queue of asynchronous calls.
@@ -139,11 +139,8 @@ impl AsyncQueue {
     /// # Errors
     /// Its database cannot be opened.
     pub fn open(state: &Path, body_bytes_max: usize) -> Result<Arc<Self>, LedgerError> {
-        let queue = Queue::new(
-            limits::DELIVERIES_MAX,
-            limits::QUEUED_CALLS_MAX,
-            limits::QUEUED_BYTES_MAX,
-        );
+        let queue =
+            Queue::new(limits::DELIVERIES_MAX, limits::QUEUED_CALLS_MAX, limits::QUEUED_BYTES_MAX);
         let shared = Arc::new(Shared {
             state: Mutex::new(State { queue, cancels: HashMap::new() }),
             wake: Notify::new(),

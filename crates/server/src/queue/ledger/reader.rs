@@ -154,9 +154,7 @@ impl Ledger {
     /// They cannot be read.
     pub fn failed_of(&self, id: &str) -> Result<Vec<Stored>, LedgerError> {
         let sql = format!("SELECT {COLUMNS} FROM calls WHERE failed_ms IS NOT NULL AND id = ?1");
-        self.read(|connection| {
-            connection.prepare_cached(&sql)?.query_map([id], stored)?.collect()
-        })
+        self.read(|connection| connection.prepare_cached(&sql)?.query_map([id], stored)?.collect())
     }
 
     /// How many calls have failed.
@@ -180,7 +178,8 @@ impl Ledger {
              WHERE {condition} AND (?1 IS NULL OR (name = ?1 AND namespace = ?2))
              ORDER BY {order} LIMIT ?3"
         );
-        let (name, namespace) = (function.map(FunctionRef::name), function.map(FunctionRef::namespace));
+        let (name, namespace) =
+            (function.map(FunctionRef::name), function.map(FunctionRef::namespace));
         self.read(|connection| {
             let values = params![name, namespace, most];
             connection.prepare_cached(&sql)?.query_map(values, stored)?.collect()

@@ -9,8 +9,7 @@ use std::{
 
 use pinnace_core::{
     limits::{
-        FAILED_CALL_AGE_MAX, FAILED_CALLS_BYTES_MAX, FAILED_CALLS_MAX,
-        QUEUED_BODY_INLINE_BYTES_MAX,
+        FAILED_CALL_AGE_MAX, FAILED_CALLS_BYTES_MAX, FAILED_CALLS_MAX, QUEUED_BODY_INLINE_BYTES_MAX,
     },
     queue::Attempt,
 };
