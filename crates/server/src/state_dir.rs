@@ -5,6 +5,8 @@
 //! | `lock` | nothing; its lock says that a server runs | – |
 //! | `basic-auth-password` | the password of user `admin` | yes |
 //! | `functions.db` | what is deployed | yes |
+//! | `queue.db` | asynchronous calls that wait, and those that failed | yes |
+//! | `queue/` | their large bodies | yes |
 //! | `images/` | the image store | yes |
 //! | `logs/NAMESPACE/NAME/` | what functions printed | yes |
 //! | `bin/HASH/` | our programs, as unpacked from the binary | yes |
