@@ -57,9 +57,10 @@ impl Callbacks {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let came = Arc::<Mutex<Vec<Callback>>>::default();
-        let (coming, mut statuses) = (came.clone(), statuses.to_vec().into_iter());
+        let (coming, statuses) = (came.clone(), statuses.to_vec());
         // It ends with the test.
         thread::spawn(move || {
+            let mut statuses = statuses.into_iter();
             for stream in listener.incoming().flatten() {
                 let status = statuses.next().unwrap_or(200);
                 if let Ok(callback) = take(&stream, status) {

@@ -51,3 +51,52 @@ impl Door {
         UnixStream::from_std(ours)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// A door behind which every request is answered like this; `None` closes the connection.
+    pub(crate) fn answering<F>(answer: impl Fn(String) -> F + Send + Sync + 'static) -> Door
+    where
+        F: Future<Output = Option<String>> + Send,
+    {
+        let (inbox, mut handed) = mpsc::unbounded_channel::<HandedOver>();
+        let answer = Arc::new(answer);
+        tokio::spawn(async move {
+            while let Some(HandedOver { stream, place, .. }) = handed.recv().await {
+                let Handed::Own(stream) = stream else { continue };
+                let answer = answer.clone();
+                tokio::spawn(async move {
+                    let mut stream = UnixStream::from_std(stream).unwrap();
+                    let request = read(&mut stream).await;
+                    let answered = async {
+                        if let Some(text) = answer(request).await {
+                            stream.write_all(text.as_bytes()).await.unwrap();
+                        }
+                    };
+                    answered.await;
+                    drop(place);
+                });
+            }
+        });
+        Door::new([Arc::new(Semaphore::new(10))].into(), vec![inbox])
+    }
+
+    /// A request whose body, if it has one, ends with a full stop.
+    async fn read(stream: &mut UnixStream) -> String {
+        let mut request = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&request);
+            let is_whole = text.contains("content-length: 0\r\n") || text.ends_with('.');
+            if text.contains("\r\n\r\n") && is_whole {
+                return text.into_owned();
+            }
+            let mut piece = [0; 1024];
+            let size = stream.read(&mut piece).await.unwrap();
+            request.extend_from_slice(&piece[..size]);
+        }
+    }
+}

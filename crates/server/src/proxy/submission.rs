@@ -147,7 +147,8 @@ impl Calls {
         let Submission { entry, mut call, stamp, room } = submission;
         let name = || entry.id.to_string();
         let bytes_max = self.queue.body_bytes_max();
-        let body = caller.hold(request, bytes_max).await.map_err(|failure| missed(name(), failure));
+        let body =
+            caller.hold(request, bytes_max).await.map_err(|failure| missed(name(), &failure));
         call.body = body?.ok_or_else(|| Failure::AsyncBody { name: name(), bytes_max })?;
         self.queue.submit(call, None, room).await.map_err(Failure::Enqueue)?;
         let mut headers = Vec::new();
@@ -162,7 +163,7 @@ impl Calls {
         request: &mut Outgoing,
     ) -> Result<Vec<u8>, Missed> {
         let body = caller.hold(request, self.queue.body_bytes_max()).await;
-        body.map_err(|failure| missed(id.clone(), failure))?;
+        body.map_err(|failure| missed(id.clone(), &failure))?;
         if !self.queue.cancel(&id).await.map_err(Failure::Enqueue)? {
             return Err(Failure::UnknownCall(id.chars().take(64).collect()).into());
         }
@@ -172,9 +173,9 @@ impl Calls {
     }
 }
 
-fn missed(name: String, failure: ExchangeFailure) -> Missed {
+fn missed(name: String, failure: &ExchangeFailure) -> Missed {
     match failure {
-        ExchangeFailure::CallerBody(fault) => Failure::RequestBody { name, fault }.into(),
+        ExchangeFailure::CallerBody(fault) => Failure::RequestBody { name, fault: *fault }.into(),
         ExchangeFailure::CallerSilent => Failure::RequestBodySlow(name).into(),
         _ => Missed::Left,
     }

@@ -84,3 +84,6 @@ async fn until(due: Option<std::time::Instant>) {
 async fn all(deliveries: &mut JoinSet<()>) {
     while deliveries.join_next().await.is_some() {}
 }
+
+#[cfg(test)]
+mod tests;
