@@ -23,9 +23,9 @@ use tokio::{
 use super::{
     AsyncQueue, Call, Callbacks, Ending,
     callback::Told,
-    ledger::{LedgerError, Progress, Stored, lengthened},
+    ledger::{LedgerError, Progress, Stored, lengthened, now_ms},
 };
-use crate::{catalog::Catalog, proxy::door::Door};
+use crate::{catalog::Catalog, clock::now, proxy::door::Door};
 
 /// When a call is looked at again that could not be read.
 const UNREADABLE_WAIT: Duration = Duration::from_secs(10);
@@ -75,7 +75,7 @@ impl Delivery {
             Ok(None) => return self.queue.finish(number, Ending::Forget),
             Err(error) => {
                 tracing::error!(%error, "a queued call cannot be delivered; it is tried again");
-                return self.queue.finish(number, Ending::Untried(UNREADABLE_WAIT));
+                return self.queue.finish(number, Ending::Again(now() + UNREADABLE_WAIT));
             }
         };
         let Some(annotations) = self.annotations(&stored.call) else {
@@ -88,7 +88,7 @@ impl Delivery {
         let tried = Tried { answer, took: begun.elapsed() };
         if tried.answer.is_err() && *self.ending.borrow() {
             // It was cut short by this server's end: the next one delivers it.
-            return self.queue.finish(number, Ending::Untried(UNREADABLE_WAIT));
+            return self.queue.finish(number, Ending::Again(now() + UNREADABLE_WAIT));
         }
         self.judge(stored, tried, &policy).await;
     }
@@ -130,8 +130,12 @@ impl Delivery {
                 self.end(number, Ending::Forget, told).await;
             }
             Verdict::Again(wait) => {
-                let progress = progressed(stored, outcome.status, sentence(&tried.answer));
-                self.queue.finish(number, Ending::Again(progress, wait));
+                let due = now() + wait;
+                let mut progress = progressed(stored, outcome.status, sentence(&tried.answer));
+                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                progress.due_ms = now_ms().saturating_add(wait_ms);
+                self.note(number, progress).await;
+                self.queue.finish(number, Ending::Again(due));
             }
             Verdict::Failed => {
                 tracing::warn!(
@@ -142,9 +146,20 @@ impl Delivery {
                 );
                 let why = sentence(&tried.answer);
                 let told = told(&stored.call, tried, stored.attempts, policy);
-                let progress = progressed(stored, outcome.status, why);
-                self.end(number, Ending::Failed(progress), told).await;
+                self.fail(progressed(stored, outcome.status, why), number, told).await;
             }
+        }
+    }
+
+    async fn fail(&self, progress: Progress, number: u64, told: Option<Told>) {
+        self.note(number, Progress { is_failed: true, ..progress }).await;
+        self.end(number, Ending::Failed, told).await;
+    }
+
+    /// Keeps an attempt, before there is another: that one counts from it.
+    async fn note(&self, number: u64, progress: Progress) {
+        if let Err(error) = self.queue.ledger.note(number, progress).await {
+            tracing::error!(%error, "an attempt of an asynchronous call is not kept");
         }
     }
 
@@ -158,8 +173,7 @@ impl Delivery {
         let number = stored.number;
         let tried = Tried { answer: Err(io::Error::other(why.clone())), took: Duration::ZERO };
         let told = told(&stored.call, tried, stored.attempts, &self.policy);
-        let progress = progressed(stored, status, why);
-        self.end(number, Ending::Failed(progress), told).await;
+        self.fail(progressed(stored, status, why), number, told).await;
     }
 
     /// Ends a call, and sends its answer on. So many answers are on their way at once, and no more ends are.

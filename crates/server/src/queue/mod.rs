@@ -21,7 +21,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use pinnace_core::{
@@ -30,7 +30,7 @@ use pinnace_core::{
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
-use self::ledger::{Ledger, Progress, now_ms};
+use self::ledger::{Ledger, now_ms};
 pub use self::{
     callback::Callbacks,
     delivery::Delivery,
@@ -108,12 +108,10 @@ impl Drop for Room {
 enum Ending {
     /// It is forgotten.
     Forget,
-    /// It was tried, and is tried again after so long.
-    Again(Progress, Duration),
-    /// It was tried, and has failed for good.
-    Failed(Progress),
-    /// It was not tried, and may be after so long.
-    Untried(Duration),
+    /// It is tried again then; how far it has come is on disk.
+    Again(Instant),
+    /// It has failed for good, which is on disk.
+    Failed,
 }
 
 impl Shared {
@@ -153,8 +151,9 @@ impl AsyncQueue {
         let (start, start_ms) = (now(), now_ms());
         let mut guard = shared.state();
         for call in left {
-            let due = (call.due_ms > start_ms)
-                .then(|| start + Duration::from_millis(call.due_ms - start_ms));
+            // A clock that was set back must not put a call off for longer than anything may be.
+            let wait = Duration::from_millis(call.due_ms.saturating_sub(start_ms));
+            let due = (!wait.is_zero()).then(|| start + wait.min(limits::DELIVERY_WAIT_MAX));
             let queued =
                 Queued { function: call.function, id: call.id.as_str().into(), bytes: call.bytes };
             guard.queue.add(call.number, queued, due);
@@ -235,7 +234,7 @@ impl AsyncQueue {
         // One that was cancelled meanwhile has no other end.
         let is_cancelled = state.cancels.remove(&number).is_none();
         let ending = if is_cancelled { Ending::Forget } else { ending };
-        if !is_cancelled && matches!(ending, Ending::Forget | Ending::Failed(_)) {
+        if !is_cancelled && matches!(ending, Ending::Forget | Ending::Failed) {
             self.processed.fetch_add(1, Ordering::Relaxed);
         }
         match ending {
@@ -243,17 +242,8 @@ impl AsyncQueue {
                 state.queue.end(number);
                 self.ledger.end(number);
             }
-            Ending::Again(mut progress, wait) => {
-                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                progress.due_ms = now_ms().saturating_add(wait_ms);
-                state.queue.put_back(number, now() + wait);
-                self.ledger.note(number, progress);
-            }
-            Ending::Failed(progress) => {
-                state.queue.end(number);
-                self.ledger.note(number, Progress { is_failed: true, ..progress });
-            }
-            Ending::Untried(wait) => state.queue.put_back(number, now() + wait),
+            Ending::Again(due) => state.queue.put_back(number, due),
+            Ending::Failed => state.queue.end(number),
         }
         drop(state);
         self.shared.wake.notify_one();

@@ -13,7 +13,7 @@ use super::{AsyncQueue, Delivery};
 use crate::clock::now;
 
 /// How long the end of the server waits for what deliveries that have ended still have to say and to write.
-const END_MAX: Duration = Duration::from_secs(5);
+const END_MAX: Duration = Duration::from_secs(2);
 
 /// Has calls delivered.
 pub struct Pump {

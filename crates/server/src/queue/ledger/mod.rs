@@ -159,9 +159,12 @@ impl Ledger {
         let _ = self.writer.send(Change::End(number));
     }
 
-    /// A call was tried. This is kept soon.
-    pub fn note(&self, number: u64, progress: Progress) {
-        let _ = self.writer.send(Change::Note(number, progress));
+    /// A call was tried. Waits until this is kept.
+    ///
+    /// # Errors
+    /// It is not durable.
+    pub async fn note(&self, number: u64, progress: Progress) -> Result<bool, LedgerError> {
+        Self::ask(&self.writer, |done| Change::Note(number, progress, done)).await
     }
 
     /// Has a failed call wait again; false if there is no such failed call.

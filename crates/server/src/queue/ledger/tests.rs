@@ -34,7 +34,7 @@ async fn what_was_acknowledged_is_there_again_until_it_has_ended() {
         let attempt = Attempt { at: "now".into(), status: Some(500), error: "it failed".into() };
         let history = vec![attempt];
         let progress = Progress { attempts: 1, due_ms: 77, is_failed: false, history };
-        ledger.note(2, progress);
+        assert!(ledger.note(2, progress).await.unwrap());
         ledger.end(3);
         ledger.flush().await;
         assert_eq!(files(dir.path()), 1);
@@ -75,9 +75,8 @@ async fn failed_calls_are_kept_apart_and_can_be_tried_again() {
         ledger.add(call(id, b"x"), None).await.unwrap();
     }
     let failed = Progress { attempts: 10, is_failed: true, ..Progress::default() };
-    ledger.note(1, failed.clone());
-    ledger.note(2, failed);
-    ledger.flush().await;
+    ledger.note(1, failed.clone()).await.unwrap();
+    ledger.note(2, failed).await.unwrap();
     let ids = |calls: Vec<Stored>| calls.into_iter().map(|c| c.call.id).collect::<Vec<_>>();
     assert_eq!(ids(ledger.failed(None, 9).unwrap()), ["a", "b"]);
     assert_eq!(ids(ledger.waiting(None, 9).unwrap()), ["c"]);

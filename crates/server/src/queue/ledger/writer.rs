@@ -31,7 +31,7 @@ pub(super) enum Change {
     /// A call has been answered or was cancelled.
     End(u64),
     /// A call is tried again, or has failed.
-    Note(u64, Progress),
+    Note(u64, Progress, Done),
     /// A failed call waits again.
     Retry(u64, Done),
     /// Calls are forgotten, and somebody waits for that.
@@ -78,7 +78,7 @@ pub(super) struct Writer {
 }
 
 impl Change {
-    /// Whether somebody waits for it.
+    /// Whether a caller waits for it.
     fn is_urgent(&self) -> bool {
         !matches!(self, Self::End(_) | Self::Note(..))
     }
@@ -115,7 +115,7 @@ impl Writer {
         for change in batch {
             outcomes.push(apply(&transaction, change)?);
         }
-        let failed = |change: &Change| matches!(change, Change::Note(_, note) if note.is_failed);
+        let failed = |change: &Change| matches!(change, Change::Note(_, note, _) if note.is_failed);
         let pruned = match batch.iter().any(failed) {
             true => prune(&transaction)?,
             false => Vec::new(),
@@ -147,12 +147,9 @@ impl Writer {
                 Ok(_) => self.bodies.remove(number),
                 Err(error) => tracing::error!(%error, "a call that has ended will run again"),
             },
-            Change::Note(..) => {
-                if let Err(error) = outcome {
-                    tracing::error!(%error, "an attempt of a call is not kept");
-                }
+            Change::Note(_, _, done) | Change::Retry(_, done) | Change::Flush(done) => {
+                drop(done.send(outcome));
             }
-            Change::Retry(_, done) | Change::Flush(done) => drop(done.send(outcome)),
             Change::Forget(numbers, done) => {
                 if outcome.is_ok() {
                     numbers.iter().for_each(|number| self.bodies.remove(*number));
@@ -186,7 +183,7 @@ fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<bool> {
     match change {
         Change::Add(added) => add(connection, added),
         Change::End(number) => delete(connection, *number),
-        Change::Note(number, progress) => note(connection, *number, progress),
+        Change::Note(number, progress, _) => note(connection, *number, progress),
         Change::Retry(number, _) => {
             let sql = "UPDATE calls SET failed_ms = NULL, attempts = 0, due_ms = 0
                        WHERE number = ?1 AND failed_ms IS NOT NULL";

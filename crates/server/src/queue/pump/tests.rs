@@ -1,10 +1,6 @@
 use std::sync::Mutex;
 
-use pinnace_core::{
-    FunctionSpec,
-    queue::{CallState, RetryPolicy},
-    wire::FunctionDeployment,
-};
+use pinnace_core::{FunctionSpec, queue::RetryPolicy, wire::FunctionDeployment};
 
 use super::*;
 use crate::{
@@ -12,6 +8,12 @@ use crate::{
     proxy::door::{Door, tests::answering},
     queue::{Call, Callbacks},
 };
+
+/// Lets threads work for a moment, in which time stands still for all others.
+async fn moment() {
+    let work = || std::thread::park_timeout(Duration::from_millis(1));
+    tokio::task::spawn_blocking(work).await.unwrap();
+}
 
 /// A queue that is pumped, and what ends it.
 struct Pumped {
@@ -68,31 +70,34 @@ impl Pumped {
         assert!(self.queue.submit(call, None, room).await.unwrap());
     }
 
-    /// Waits until so many calls are in a state.
-    async fn until(&self, state: CallState, count: usize) {
-        loop {
-            let failed = state == CallState::Failed;
-            let listed = self.queue.list(None, failed).await.unwrap();
-            let found = match state {
-                CallState::Waiting => listed.waiting,
-                CallState::InFlight => listed.in_flight,
-                CallState::Failed => listed.calls.len(),
-            };
-            if found == count {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+    /// Waits until a delivery is under way.
+    async fn begun(&self) {
+        while self.queue.shared.state().queue.in_flight() == 0 {
+            moment().await;
         }
     }
 
-    async fn emptied(&self) {
-        self.until(CallState::InFlight, 0).await;
-        self.until(CallState::Waiting, 0).await;
+    /// Has time pass until no call waits or is under way.
+    async fn settled(&self) {
+        loop {
+            let (is_empty, is_busy, due) = {
+                let queue = &self.queue.shared.state().queue;
+                (queue.is_empty(), queue.in_flight() > 0, queue.next_due())
+            };
+            match due {
+                _ if is_empty => return,
+                Some(due) if !is_busy && due > now() => tokio::time::advance(due - now()).await,
+                _ => moment().await,
+            }
+        }
+    }
+
+    /// Calls that have failed.
+    async fn failed(&self) -> usize {
+        self.queue.list(None, true).await.unwrap().calls.len()
     }
 
     async fn end(self) {
-        // The disk does not know that time stands still.
-        tokio::time::resume();
         self.ending.send(true).unwrap();
         self.drained.send(()).unwrap();
         self.task.await.unwrap();
@@ -110,10 +115,12 @@ async fn calls_are_delivered_as_they_were_submitted() {
     });
     let pumped = Pumped::start(dir.path(), door);
     pumped.submit("f", "one").await;
-    pumped.emptied().await;
+    pumped.settled().await;
     let expected = "POST /function/f.openfaas-fn/a%2F?b HTTP/1.1\r\nHost: h\r\ncontent-length: 5\r\n\
                     connection: close\r\n\r\nbody.";
     assert_eq!(*heard.lock().unwrap(), [expected]);
+    // The disk does not know that time stands still.
+    tokio::time::resume();
     pumped.end().await;
     assert!(AsyncQueue::open(dir.path(), 1000).unwrap().shared.state().queue.is_empty());
 }
@@ -129,7 +136,8 @@ async fn attempts_wait_longer_and_longer_and_the_last_is_kept() {
     });
     let pumped = Pumped::start(dir.path(), door);
     pumped.submit("f", "one").await;
-    pumped.until(CallState::Failed, 1).await;
+    pumped.settled().await;
+    assert_eq!(pumped.failed().await, 1);
     let times = times.lock().unwrap().clone();
     let waits: Vec<_> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
     assert_eq!(waits, [10, 20]);
@@ -137,8 +145,9 @@ async fn attempts_wait_longer_and_longer_and_the_last_is_kept() {
     assert_eq!((call.attempts, call.history.len()), (3, 3));
     assert_eq!(call.history[2].error, "the answer was 500: no");
     assert!(pumped.queue.retry("one").await.unwrap());
-    pumped.until(CallState::Failed, 0).await;
-    pumped.until(CallState::Failed, 1).await;
+    assert_eq!(pumped.failed().await, 0);
+    pumped.settled().await;
+    assert_eq!(pumped.failed().await, 1);
     assert!(pumped.queue.discard("one").await.unwrap());
     assert!(!pumped.queue.discard("one").await.unwrap());
 }
@@ -154,10 +163,9 @@ async fn what_breaks_off_is_tried_again_and_what_is_not_deployed_is_not() {
     let pumped = Pumped::start(dir.path(), door);
     pumped.submit("f", "breaks").await;
     pumped.submit("unknown", "unknown").await;
-    pumped.until(CallState::Failed, 1).await;
+    pumped.settled().await;
     let call = pumped.queue.show("unknown").await.unwrap().remove(0);
     assert!(call.history[0].error.contains("not deployed"), "{call:?}");
-    pumped.emptied().await;
     assert_eq!(pumped.queue.show("breaks").await.unwrap(), []);
 }
 
@@ -167,10 +175,12 @@ async fn a_delivery_under_way_is_ended_when_its_call_is_cancelled() {
     let door = answering(|_| std::future::pending());
     let pumped = Pumped::start(dir.path(), door);
     pumped.submit("f", "one").await;
-    pumped.until(CallState::InFlight, 1).await;
+    pumped.begun().await;
     assert!(pumped.queue.cancel("one").await.unwrap());
-    pumped.emptied().await;
+    pumped.settled().await;
     assert!(!pumped.queue.cancel("one").await.unwrap());
+    // The disk does not know that time stands still.
+    tokio::time::resume();
     pumped.end().await;
     assert!(AsyncQueue::open(dir.path(), 1000).unwrap().shared.state().queue.is_empty());
 }
@@ -180,11 +190,13 @@ async fn what_has_no_end_is_delivered_by_the_next_server() {
     let dir = tempfile::tempdir().unwrap();
     let pumped = Pumped::start(dir.path(), answering(|_| std::future::pending()));
     pumped.submit("f", "one").await;
-    pumped.until(CallState::InFlight, 1).await;
+    pumped.begun().await;
+    // The disk does not know that time stands still.
+    tokio::time::resume();
     pumped.end().await;
     let door = answering(|_| async { Some("HTTP/1.1 204 No Content\r\n\r\n".to_owned()) });
     let pumped = Pumped::start(dir.path(), door);
-    pumped.emptied().await;
+    pumped.settled().await;
     pumped.end().await;
     assert!(AsyncQueue::open(dir.path(), 1000).unwrap().shared.state().queue.is_empty());
 }
