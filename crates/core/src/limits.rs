@@ -390,6 +390,10 @@ pub const ASYNC_BODY_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of heads and bodies of asynchronous calls that are being received or written to disk. Reached: 429.
 pub const ASYNC_RECEIVED_BYTES_MAX: usize = 256 << 20;
 
+/// Longest time until all of an asynchronous call's body has come, since room is kept for it meanwhile. Reached:
+/// 408.
+pub const ASYNC_BODY_TIME_MAX: Duration = Duration::from_secs(120);
+
 /// Bytes of a callback's URL. Reached: 400.
 pub const CALLBACK_URL_BYTES_MAX: usize = 4096;
 

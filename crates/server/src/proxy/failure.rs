@@ -130,6 +130,12 @@ pub enum Failure {
         /// The most it may have.
         bytes_max: usize,
     },
+    /// An asynchronous call's body came too slowly.
+    #[error(
+        "the body of an asynchronous call of function {0} did not come within {max} s (ASYNC_BODY_TIME_MAX)",
+        max = limits::ASYNC_BODY_TIME_MAX.as_secs()
+    )]
+    AsyncBodySlow(String),
     /// The callback cannot be called.
     #[error("X-Callback-Url cannot be called: {0}")]
     Callback(&'static str),
@@ -168,7 +174,7 @@ impl Failure {
             }
             Self::Unreachable { .. } | Self::Enqueue(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BrokeOff { .. } => StatusCode::BAD_GATEWAY,
-            Self::RequestBodySlow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::RequestBodySlow(_) | Self::AsyncBodySlow(_) => StatusCode::REQUEST_TIMEOUT,
         }
     }
 

@@ -9,6 +9,7 @@ use http::{StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use pinnace_core::limits;
 use pinnace_proxy::h1::{ExchangeFailure, Framing, Inbound, Outgoing, RequestHead};
+use tokio::time::timeout;
 
 use crate::{
     catalog::Entry,
@@ -147,9 +148,10 @@ impl Calls {
         let Submission { entry, mut call, stamp, room } = submission;
         let name = || entry.id.to_string();
         let bytes_max = self.queue.body_bytes_max();
-        let body =
-            caller.hold(request, bytes_max).await.map_err(|failure| missed(name(), &failure));
-        call.body = body?.ok_or_else(|| Failure::AsyncBody { name: name(), bytes_max })?;
+        let body = timeout(limits::ASYNC_BODY_TIME_MAX, caller.hold(request, bytes_max)).await;
+        let body = body.map_err(|_| Failure::AsyncBodySlow(name()))?;
+        let body = body.map_err(|failure| missed(name(), &failure))?;
+        call.body = body.ok_or_else(|| Failure::AsyncBody { name: name(), bytes_max })?;
         self.queue.submit(call, None, room).await.map_err(Failure::Enqueue)?;
         let mut headers = Vec::new();
         stamp.accepted(&mut headers);
@@ -162,8 +164,8 @@ impl Calls {
         caller: &mut Inbound,
         request: &mut Outgoing,
     ) -> Result<Vec<u8>, Missed> {
-        let body = caller.hold(request, self.queue.body_bytes_max()).await;
-        body.map_err(|failure| missed(id.clone(), &failure))?;
+        // A body means nothing here; one that is there closes the connection.
+        caller.hold(request, 0).await.map_err(|failure| missed(id.clone(), &failure))?;
         if !self.queue.cancel(&id).await.map_err(Failure::Enqueue)? {
             return Err(Failure::UnknownCall(id.chars().take(64).collect()).into());
         }
