@@ -359,7 +359,7 @@ fn a_killed_server_loses_no_call() {
                         http::send("POST", &format!("{url}/{id}"), &[("X-Call-Id", &id)], body);
                     match sent {
                         Ok(answer) if answer.status == 202 => {
-                            drop(taken.lock().unwrap().insert(id))
+                            taken.lock().unwrap().insert(id);
                         }
                         // A server that is not there is asked again soon.
                         _ => std::thread::park_timeout(Duration::from_millis(5)),

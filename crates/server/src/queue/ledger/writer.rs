@@ -21,6 +21,15 @@ use super::{Call, LedgerError, bodies::Bodies, now_ms};
 /// How long changes that nobody waits for are collected: to settle a call must not cost a flush of its own.
 const COLLECT: Duration = Duration::from_millis(20);
 
+/// Which part of the time that the latest commit took the next one waits for another change, each time that one
+/// comes, and which part at most in all. Callers that were answered together come back together: without it half
+/// of them would miss the commit that the first of them begins, and wait for two.
+const PAUSE_PART: u32 = 16;
+const PAUSES_PART: u32 = 4;
+
+/// Longest such wait for another change.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// Changes of one commit.
 const BATCH_MAX: usize = 4096;
 
@@ -86,8 +95,12 @@ impl Change {
 
 impl Writer {
     pub(super) fn run(mut self, changes: &Receiver<Change>) {
+        let mut took = Duration::ZERO;
         while let Ok(first) = changes.recv() {
-            self.commit_all(collect(first, changes));
+            let batch = collect(first, changes, took);
+            let begun = Instant::now();
+            self.commit_all(batch);
+            took = begun.elapsed();
         }
     }
 
@@ -160,16 +173,22 @@ impl Writer {
     }
 }
 
-/// All changes that wait. If nobody waits for them, more are waited for, but not for long.
-fn collect(first: Change, changes: &Receiver<Change>) -> Vec<Change> {
-    let until = Instant::now() + COLLECT;
-    let mut is_urgent = first.is_urgent();
+/// All changes that wait, and those that come soon after. `took` is how long the latest commit took.
+fn collect(first: Change, changes: &Receiver<Change>, took: Duration) -> Vec<Change> {
+    let urgent_pause = (took / PAUSE_PART).min(PAUSE);
+    let (whole, mut pause) = match first.is_urgent() {
+        true => (took / PAUSES_PART, urgent_pause),
+        false => (COLLECT, COLLECT),
+    };
+    let until = Instant::now() + whole;
     let mut batch = vec![first];
     while batch.len() < BATCH_MAX {
-        let wait = if is_urgent { Duration::ZERO } else { until - Instant::now().min(until) };
-        match changes.recv_timeout(wait) {
+        let left = until.saturating_duration_since(Instant::now());
+        match changes.recv_timeout(left.min(pause)) {
             Ok(change) => {
-                is_urgent |= change.is_urgent();
+                if change.is_urgent() {
+                    pause = pause.min(urgent_pause);
+                }
                 batch.push(change);
             }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
