@@ -184,7 +184,7 @@ pub fn number<N: FromStr>(text: &str) -> Result<N, String> {
 
 /// The commands as the help groups them.
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Functions", &["deploy", "invoke", "list", "describe", "logs", "scale", "remove"]),
+    ("Functions", &["deploy", "invoke", "list", "describe", "logs", "scale", "queue", "remove"]),
     ("Images", &["image"]),
     ("Server", &["up", "down", "doctor"]),
     ("Client", &["login", "logout", "version", "completion"]),
