@@ -199,6 +199,12 @@ fn callback_url(value: &[u8]) -> Result<String, Failure> {
     }
     let url = std::str::from_utf8(value).map_err(|_| bad("it is no text"))?;
     let uri: Uri = url.parse().map_err(|_| bad("it is no URL"))?;
+    // A port that is no number is parsed by nobody until it is asked for.
+    let host = uri.authority().map(|authority| authority.as_str().rsplit(['@', ']']).next());
+    let names_port = host.flatten().is_some_and(|host| host.contains(':'));
+    if names_port && uri.port_u16().is_none() {
+        return Err(bad("its port is no number up to 65535"));
+    }
     match uri.scheme_str() {
         Some("http" | "https") if uri.host().is_some_and(|host| !host.is_empty()) => {
             Ok(url.to_owned())
