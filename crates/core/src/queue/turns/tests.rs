@@ -207,6 +207,8 @@ proptest! {
             rounds += 1;
             prop_assert!(rounds < 1000, "{} calls stand still", queue.len());
         }
+        // A function whose calls were all cancelled is forgotten when its turn comes.
+        prop_assert_eq!(queue.lease(later, places), None);
         prop_assert!(alive.is_empty() && queue.lines.is_empty() && queue.later.is_empty());
     }
 }
