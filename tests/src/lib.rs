@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod callbacks;
 pub mod census;
 pub mod clients;
 pub mod faulty;
@@ -15,6 +16,7 @@ pub mod registry;
 pub mod stand_ins;
 pub mod wait;
 
+pub use callbacks::Callbacks;
 pub use census::Census;
 pub use faulty::FaultyRegistry;
 pub use gateway::{Function, Gateway, watchdog};

@@ -54,6 +54,9 @@ enum Command {
         /// How often the spawner is
         #[arg(long, default_value_t = 200)]
         spawner_kills: u32,
+        /// How often the server is while asynchronous calls are submitted
+        #[arg(long, default_value_t = 100)]
+        queue_kills: u32,
         /// Calls while their function is redeployed and scaled
         #[arg(long, default_value_t = 1_000_000)]
         calls: u64,
@@ -83,8 +86,8 @@ fn main() -> ExitCode {
         Command::Test { provision } => test::test(provision),
         Command::Tidy => tidy::tidy(),
         Command::Bench { provision, arguments } => test::bench(provision, &arguments),
-        Command::Soak { kills, spawner_kills, calls, image_mib } => {
-            test::soak(kills, spawner_kills, calls, image_mib)
+        Command::Soak { kills, spawner_kills, queue_kills, calls, image_mib } => {
+            test::soak(kills, spawner_kills, queue_kills, calls, image_mib)
         }
         Command::Vm { filters } => test::vm(&filters),
         Command::Ci => check::check().and_then(|()| test::test(true)),

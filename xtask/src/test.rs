@@ -43,12 +43,19 @@ pub fn vm(filters: &[String]) -> Result<()> {
 ///
 /// # Errors
 /// A test failed; it was shown.
-pub fn soak(kills: u32, spawner_kills: u32, calls: u64, image_mib: u64) -> Result<()> {
+pub fn soak(
+    kills: u32,
+    spawner_kills: u32,
+    queue_kills: u32,
+    calls: u64,
+    image_mib: u64,
+) -> Result<()> {
     run(&mut cargo(&["build", "--release", "--package", "pinnace"]))?;
     let binary = target_folder()?.join("release/pinnace");
     for (test, name) in [
         ("crash", "a_killed_server_comes_back_and_its_functions_never_left"),
         ("crash", "a_killed_spawner_is_replaced_and_no_call_fails"),
+        ("queue", "a_killed_server_loses_no_call"),
         ("churn", "no_call_fails_while_its_function_is_redeployed_and_scaled"),
         ("bad_days", "an_image_of_many_gibibytes_is_loaded_run_and_removed_in_little_memory"),
     ] {
@@ -57,6 +64,7 @@ pub fn soak(kills: u32, spawner_kills: u32, calls: u64, image_mib: u64) -> Resul
             .env("PINNACE_BIN", &binary)
             .env("PINNACE_SOAK_KILLS", kills.to_string())
             .env("PINNACE_SOAK_SPAWNER_KILLS", spawner_kills.to_string())
+            .env("PINNACE_SOAK_QUEUE_KILLS", queue_kills.to_string())
             .env("PINNACE_SOAK_CALLS", calls.to_string())
             .env("PINNACE_SOAK_IMAGE_MIB", image_mib.to_string()))?;
     }

@@ -10,7 +10,7 @@ use pinnace_core::name::check_label;
 use crate::{
     command::{
         completion, deploy, describe, diff, doctor, down, generate, image, invoke, list, login,
-        logs, namespace, print_token, ready, remove, scale, secret, store, version,
+        logs, namespace, print_token, queue, ready, remove, scale, secret, store, version,
     },
     failure::usage,
     stack::StackHead,
@@ -69,6 +69,8 @@ pub enum Command {
     Generate(generate::GenerateArgs),
     /// Load, pull, list and remove images
     Image(image::ImageArgs),
+    /// List, retry and drop asynchronous calls
+    Queue(queue::QueueArgs),
     /// Log in at a gateway
     Login(login::LoginArgs),
     /// Forget a login
@@ -250,7 +252,10 @@ pub fn number<N: FromStr>(text: &str) -> Result<N, String> {
 const GROUPS: [(&str, &[&str]); 4] = [
     (
         "Functions",
-        &["deploy", "invoke", "list", "describe", "logs", "ready", "scale", "remove", "diff"],
+        &[
+            "deploy", "invoke", "list", "describe", "logs", "ready", "scale", "queue", "remove",
+            "diff",
+        ],
     ),
     ("Around functions", &["secret", "namespace", "store", "image", "generate"]),
     ("Server", &["up", "down", "doctor"]),

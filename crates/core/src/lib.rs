@@ -15,6 +15,7 @@ pub mod namespace;
 pub mod network;
 pub mod probes;
 pub mod quantity;
+pub mod queue;
 pub mod resolvers;
 pub mod retry;
 pub mod scaling;

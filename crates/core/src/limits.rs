@@ -491,3 +491,80 @@ pub const RESOLVERS_MAX: usize = 3;
 /// Connections that one replica may have open to the gateway, so that one function cannot take the places of
 /// all callers. Reached: 429.
 pub const GATEWAY_CONNECTIONS_PER_REPLICA_MAX: usize = 256;
+
+/// Bytes of an asynchronous call's body. Flag `--async-body`. Reached: 413.
+pub const ASYNC_BODY_BYTES_DEFAULT: u64 = 1 << 20;
+
+/// Most that the flag may say: such a body is held in memory whole.
+pub const ASYNC_BODY_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes of heads and bodies of asynchronous calls that are being received or written to disk. Reached: 429.
+pub const ASYNC_RECEIVED_BYTES_MAX: usize = 256 << 20;
+
+/// Longest time until all of an asynchronous call's body has come, since room is kept for it meanwhile. Reached:
+/// 408.
+pub const ASYNC_BODY_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// Bytes of a callback's URL. Reached: 400.
+pub const CALLBACK_URL_BYTES_MAX: usize = 4096;
+
+/// Asynchronous calls that wait or are under way. Reached: 429.
+pub const QUEUED_CALLS_MAX: usize = 250_000;
+
+/// Bytes of heads and bodies of asynchronous calls that wait or are under way. Reached: 429.
+pub const QUEUED_BYTES_MAX: u64 = 4 << 30;
+
+/// Bytes of a queued call's body that is kept in the database itself; a larger one has a file of its own.
+pub const QUEUED_BODY_INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// How long a queued call's unique key is remembered, also after the call.
+pub const QUEUE_KEY_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Asynchronous calls that are delivered at the same time. Further ones wait in the queue.
+pub const DELIVERIES_MAX: usize = 256;
+
+/// How often an asynchronous call is tried at most, unless its function says otherwise (contract section 7.5).
+/// Reached: it is kept among those that failed.
+pub const DELIVERY_ATTEMPTS_DEFAULT: u32 = 10;
+
+/// Most attempts that a function may ask for: what asks for more gets the default.
+pub const DELIVERY_ATTEMPTS_MAX: u32 = 1000;
+
+/// First wait before a failed asynchronous call is tried again; doubled each time (contract section 7.5).
+pub const DELIVERY_WAIT_MIN_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Longest such wait (contract section 7.5).
+pub const DELIVERY_WAIT_MAX_DEFAULT: Duration = Duration::from_secs(120);
+
+/// Longest wait that a function may set or ask for (`Retry-After`): what asks for more gets this.
+pub const DELIVERY_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Bytes of a function's answer to an asynchronous call; what is beyond is cut off and its callback told so.
+pub const DELIVERY_ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// Attempts of one call whose story is kept: the latest.
+pub const DELIVERY_HISTORY_MAX: usize = 32;
+
+/// Failed asynchronous calls that are kept; the oldest are removed.
+pub const FAILED_CALLS_MAX: usize = 10_000;
+
+/// Bytes of bodies of failed asynchronous calls that are kept; the oldest calls are removed.
+pub const FAILED_CALLS_BYTES_MAX: u64 = 1 << 30;
+
+/// How long a failed asynchronous call is kept.
+pub const FAILED_CALL_AGE_MAX: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// Callbacks under way at once. Reached: deliveries wait before they end.
+pub const CALLBACKS_MAX: usize = 64;
+
+/// How often a callback is tried. Reached: it is given up and said on the log.
+pub const CALLBACK_TRIES_MAX: u32 = 3;
+
+/// First wait before a callback is tried again; doubled.
+pub const CALLBACK_WAIT_MIN: Duration = Duration::from_secs(1);
+
+/// Longest time that one try of a callback may take.
+pub const CALLBACK_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Calls that one listing of the queue shows.
+pub const QUEUE_LISTED_MAX: usize = 1000;

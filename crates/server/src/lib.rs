@@ -22,6 +22,7 @@ pub mod namespaces;
 mod pace;
 pub mod provider;
 pub mod proxy;
+pub mod queue;
 pub mod registry;
 pub mod replica;
 mod run_dir;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use pinnace_core::FunctionRef;
+use pinnace_core::{FunctionRef, queue::RetryPolicy};
 use pinnace_sandbox::{
     cgroup::Cgroups,
     host::Host,
@@ -18,7 +18,7 @@ use pinnace_sandbox::{
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
 };
 
 use crate::{
@@ -39,10 +39,12 @@ use crate::{
     },
     proxy::{
         call::Calls,
+        door::Door,
         gateway::{Callers, Gateway, Hall},
         sweeping::Sweeping,
         worker::{HandedOver, Shared, Worker},
     },
+    queue::{AsyncQueue, Callbacks, Delivery, Pump},
     registry::Puller,
     scaler::Scaler,
     secrets::{Projections, Seal, Secrets},
@@ -127,11 +129,19 @@ impl Signals {
 struct Started {
     provider: Arc<SandboxProvider>,
     workers: Vec<JoinHandle<()>>,
+    deliveries: Deliveries,
     ending: watch::Sender<bool>,
     address: std::net::SocketAddr,
     missing: Vec<String>,
     /// The password, if it was made just now.
     new_password: Option<String>,
+}
+
+/// The delivery of asynchronous calls.
+struct Deliveries {
+    task: tokio::task::JoinHandle<()>,
+    /// Tells it that calls under way have had their time.
+    drained: oneshot::Sender<()>,
 }
 
 impl Started {
@@ -164,6 +174,7 @@ impl Started {
         let secrets = open_secrets(state, secrets, &store)?;
         let projections = Projections::new(state.secrets(), secrets.clone())
             .context("secrets cannot be shown to functions")?;
+        let queue = AsyncQueue::open(state.path(), settings.async_body_bytes_max)?;
         let owners = functions.keys().map(ToString::to_string).collect();
         let logs = LogBook::start(&state.path().join("logs"), settings.log_files_max)
             .context("the logs have no thread")?;
@@ -255,12 +266,16 @@ impl Started {
             deployments,
             access,
             requests: requests.clone(),
+            queue: queue.clone(),
             images,
             puller,
             image_bytes_max,
             ending: is_ending.clone(),
         });
-        let sources = || Metrics::new(catalog.clone(), provider.clone(), requests.clone());
+        let ports = http.iter().map(Listeners::address).chain([metrics.address()]);
+        let ports = ports.map(|address| address.port()).collect();
+        let sources =
+            || Metrics::new(catalog.clone(), provider.clone(), requests.clone(), queue.clone());
         serve_metrics(metrics, sources)?;
         let connections_max = (shares.clients / workers).max(1);
         let shared = Arc::new(Shared {
@@ -276,11 +291,27 @@ impl Started {
         let calls = |worker| Calls {
             catalog: catalog.clone(),
             activate: provider.clone(),
+            queue: queue.clone(),
             deadline: settings.call_deadline,
             worker,
             sweeping: Sweeping::default(),
         };
         let (outboxes, inboxes) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+        let (drained, is_drained) = oneshot::channel();
+        let delivery = Delivery {
+            queue: queue.clone(),
+            catalog: catalog.clone(),
+            door: Door::new(shared.places.clone(), Vec::clone(&outboxes)),
+            callbacks: Callbacks::new(ports),
+            policy: RetryPolicy::default(),
+            ending: shared.ending.clone(),
+        };
+        let pump = Pump {
+            queue: queue.clone(),
+            delivery: Arc::new(delivery),
+            ending: shared.ending.clone(),
+            drained: is_drained,
+        };
         let gateway = Gateway {
             hall: Hall { callers, places: shared.places.clone(), inboxes: Vec::clone(&outboxes) },
             listeners: gateways,
@@ -289,7 +320,8 @@ impl Started {
         };
         tokio::spawn(gateway.run());
         let workers = start_workers(http, &shared, (outboxes, inboxes), calls)?;
-        Ok(Self { provider, workers, ending, address, missing, new_password })
+        let deliveries = Deliveries { task: tokio::spawn(pump.run()), drained };
+        Ok(Self { provider, workers, deliveries, ending, address, missing, new_password })
     }
 
     /// Says on standard output where the server is, and on the log what the host cannot do.
@@ -317,7 +349,7 @@ impl Started {
 
     /// Lets calls under way finish, then ends every replica.
     async fn end(self, drain: Duration) {
-        let Self { provider, workers, ending, .. } = self;
+        let Self { provider, workers, deliveries, ending, .. } = self;
         let _ = ending.send(true);
         let workers = tokio::task::spawn_blocking(move || {
             for worker in workers {
@@ -327,6 +359,8 @@ impl Started {
         if tokio::time::timeout(drain, workers).await.is_err() {
             tracing::warn!(?drain, "calls were still under way when the drain ended (`--drain`)");
         }
+        let _ = deliveries.drained.send(());
+        let _ = deliveries.task.await;
         if tokio::time::timeout(END_MAX, provider.end_all()).await.is_err() {
             tracing::warn!("replicas that did not end are killed");
         }

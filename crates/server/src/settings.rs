@@ -43,6 +43,8 @@ pub struct Settings {
     pub image_bytes_max: u64,
     /// How registries are reached.
     pub registry: RegistrySettings,
+    /// Bytes of an asynchronous call's body.
+    pub async_body_bytes_max: usize,
     /// Log files kept of one function.
     pub log_files_max: usize,
 }

@@ -6,6 +6,8 @@
 //! | `basic-auth-password` | the password of user `admin` | yes |
 //! | `functions.db` | what is deployed, namespaces, sealed secrets | yes |
 //! | `secrets.key` | the key of the secrets | yes |
+//! | `queue.db` | asynchronous calls that wait, and those that failed | yes |
+//! | `queue/` | their large bodies | yes |
 //! | `images/` | the image store | yes |
 //! | `logs/NAMESPACE/NAME/` | what functions printed | yes |
 //! | `bin/HASH/` | our programs, as unpacked from the binary | yes |

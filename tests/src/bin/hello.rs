@@ -20,6 +20,8 @@
 //! | `/redirect` | answers 302 |
 //! | `/test.Echo/…` | sends the messages of a gRPC call back as they come |
 //! | `/wait/MS` | answers after so long |
+//! | `/fails/N` | answers 503 and `Retry-After: 1` so many times, then as `/request` |
+//! | `/status/N` | answers with this status |
 //! | `/dial/HOST:PORT` | sends the body there, and answers what comes from there until the end |
 //! | `/exit/N` | ends the process with code N |
 //! | `/abort` | ends it by a signal |
@@ -37,7 +39,10 @@ use std::{
     net::Ipv4Addr,
     os::unix::net::UnixStream,
     pin::Pin,
-    sync::LazyLock,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -218,6 +223,12 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
             tokio::time::sleep(Duration::from_millis(number(rest))).await;
             text("waited\n")
         }
+        "fails" => fails(number(rest), &request),
+        "status" => {
+            let status =
+                StatusCode::from_u16(number(rest) as u16).unwrap_or(StatusCode::BAD_REQUEST);
+            refused(status, format!("status {rest}\n"))
+        }
         "dial" => dial(rest, request).await,
         "exit" => std::process::exit(number(rest) as i32),
         "abort" => std::process::abort(),
@@ -229,6 +240,17 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
         "eat" => text(format!("{}\n", eat(number(rest)))),
         _ => refused(StatusCode::NOT_FOUND, format!("no such path: {path}\n")),
     }
+}
+
+/// Fails until it was called so often.
+fn fails(often: u64, request: &Request<Incoming>) -> Response<Body> {
+    static CALLED: AtomicU64 = AtomicU64::new(0);
+    if CALLED.fetch_add(1, Ordering::Relaxed) >= often {
+        return text(described(request));
+    }
+    let mut answer = refused(StatusCode::SERVICE_UNAVAILABLE, "not yet\n".to_owned());
+    answer.headers_mut().insert("retry-after", hyper::header::HeaderValue::from_static("1"));
+    answer
 }
 
 fn text(body: impl Into<Bytes>) -> Response<Body> {

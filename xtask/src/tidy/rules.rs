@@ -56,6 +56,14 @@ const SHOW_TIME: &[(&str, &str)] = &[
     ("crates/server/src/provider/keeper/function.rs", "when a replica ended, in its status"),
     ("crates/server/src/proxy/stamp.rs", "the headers X-Start-Time and Date"),
     (
+        "crates/server/src/queue/delivery.rs",
+        "the date until which a function asks to be left alone, and when an attempt ended",
+    ),
+    (
+        "crates/server/src/queue/ledger/mod.rs",
+        "when a call was submitted, and what is left of its wait after a restart, within bounds",
+    ),
+    (
         "crates/server/src/registry/repository.rs",
         "the date until which a registry asks to be left alone",
     ),

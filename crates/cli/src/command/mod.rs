@@ -14,6 +14,7 @@ pub mod login;
 pub mod logs;
 pub mod namespace;
 pub mod print_token;
+pub mod queue;
 pub mod ready;
 pub mod remove;
 pub mod scale;
@@ -46,6 +47,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Namespaces(args) => namespace::list_by_old_name(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Image(args) => image::run(&args),
+        Command::Queue(args) => queue::run(&args),
         Command::Login(args) => login::run(&args),
         Command::Logout(args) => login::logout(&args),
         Command::Version(args) => version::run(&args),

@@ -342,7 +342,7 @@ pub fn query(pairs: &[(&str, Option<&str>)]) -> String {
 }
 
 /// Percent-encoding of everything but RFC 3986's unreserved characters.
-fn encoded(text: &str) -> String {
+pub fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -84,6 +84,15 @@ pub struct UpArgs {
     /// End idle functions unless their label says otherwise
     #[arg(long, help_heading = "Functions")]
     pub scale_zero_default: bool,
+    /// Largest body of an asynchronous call
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value = "1Mi",
+        allow_negative_numbers = true,
+        help_heading = "Functions"
+    )]
+    pub async_body: String,
     /// How long calls under way may take when the server is asked to end
     #[arg(long, value_name = "TIME", default_value = "30s", help_heading = "Functions")]
     pub drain: String,
@@ -167,6 +176,12 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
     }
     let memory_bytes = bytes("--memory", &args.memory, limits::MEMORY_BYTES_MIN, &mut faults);
     let image_bytes_max = bytes("--image-bytes-max", &args.image_bytes_max, 1, &mut faults);
+    let async_body = bytes("--async-body", &args.async_body, 1, &mut faults);
+    if async_body.is_some_and(|bytes| bytes > limits::ASYNC_BODY_BYTES_MAX) {
+        let most = limits::ASYNC_BODY_BYTES_MAX >> 20;
+        faults
+            .push(format!("--async-body {} is more than the {most}Mi it may be", args.async_body));
+    }
     let registry = registry(args, &mut faults);
     if args.pids == 0 {
         faults.push("--pids 0 leaves no process to run; give at least 1".to_owned());
@@ -207,6 +222,7 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
             zero_by_default: args.scale_zero_default,
             image_bytes_max: image_bytes_max?,
             registry: registry?,
+            async_body_bytes_max: usize::try_from(async_body?).unwrap_or(usize::MAX),
             log_files_max: args.log_files,
         })
     };
@@ -388,6 +404,7 @@ mod tests {
         assert_eq!(settings.memory_bytes, limits::MEMORY_BYTES_DEFAULT);
         assert_eq!(settings.pids, limits::PIDS_DEFAULT);
         assert_eq!(settings.image_bytes_max, limits::IMAGE_BYTES_MAX);
+        assert_eq!(settings.async_body_bytes_max as u64, limits::ASYNC_BODY_BYTES_DEFAULT);
         assert_eq!(settings.registry.idle, limits::REGISTRY_IDLE_DEFAULT);
         assert_eq!(settings.log_files_max, limits::LOG_FILES_PER_FUNCTION_MAX);
     }

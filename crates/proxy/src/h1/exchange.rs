@@ -246,12 +246,10 @@ impl<'a, W: FnMut(&ResponseHead<'_>, &mut Vec<u8>)> Exchange<'a, W> {
     }
 
     fn tell_to_continue(&mut self, cx: &mut Context<'_>) -> Result<(), ExchangeFailure> {
-        let waits = std::mem::take(&mut self.caller.request.expects_continue);
-        if waits && self.status().is_none() && self.caller.held.is_empty() {
-            let sent = self.caller.send(cx, b"HTTP/1.1 100 Continue\r\n\r\n");
-            sent.map_err(|_| ExchangeFailure::CallerLeft)?;
+        if self.status().is_some() {
+            self.caller.request.expects_continue = false;
         }
-        Ok(())
+        self.caller.tell_to_continue(cx)
     }
 
     /// Passes the answer on.

@@ -73,6 +73,8 @@ pub enum Asked<C, R> {
     Relay(C),
     /// Another HTTP server answers it, by way of [`super::Lent`].
     Lend,
+    /// Its body is read whole, by [`Inbound::hold`], before anything is done. Nothing was written.
+    Hold,
     /// It is answered at once, with [`Inbound::answer`].
     Refuse(R),
     /// It is the beginning of HTTP/2 ([`PREFACE`]): all that came is in [`Inbound::into_parts`].
@@ -246,7 +248,10 @@ impl Inbound {
                 lent_head: size,
             };
             self.body = Decoder::new(head.framing);
-            self.encoder = Encoder::new(head.framing);
+            self.encoder = match asked {
+                Asked::Hold => Encoder::Plain,
+                _ => Encoder::new(head.framing),
+            };
             if let Asked::Relay(_) = asked {
                 out.end_head(head);
             }

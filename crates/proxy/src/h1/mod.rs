@@ -11,15 +11,18 @@
 //! headers per message, a task and two channels per upstream connection, a read buffer per connection. Here
 //! all connections of a thread read into the same buffer, and a connection between two calls holds none.
 
+mod answer;
 mod body;
 mod exchange;
 mod head;
+mod hold;
 mod idle;
 mod inbound;
 mod lent;
 mod scratch;
 mod tunnel;
 
+pub use answer::{WholeAnswer, read_answer};
 pub(crate) use body::Decoder;
 pub use body::{BodyFault, Framing};
 pub(crate) use exchange::write_framing;

@@ -226,3 +226,21 @@ async fn who_waits_to_be_told_is_told_to_send_the_body() {
     assert!(caller.hear("ok").await.starts_with("HTTP/1.1 200 OK"));
     assert!(!heard.lock().unwrap()[0].contains("xpect"));
 }
+
+#[tokio::test]
+async fn bodies_are_held_whole_in_whatever_form_they_come() {
+    let (mut caller, _, _) = caller_of(numbered).await;
+    caller.say("POST /held HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab").await;
+    caller.say("cd").await;
+    caller.hear("content-length: 4\r\n\r\nabcd").await;
+    caller.say("POST /held HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n").await;
+    caller.say("Transfer-Encoding: chunked\r\n\r\n").await;
+    caller.hear("HTTP/1.1 100 Continue\r\n\r\n").await;
+    caller.say("3\r\nabc\r\n1\r\nd\r\n0\r\n\r\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    caller.hear("content-length: 4\r\n\r\nabcd").await;
+    caller.hear("\r\n\r\n1").await;
+    caller.say("POST /held HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    caller.hear("content-length: 0\r\n\r\n").await;
+    caller.say("POST /held HTTP/1.1\r\nHost: h\r\nContent-Length: 99\r\n\r\n12345678901").await;
+    assert!(caller.rest().await.starts_with("HTTP/1.1 413"), "it is refused before its end");
+}

@@ -60,6 +60,7 @@ impl Relay {
             let asked = poll_fn(|cx| {
                 caller.poll_request(cx, &mut request, |head, out| match head.target {
                     "/lent" => Asked::Lend,
+                    "/held" => Asked::Hold,
                     "/refused" => Asked::Refuse(()),
                     target => {
                         write!(out, "{} {target} HTTP/1.1\r\n", head.method).unwrap();
@@ -74,6 +75,16 @@ impl Relay {
             match asked {
                 Ok(None | Some(Asked::Multiplex)) => return,
                 Ok(Some(Asked::Lend)) => lend(&mut caller).await,
+                Ok(Some(Asked::Hold)) => {
+                    let body = caller.hold(&mut request, 10).await.unwrap();
+                    let status =
+                        body.as_ref().map_or(StatusCode::PAYLOAD_TOO_LARGE, |_| StatusCode::OK);
+                    let body = body.unwrap_or_default();
+                    caller.answer(status, b"", &body, true).await.unwrap();
+                    if !caller.can_stay() {
+                        return caller.close().await;
+                    }
+                }
                 Ok(Some(Asked::Refuse(()))) => {
                     caller.answer(StatusCode::FORBIDDEN, b"", b"no", true).await.unwrap();
                 }

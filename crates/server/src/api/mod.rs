@@ -13,6 +13,7 @@ mod json;
 mod logs;
 mod namespaces;
 mod query;
+mod queue;
 mod scale;
 mod secrets;
 mod telemetry;
@@ -38,6 +39,7 @@ use crate::{
     deployments::Deployments,
     metrics::{self, Requests},
     proxy::worker::Control,
+    queue::AsyncQueue,
     registry::Puller,
 };
 
@@ -49,6 +51,8 @@ pub struct Api {
     pub access: Access,
     /// Counts requests.
     pub requests: Arc<Requests>,
+    /// Asynchronous calls.
+    pub queue: Arc<AsyncQueue>,
     /// Images.
     pub images: Arc<ImageStore>,
     /// Brings images from registries.
@@ -125,6 +129,9 @@ fn router(api: Arc<Api>) -> Router {
         .route("/images", get(images::list).post(images::load).delete(images::remove))
         .route("/images/pull", post(images::pull))
         .route("/images/prune", post(images::prune))
+        .route("/queue", get(queue::list))
+        .route("/queue/{id}", get(queue::show).delete(queue::discard))
+        .route("/queue/{id}/retry", post(queue::retry))
         .method_not_allowed_fallback(error::no_such_method)
         .layer(middleware::from_fn_with_state(api.clone(), access::check))
         .layer(middleware::from_fn_with_state(api.requests.clone(), metrics::count));

@@ -32,6 +32,7 @@ pub use self::requests::{Requests, count};
 use crate::{
     catalog::Catalog,
     provider::{Provider, Used},
+    queue::{self, AsyncQueue},
 };
 
 /// Bytes of text after which a piece is sent off.
@@ -45,6 +46,8 @@ pub struct Metrics {
     pub provider: Arc<dyn Provider>,
     /// Requests to the API.
     pub requests: Arc<Requests>,
+    /// Asynchronous calls.
+    pub queue: Arc<AsyncQueue>,
     scrapes: Arc<Semaphore>,
     used: Arc<Mutex<Arc<HashMap<FunctionRef, Used>>>>,
 }
@@ -56,9 +59,10 @@ impl Metrics {
         catalog: Arc<Catalog>,
         provider: Arc<dyn Provider>,
         requests: Arc<Requests>,
+        queue: Arc<AsyncQueue>,
     ) -> Self {
         let scrapes = Arc::new(Semaphore::new(limits::SCRAPES_MAX));
-        Self { catalog, provider, requests, scrapes, used: Arc::default() }
+        Self { catalog, provider, requests, queue, scrapes, used: Arc::default() }
     }
 
     /// What functions use. If somebody else is asking the kernel just now, what they are told.
@@ -112,7 +116,8 @@ fn written(
     });
     let mut rows: Vec<Row> = rows.collect();
     rows.sort_unstable_by(|a, b| a.entry.id.cmp(&b.entry.id));
-    let rest = process::written() + &metrics.requests.written();
+    let mut rest = process::written() + &metrics.requests.written();
+    queue::metrics::render(&metrics.queue, &mut rest);
     let (mut metric, mut row) = (0, 0);
     let functions = std::iter::from_fn(move || {
         let mut piece = String::new();

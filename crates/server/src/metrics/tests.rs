@@ -17,8 +17,14 @@ async fn pieces(entries: Vec<Arc<Entry>>, used: HashMap<FunctionRef, Used>) -> V
     let catalog = Arc::new(Catalog::new(1));
     catalog.insert_all(entries);
     let provider: Arc<dyn Provider> = Arc::new(crate::scaler::fake::FakeProvider);
-    let metrics = Metrics::new(catalog, provider, Arc::default());
+    let metrics = Metrics::new(catalog, provider, Arc::default(), queue());
     written(&metrics, &used).collect().await
+}
+
+/// A queue without a call, in a directory that is gone already.
+fn queue() -> Arc<AsyncQueue> {
+    let directory = tempfile::tempdir().unwrap();
+    AsyncQueue::open(directory.path(), 0).unwrap()
 }
 
 #[tokio::test]
@@ -66,7 +72,7 @@ async fn no_more_scrapes_than_may_be_are_under_way() {
     let catalog = Arc::new(Catalog::new(1));
     catalog.insert_all([entry(1, "{}")]);
     let provider: Arc<dyn Provider> = Arc::new(crate::scaler::fake::FakeProvider);
-    let router = router(Metrics::new(catalog, provider, Arc::default()));
+    let router = router(Metrics::new(catalog, provider, Arc::default(), queue()));
     let scrape = async || {
         let request = Request::get("/metrics").body(Body::empty()).unwrap();
         router.clone().oneshot(request).await.unwrap()

@@ -17,8 +17,10 @@ use crate::{
         failure::Failure,
         route::{self, Route},
         stamp::{Peer, Stamp},
+        submission::Asynchronous,
         sweeping::Sweeping,
     },
+    queue::AsyncQueue,
     replica::Replica,
 };
 
@@ -31,6 +33,8 @@ pub struct Calls {
     pub catalog: Arc<Catalog>,
     /// Starts replicas.
     pub activate: Arc<dyn Activate>,
+    /// Takes asynchronous calls.
+    pub queue: Arc<AsyncQueue>,
     /// Longest time to a function's first byte, unless it names its own.
     pub deadline: Duration,
     /// Which worker this is.
@@ -103,19 +107,30 @@ impl From<Failure> for Broken {
 }
 
 impl Calls {
-    /// Decides what becomes of a request, from its head; writes the head of one that goes to a function.
+    /// Decides what becomes of a request, from its head; writes the head of one that goes to a function, or
+    /// what is asked of the queue, for [`Asked::Hold`].
     pub fn judge(
         &self,
         head: &RequestHead<'_>,
         peer: &Peer,
         out: &mut Vec<u8>,
+        asynchronous: &mut Option<Asynchronous>,
     ) -> Asked<Call, Failure> {
-        let Route::Function { segment, rest } = Route::of(head.target) else {
-            return if peer.function.is_some() {
-                Asked::Refuse(Failure::NotAtGateway)
-            } else {
-                Asked::Lend
-            };
+        let (segment, rest) = match Route::of(head.target) {
+            Route::Function { segment, rest } => (segment, rest),
+            Route::Async { segment, rest } => {
+                return match self.judge_asynchronous(head, segment, rest, peer) {
+                    Ok(asked) => {
+                        *asynchronous = Some(asked);
+                        Asked::Hold
+                    }
+                    Err(failure) => Asked::Refuse(failure),
+                };
+            }
+            Route::Control if peer.function.is_some() => {
+                return Asked::Refuse(Failure::NotAtGateway);
+            }
+            Route::Control => return Asked::Lend,
         };
         if let Some(from) = &peer.function {
             let caller = from.caller.as_ref();
@@ -346,7 +361,8 @@ impl Call {
     }
 }
 
-fn unknown(segment: &str) -> Failure {
+/// What is said of a segment that names no function.
+pub(super) fn unknown(segment: &str) -> Failure {
     if segment.is_empty() {
         return Failure::NameMissing;
     }

@@ -15,7 +15,7 @@ use pinnace_proxy::{
     Stream,
     h1::{Asked, HeadFault, Inbound, Lent, Outgoing},
 };
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use crate::proxy::{
     call::{Call, Calls, Next},
@@ -23,6 +23,7 @@ use crate::proxy::{
     failure::Failure,
     multiplex,
     stamp::{self, Peer},
+    submission::Asynchronous,
     worker::{Control, Shared},
 };
 
@@ -37,15 +38,13 @@ pub struct Desk {
 
 /// Serves a connection until either side closes it. When it is told to end the call under way is finished,
 /// and no further one taken.
-pub async fn serve(desk: &Desk, mut ear: Ear, stream: TcpStream, peer: Peer) {
-    // A connection that fails here was closed by its client already.
-    let Ok(stream) = Stream::tcp(stream) else { return };
+pub async fn serve(desk: &Desk, mut ear: Ear, stream: Stream, peer: Peer) {
     if stream.end_when_stuck(limits::BODY_IDLE_MAX).is_err() {
         return;
     }
     let stream = match &desk.shared.certificate {
-        // Functions call from within this host.
-        Some(certificate) if peer.function.is_none() => {
+        // Functions call from within this host, the platform from within this process.
+        Some(certificate) if peer.is_client() => {
             match Box::pin(certificate.accept(&mut ear, stream)).await {
                 Some(stream) => stream,
                 None => return,
@@ -59,10 +58,12 @@ pub async fn serve(desk: &Desk, mut ear: Ear, stream: TcpStream, peer: Peer) {
     let mut idle_since = Instant::now();
     loop {
         ear.idle(idle_since);
+        let mut asynchronous = None;
         let asked = poll_fn(|cx| {
             let is_ending = ear.hears(cx);
-            let asked = caller
-                .poll_request(cx, &mut request, |head, out| desk.calls.judge(head, &peer, out));
+            let asked = caller.poll_request(cx, &mut request, |head, out| {
+                desk.calls.judge(head, &peer, out, &mut asynchronous)
+            });
             // Of a request that has only begun to arrive nothing is lost.
             if asked.is_pending() && is_ending { Poll::Ready(Ok(None)) } else { asked }
         })
@@ -78,6 +79,7 @@ pub async fn serve(desk: &Desk, mut ear: Ear, stream: TcpStream, peer: Peer) {
             Ok(Some(asked)) => Ok(asked),
             Err(fault) => Err(fault),
         };
+        let asked = (asked, asynchronous);
         match answer(desk, asked, &mut caller, &mut request, may_stay).await {
             Next::Request(ended) if may_stay && caller.can_stay() => {
                 idle_since = ended;
@@ -91,16 +93,17 @@ pub async fn serve(desk: &Desk, mut ear: Ear, stream: TcpStream, peer: Peer) {
     caller.close().await;
 }
 
-/// Answers a request, or what should have been one.
+/// Answers a request, or what should have been one. Beside it comes what is asked of the queue.
 pub async fn answer(
     desk: &Desk,
-    asked: Result<Asked<Call, Failure>, HeadFault>,
+    (asked, asynchronous): (Result<Asked<Call, Failure>, HeadFault>, Option<Asynchronous>),
     caller: &mut Inbound,
     request: &mut Outgoing,
     may_stay: bool,
 ) -> Next {
     let outcome = match asked {
         Ok(Asked::Relay(call)) => return desk.calls.answer(call, caller, request, may_stay).await,
+        Ok(Asked::Hold) => desk.calls.take(asynchronous, caller, request, may_stay).await,
         Ok(Asked::Lend) => lend(caller, &*desk.shared.control, may_stay).await,
         Ok(Asked::Refuse(failure)) => refuse(caller, &failure, may_stay).await,
         Ok(Asked::Multiplex) => return Next::Close,

@@ -10,8 +10,13 @@ use http::StatusCode;
 use pinnace_core::limits;
 use pinnace_proxy::h1::{BodyFault, HeadFault, write_header};
 
+use crate::queue::{LedgerError, Refused};
+
 /// Marks an answer that the platform made (contract section 3).
 const INTERNAL: &[u8] = b"X-OpenFaaS-Internal";
+
+/// When it is worth trying again to submit to a queue that takes no more.
+const QUEUE_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Why a call got no answer from its function.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +26,7 @@ pub enum Failure {
     NameMissing,
     /// A function asks the gateway for something else than a function.
     #[error(
-        "the gateway serves functions /function/NAME alone; the API is not reached from within"
+        "the gateway serves functions /function/NAME and /async-function/NAME alone; the API is not reached from within"
     )]
     NotAtGateway,
     /// No such function is deployed.
@@ -108,6 +113,41 @@ pub enum Failure {
         max = limits::BODY_IDLE_MAX.as_secs()
     )]
     RequestBodySlow(String),
+    /// An asynchronous call by another method than POST.
+    #[error(
+        "functions cannot be called asynchronously with method {0}: POST submits a call, DELETE \
+         /async-function/CALL-ID cancels it"
+    )]
+    AsyncMethod(String),
+    /// An asynchronous call's body is too large.
+    #[error(
+        "the body of an asynchronous call of function {name} may have {bytes_max} bytes (`--async-body`): call \
+         it synchronously, or send where the data is"
+    )]
+    AsyncBody {
+        /// The function.
+        name: String,
+        /// The most it may have.
+        bytes_max: usize,
+    },
+    /// An asynchronous call's body came too slowly.
+    #[error(
+        "the body of an asynchronous call of function {0} did not come within {max} s (ASYNC_BODY_TIME_MAX)",
+        max = limits::ASYNC_BODY_TIME_MAX.as_secs()
+    )]
+    AsyncBodySlow(String),
+    /// The callback cannot be called.
+    #[error("X-Callback-Url cannot be called: {0}")]
+    Callback(&'static str),
+    /// The queue takes no more.
+    #[error("Error queuing request: {0}")]
+    QueueRefuses(#[from] Refused),
+    /// The call could not be made durable.
+    #[error("Error queuing request: {0}")]
+    Enqueue(LedgerError),
+    /// No call of this id waits or is under way.
+    #[error("there is no asynchronous call {0:?} that waits or is under way")]
+    UnknownCall(String),
     /// What came is no request.
     #[error("the request cannot be read: {0}")]
     Request(HeadFault),
@@ -118,20 +158,23 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NameMissing | Self::Target(_) | Self::RequestBody { .. } => {
+            Self::NameMissing | Self::Target(_) | Self::RequestBody { .. } | Self::Callback(_) => {
                 StatusCode::BAD_REQUEST
             }
+            Self::AsyncBody { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Request(fault) => of_head(*fault),
-            Self::Unknown(_) | Self::NotAtGateway => StatusCode::NOT_FOUND,
-            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Full(_) | Self::QueueFull(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unknown(_) | Self::NotAtGateway | Self::UnknownCall(_) => StatusCode::NOT_FOUND,
+            Self::Method(_) | Self::AsyncMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Full(_) | Self::QueueFull(_) | Self::QueueRefuses(_) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Failing { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotReadyInTime { .. } | Self::NoAnswerInTime { .. } => {
                 StatusCode::GATEWAY_TIMEOUT
             }
-            Self::Unreachable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unreachable { .. } | Self::Enqueue(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BrokeOff { .. } => StatusCode::BAD_GATEWAY,
-            Self::RequestBodySlow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::RequestBodySlow(_) | Self::AsyncBodySlow(_) => StatusCode::REQUEST_TIMEOUT,
         }
     }
 
@@ -144,9 +187,17 @@ impl Failure {
         if may_pass || matches!(self, Self::NameMissing) {
             write_header(out, INTERNAL, b"proxy");
         }
-        if let Self::Failing { retry_after, .. } = self {
+        let retry_after = match self {
+            Self::Failing { retry_after, .. } => Some(*retry_after),
+            Self::QueueRefuses(_) => Some(QUEUE_RETRY_AFTER),
+            _ => None,
+        };
+        if let Some(retry_after) = retry_after {
             let seconds = retry_after.as_secs().max(1).to_string();
             write_header(out, b"Retry-After", seconds.as_bytes());
+        }
+        if let Self::AsyncMethod(_) = self {
+            write_header(out, b"Allow", b"POST, DELETE");
         }
     }
 }

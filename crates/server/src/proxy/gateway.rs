@@ -24,7 +24,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::worker::HandedOver;
+use super::worker::{Handed, HandedOver};
 
 /// Wait before the next accept after the kernel refused one (no descriptors, no memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
@@ -220,6 +220,7 @@ impl Hall {
             self.places[worker].clone().acquire_owned().await;
         if let (Ok(place), Ok(stream)) = (place, stream.into_std()) {
             // A worker that has ended takes no more calls, and closes what is on the way to it.
+            let stream = Handed::Tcp(stream);
             let handed = HandedOver { stream, peer, place, function: Some(function) };
             drop(self.inboxes[worker].send(handed));
         }

@@ -112,14 +112,18 @@ impl Place {
 async fn one(desk: Desk, peer: Arc<Peer>, call: Caller, place: Place) {
     let mut caller = Inbound::new(Stream::Layered(Box::new(call)));
     let mut request = Outgoing::default();
+    let mut asynchronous = None;
     let asked = poll_fn(|cx| {
-        caller.poll_request(cx, &mut request, |head, out| desk.calls.judge(head, &peer, out))
+        caller.poll_request(cx, &mut request, |head, out| {
+            desk.calls.judge(head, &peer, out, &mut asynchronous)
+        })
     });
     let asked = match asked.await {
         Ok(None) => return,
         Ok(Some(asked)) => Ok(asked),
         Err(fault) => Err(fault),
     };
+    let asked = (asked, asynchronous);
     let next = answer(&desk, asked, &mut caller, &mut request, true).await;
     if matches!(next, Next::Request(_) | Next::End) {
         // Some clients take a request that is reset for one without an answer, even if that was whole.

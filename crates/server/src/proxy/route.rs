@@ -10,21 +10,39 @@ pub enum Route<'a> {
         /// The path and query after the segment, as sent: empty, or beginning with a slash or `?`.
         rest: &'a str,
     },
+    /// `/async-function/NAME[/rest]`, or `/async-function/CALL-ID`.
+    Async {
+        /// `name`, `name.namespace` or a call's id, as sent.
+        segment: &'a str,
+        /// The path and query after the segment, as sent: empty, or beginning with a slash or `?`.
+        rest: &'a str,
+    },
     /// Anything else: the control plane's.
     Control,
 }
 
 const PREFIX: &str = "/function/";
+const ASYNC_PREFIX: &str = "/async-function/";
 
 impl<'a> Route<'a> {
     /// Reads a target as it was sent: nothing is decoded, so `%2F` stays what it is.
     #[must_use]
     pub fn of(target: &'a str) -> Self {
-        let Some(tail) = origin_form(target).strip_prefix(PREFIX) else { return Self::Control };
-        let end = tail.find(['/', '?', '#']).unwrap_or(tail.len());
-        let (segment, rest) = tail.split_at(end);
-        Self::Function { segment, rest }
+        let target = origin_form(target);
+        if let Some(tail) = target.strip_prefix(PREFIX) {
+            let (segment, rest) = split(tail);
+            Self::Function { segment, rest }
+        } else if let Some(tail) = target.strip_prefix(ASYNC_PREFIX) {
+            let (segment, rest) = split(tail);
+            Self::Async { segment, rest }
+        } else {
+            Self::Control
+        }
     }
+}
+
+fn split(tail: &str) -> (&str, &str) {
+    tail.split_at(tail.find(['/', '?', '#']).unwrap_or(tail.len()))
 }
 
 /// The path and query of a target; a whole URL is taken too (RFC 9112 section 3.2.2).
@@ -71,8 +89,18 @@ mod tests {
     fn function(target: &str) -> Option<(&str, &str)> {
         match Route::of(target) {
             Route::Function { segment, rest } => Some((segment, rest)),
-            Route::Control => None,
+            Route::Async { .. } | Route::Control => None,
         }
+    }
+
+    #[test]
+    fn asynchronous_paths() {
+        let asked = |segment, rest| Route::Async { segment, rest };
+        assert_eq!(Route::of("/async-function/env"), asked("env", ""));
+        assert_eq!(Route::of("/async-function/env.dev/a%2F?b"), asked("env.dev", "/a%2F?b"));
+        assert_eq!(Route::of("http://h/async-function/"), asked("", ""));
+        assert_eq!(Route::of("/async-function"), Route::Control);
+        assert_eq!(Route::of("/async-functions/a"), Route::Control);
     }
 
     #[test]

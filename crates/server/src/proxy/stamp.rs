@@ -27,6 +27,9 @@ const VERSION: &str = concat!("pinnace/", env!("CARGO_PKG_VERSION"));
 /// How the content types of gRPC begin.
 const GRPC: &[u8] = b"application/grpc";
 
+/// Who delivers asynchronous calls and their callbacks.
+pub const QUEUE_AGENT: &str = concat!("pinnace-queue/", env!("CARGO_PKG_VERSION"));
+
 /// Characters of a call id: a UUID with hyphens.
 const CALL_ID_CHARS: usize = 36;
 
@@ -37,13 +40,26 @@ pub struct Peer {
     address: String,
     /// Which function, if it came by the gateway.
     pub function: Option<FromFunction>,
+    is_own: bool,
 }
 
 impl Peer {
     /// The other end of a connection.
     #[must_use]
     pub fn new(address: SocketAddr, function: Option<FromFunction>) -> Self {
-        Self { address: address.to_string(), function }
+        Self { address: address.to_string(), function, is_own: false }
+    }
+
+    /// The platform itself, which calls for somebody who has left.
+    #[must_use]
+    pub fn own(address: SocketAddr) -> Self {
+        Self { address: address.to_string(), function: None, is_own: true }
+    }
+
+    /// Whether it comes from outside: neither from a function nor from the platform itself.
+    #[must_use]
+    pub fn is_client(&self) -> bool {
+        self.function.is_none() && !self.is_own
     }
 }
 
@@ -87,6 +103,31 @@ impl Stamp {
     /// Writes the headers of a request on its way to a function: its own, and what they lack.
     #[must_use]
     pub fn request(head: &RequestHead<'_>, peer: &Peer, out: &mut Vec<u8>) -> Self {
+        Self::write(head, peer, VERSION, out)
+    }
+
+    /// Writes the headers of a request that goes to a function later.
+    #[must_use]
+    pub fn queued(head: &RequestHead<'_>, peer: &Peer, out: &mut Vec<u8>) -> Self {
+        Self::write(head, peer, QUEUE_AGENT, out)
+    }
+
+    /// The call id, if it was made here.
+    #[must_use]
+    pub fn call_id(&self) -> Option<&str> {
+        self.made_call_id.as_ref().and_then(|id| std::str::from_utf8(id).ok())
+    }
+
+    /// Writes the headers of the answer that says that a call was taken.
+    pub fn accepted(&self, out: &mut Vec<u8>) {
+        if let Some(call_id) = &self.made_call_id {
+            write_header(out, CALL_ID, call_id);
+        }
+        write_number(out, START_TIME, nanos(self.started));
+        platform(out);
+    }
+
+    fn write(head: &RequestHead<'_>, peer: &Peer, agent: &str, out: &mut Vec<u8>) -> Self {
         let mut seen = Seen::default();
         let authority = route::authority(head.target).map(str::as_bytes);
         for (name, value) in head.passing() {
@@ -117,7 +158,7 @@ impl Stamp {
             None => write_header(out, HOST, b"function"),
         }
         if !seen.user_agent {
-            write_header(out, USER_AGENT, VERSION.as_bytes());
+            write_header(out, USER_AGENT, agent.as_bytes());
         }
         Self { started, made_call_id, request_type: seen.content_type.map(<[u8]>::to_vec) }
     }

@@ -8,6 +8,7 @@ use std::{
     future::poll_fn,
     io,
     net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
+    os::unix::net::UnixStream as StdUnixStream,
     sync::Arc,
     task::Poll,
     thread,
@@ -16,8 +17,9 @@ use std::{
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use pinnace_proxy::Stream;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::Instant,
 };
@@ -71,13 +73,21 @@ pub struct Shared {
 /// A connection on its way to another worker, with its place there: so no more are under way than places.
 pub struct HandedOver {
     /// Where it is spoken to.
-    pub(super) stream: StdStream,
+    pub(super) stream: Handed,
     /// Its other end.
     pub(super) peer: SocketAddr,
     /// Its place.
     pub(super) place: OwnedSemaphorePermit,
     /// Which function it comes from, if by the gateway.
     pub(super) function: Option<FromFunction>,
+}
+
+/// What is handed over.
+pub(super) enum Handed {
+    /// A client's connection, or a function's.
+    Tcp(StdStream),
+    /// One of the platform itself.
+    Own(StdUnixStream),
 }
 
 /// A worker that is about to start.
@@ -132,6 +142,7 @@ impl Worker {
                         }
                         None => {
                             let peer = Peer::new(peer, None);
+                            let stream = Stream::tcp(stream);
                             serve(&calls, &self.shared, &connections, stream, peer, place);
                         }
                     }
@@ -249,7 +260,10 @@ fn hand_over(
     place: OwnedSemaphorePermit,
 ) {
     match stream.into_std() {
-        Ok(stream) => drop(outbox.send(HandedOver { stream, peer, place, function: None })),
+        Ok(stream) => {
+            let stream = Handed::Tcp(stream);
+            drop(outbox.send(HandedOver { stream, peer, place, function: None }));
+        }
         Err(error) => tracing::debug!(%error, "a connection was lost on the way to its worker"),
     }
 }
@@ -270,22 +284,27 @@ fn take_over(
     handed: HandedOver,
 ) {
     let HandedOver { stream, peer, place, function } = handed;
-    match TcpStream::from_std(stream) {
-        Ok(stream) => {
-            serve(calls, shared, connections, stream, Peer::new(peer, function), place);
+    let (stream, peer) = match stream {
+        Handed::Tcp(stream) => {
+            (TcpStream::from_std(stream).and_then(Stream::tcp), Peer::new(peer, function))
         }
-        Err(error) => tracing::debug!(%error, "a connection was lost on the way to its worker"),
-    }
+        Handed::Own(stream) => {
+            (UnixStream::from_std(stream).and_then(Stream::unix), Peer::own(peer))
+        }
+    };
+    serve(calls, shared, connections, stream, peer, place);
 }
 
 fn serve(
     calls: &Arc<Calls>,
     shared: &Arc<Shared>,
     connections: &Connections,
-    stream: TcpStream,
+    stream: io::Result<Stream>,
     peer: Peer,
     place: OwnedSemaphorePermit,
 ) {
+    // A connection that fails here was closed by its client already.
+    let Ok(stream) = stream else { return };
     let desk = Desk { calls: calls.clone(), shared: shared.clone() };
     let ear = connections.ear();
     tokio::spawn(async move {

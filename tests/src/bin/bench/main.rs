@@ -6,6 +6,7 @@
 mod burst;
 mod cold;
 mod crowd;
+mod enqueue;
 mod figures;
 mod fork;
 mod latency;
@@ -85,6 +86,11 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "catalog",
         about: "10,000 functions at zero: memory, start, list, and calls beside one function alone",
         measure: crowd::catalog,
+    },
+    Benchmark {
+        name: "async",
+        about: "durable enqueues from 64 callers, beside a bare fdatasync loop of 64 records a batch",
+        measure: enqueue::durable,
     },
 ];
 
