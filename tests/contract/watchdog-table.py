@@ -341,6 +341,7 @@ def play(chosen, jobs, tables, workers):
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background has it ignored, and so would the watchdogs
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--of", required=True, type=shlex.split, metavar="COMMAND")
     options.add_argument("--classic", required=True, type=shlex.split, metavar="COMMAND")

@@ -147,14 +147,16 @@ pub fn meet(needs: &[Need], provision: bool) -> Result<()> {
 }
 
 /// Python's packages that tests use as clients.
-const PYTHON_PACKAGES: [&str; 2] = ["websockets", "grpcio"];
+const PYTHON_PACKAGES: [&str; 3] = ["websockets", "grpcio", "schemathesis"];
 
 /// Sees to it that Python's packages are there, in a folder of their own: installs them if that is wished.
 ///
 /// # Errors
 /// They are missing, or cannot be installed.
 pub fn meet_python(folder: &Path, provision: bool) -> Result<()> {
-    if folder.join("bin/pip").is_file() {
+    // A folder of an earlier revision may lack what was added since.
+    let list = folder.join("packages");
+    if std::fs::read_to_string(&list).is_ok_and(|made| made == PYTHON_PACKAGES.join("\n")) {
         return Ok(());
     }
     if !provision {
@@ -167,7 +169,8 @@ pub fn meet_python(folder: &Path, provision: bool) -> Result<()> {
     }
     run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
     let mut pip = Command::new(folder.join("bin/pip"));
-    run(pip.args(["install", "--quiet"]).args(PYTHON_PACKAGES))
+    run(pip.args(["install", "--quiet"]).args(PYTHON_PACKAGES))?;
+    Ok(std::fs::write(list, PYTHON_PACKAGES.join("\n"))?)
 }
 
 /// What is missing, and how to get it.

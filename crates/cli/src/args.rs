@@ -10,7 +10,8 @@ use pinnace_core::name::check_label;
 use crate::{
     command::{
         completion, deploy, describe, diff, doctor, down, generate, image, invoke, list, login,
-        logs, namespace, print_token, queue, ready, remove, scale, secret, store, version,
+        logs, namespace, print_token, queue, ready, remove, scale, schedule, secret, store,
+        version,
     },
     failure::usage,
     stack::StackHead,
@@ -71,6 +72,8 @@ pub enum Command {
     Image(image::ImageArgs),
     /// List, retry and drop asynchronous calls
     Queue(queue::QueueArgs),
+    /// Show when functions are due
+    Schedule(schedule::ScheduleArgs),
     /// Log in at a gateway
     Login(login::LoginArgs),
     /// Forget a login
@@ -253,8 +256,8 @@ const GROUPS: [(&str, &[&str]); 4] = [
     (
         "Functions",
         &[
-            "deploy", "invoke", "list", "describe", "logs", "ready", "scale", "queue", "remove",
-            "diff",
+            "deploy", "invoke", "list", "describe", "logs", "ready", "scale", "queue", "schedule",
+            "remove", "diff",
         ],
     ),
     ("Around functions", &["secret", "namespace", "store", "image", "generate"]),

@@ -19,6 +19,27 @@ pub fn is_host(reference: &str) -> bool {
     reference.strip_prefix(HOST).is_some_and(|tag| matches!(tag, "" | ":latest"))
 }
 
+/// Which of OpenFaaS's watchdogs (contract section 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WatchdogKind {
+    /// `of-watchdog`.
+    Of,
+    /// The classic one: a process for each call.
+    Classic,
+}
+
+impl WatchdogKind {
+    /// Its name in our watchdog's variable `watchdog_kind`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Of => "of",
+            Self::Classic => "classic",
+        }
+    }
+}
+
 /// What an image says about its process (OCI image-spec `config.md`), with the user already resolved to
 /// numbers against the image's own /etc/passwd and /etc/group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -61,6 +61,9 @@ pub const SECRET_BYTES_PER_FUNCTION_MAX: usize = 4 << 20;
 /// Secrets of all namespaces together. Reached: 507.
 pub const SECRETS_MAX: usize = 100_000;
 
+/// Bytes of a watchdog's program in an image. Reached: it runs as it is, and ours does not stand in for it.
+pub const WATCHDOG_PROGRAM_BYTES_MAX: u64 = 64 << 20;
+
 /// Schedules of one function. Further ones do not count.
 pub const SCHEDULES_PER_FUNCTION_MAX: usize = 16;
 
@@ -516,9 +519,6 @@ pub const QUEUED_BYTES_MAX: u64 = 4 << 30;
 
 /// Bytes of a queued call's body that is kept in the database itself; a larger one has a file of its own.
 pub const QUEUED_BODY_INLINE_BYTES_MAX: usize = 64 << 10;
-
-/// How long a queued call's unique key is remembered, also after the call.
-pub const QUEUE_KEY_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Asynchronous calls that are delivered at the same time. Further ones wait in the queue.
 pub const DELIVERIES_MAX: usize = 256;

@@ -48,6 +48,9 @@ pub const ANNOTATION_PROTOCOL: &str = "dev.pinnace.protocol";
 /// Most replicas of a function that names no maximum (contract section 9). On the host's network it is one.
 const SCALE_MAX_DEFAULT: u32 = 20;
 
+/// Annotation of ours: `image` if the watchdog that the image brings is to run; else ours stands in for it.
+pub const ANNOTATION_WATCHDOG: &str = "dev.pinnace.watchdog";
+
 /// A checked function. The deployment is kept as it was sent; what the platform acts on is beside it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FunctionSpec {
@@ -146,6 +149,7 @@ impl FunctionSpec {
         let memory_bytes = check_memory(&deployment, &mut faults);
         let cpu_millicores = check_cpu(&deployment, &mut faults);
         check_listen(deployment.annotations.as_ref(), &mut faults);
+        check_watchdog(deployment.annotations.as_ref(), &mut faults);
         let speaks_h2c = check_protocol(deployment.annotations.as_ref(), &mut faults);
         let concurrency = check_concurrency(deployment.annotations.as_ref(), &mut faults);
         let probes = Probes::read(deployment.annotations.as_ref(), &mut faults);
@@ -205,6 +209,13 @@ impl FunctionSpec {
     #[must_use]
     pub fn secrets(&self) -> BTreeSet<&str> {
         self.deployment.secrets.iter().flatten().map(String::as_str).collect()
+    }
+
+    /// Whether the watchdog that its image brings is to run, though ours could stand in for it.
+    #[must_use]
+    pub fn keeps_watchdog(&self) -> bool {
+        let annotations = self.deployment.annotations.as_ref();
+        annotations.and_then(|a| a.get(ANNOTATION_WATCHDOG)).is_some_and(|which| which == "image")
     }
 
     /// A variable of the function's environment.
@@ -387,6 +398,13 @@ fn check_protocol(annotations: Option<&Map>, faults: &mut Vec<String>) -> bool {
             faults.push(unfit("annotations", ANNOTATION_PROTOCOL, text, "must be http1 or h2c"));
             false
         }
+    }
+}
+
+fn check_watchdog(annotations: Option<&Map>, faults: &mut Vec<String>) {
+    let which = annotations.and_then(|annotations| annotations.get(ANNOTATION_WATCHDOG));
+    if let Some(text) = which.filter(|which| !matches!(which.as_str(), "image" | "pinnace")) {
+        faults.push(unfit("annotations", ANNOTATION_WATCHDOG, text, "must be image or pinnace"));
     }
 }
 

@@ -14,6 +14,7 @@ use pinnace_core::{
     wire::FunctionDeployment,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::sync::watch;
 
 use crate::{
     catalog::{Catalog, Deployed, Entry},
@@ -38,6 +39,7 @@ pub struct Deployments {
     /// What they are deployed with.
     pub secrets: Arc<Secrets>,
     store: Store,
+    changes: watch::Sender<()>,
     turns: Turns,
     /// Of namespaces whose functions are counted.
     counts: Turns,
@@ -117,9 +119,16 @@ impl Deployments {
             namespaces,
             secrets,
             store,
+            changes: watch::Sender::new(()),
             turns: Turns::default(),
             counts: Turns::default(),
         }
+    }
+
+    /// Tells when something else is deployed.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Shows the functions of an earlier run in the catalog. A function whose deployment this version
@@ -164,6 +173,7 @@ impl Deployments {
         self.store.put(spec.id.clone(), stored.clone()).await?;
         let entry = self.entry(spec, &stored);
         self.catalog.insert_all([entry.clone()]);
+        self.changes.send_replace(());
         self.provider.apply(&entry, entry.deployed(), stored.replicas);
         Ok(())
     }
@@ -195,6 +205,7 @@ impl Deployments {
         let mut standing = crate::catalog::Standing::unknown(wanted);
         standing.message = format!("revision {revision} is being started");
         entry.set_deployed(deployed.clone());
+        self.changes.send_replace(());
         entry.set_standing(standing);
         self.provider.apply(&entry, deployed, wanted);
         Ok(())
@@ -209,6 +220,7 @@ impl Deployments {
         let entry = self.known(id)?;
         self.store.remove(id.clone()).await?;
         self.catalog.remove(id);
+        self.changes.send_replace(());
         entry.mark_removed();
         self.provider.remove(id);
         Ok(())

@@ -27,6 +27,7 @@ pub mod registry;
 pub mod replica;
 mod run_dir;
 pub mod scaler;
+pub mod schedules;
 pub mod secrets;
 mod serve;
 pub mod settings;

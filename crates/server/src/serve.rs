@@ -47,6 +47,7 @@ use crate::{
     queue::{AsyncQueue, Callbacks, Delivery, Pump},
     registry::Puller,
     scaler::Scaler,
+    schedules::Schedules,
     secrets::{Projections, Seal, Secrets},
     settings::Settings,
     state_dir::StateDir,
@@ -262,11 +263,14 @@ impl Started {
             tokio::spawn(scaler.run());
         }
         let requests = Arc::new(Requests::default());
+        let changes = deployments.changes();
+        let schedules = settings.schedules.then(|| Schedules::new(catalog.clone(), queue.clone()));
         let api = Arc::new(Api {
             deployments,
             access,
             requests: requests.clone(),
             queue: queue.clone(),
+            schedules: schedules.clone(),
             images,
             puller,
             image_bytes_max,
@@ -297,6 +301,9 @@ impl Started {
             sweeping: Sweeping::default(),
         };
         let (outboxes, inboxes) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+        if let Some(schedules) = schedules {
+            tokio::spawn(schedules.run(changes, shared.ending.clone()));
+        }
         let (drained, is_drained) = oneshot::channel();
         let delivery = Delivery {
             queue: queue.clone(),

@@ -37,6 +37,8 @@ pub struct Settings {
     pub allow_net: Vec<Block>,
     /// Sandboxes that are made ahead at most; 0 for none.
     pub slots_max: usize,
+    /// Whether functions are called when their schedules are due.
+    pub schedules: bool,
     /// Whether functions without the scale-to-zero label end when idle.
     pub zero_by_default: bool,
     /// Bytes of an uploaded image archive, and of an image as its registry keeps it.

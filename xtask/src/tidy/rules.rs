@@ -53,6 +53,7 @@ const SHOW_TIME: &[(&str, &str)] = &[
     ("crates/server/src/doctor/abilities.rs", "whether the clock is set at all"),
     ("crates/server/src/logs/book.rs", "the time that stands before a line of a log"),
     ("crates/server/src/logs/line.rs", "the same for what the platform says there"),
+    ("crates/server/src/schedules.rs", "when functions are due, which is said in that time"),
     ("crates/server/src/provider/keeper/function.rs", "when a replica ended, in its status"),
     ("crates/server/src/proxy/stamp.rs", "the headers X-Start-Time and Date"),
     (

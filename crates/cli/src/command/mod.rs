@@ -18,6 +18,7 @@ pub mod queue;
 pub mod ready;
 pub mod remove;
 pub mod scale;
+pub mod schedule;
 pub mod secret;
 pub mod store;
 pub mod version;
@@ -48,6 +49,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Queue(args) => queue::run(&args),
+        Command::Schedule(args) => schedule::run(&args),
         Command::Login(args) => login::run(&args),
         Command::Logout(args) => login::logout(&args),
         Command::Version(args) => version::run(&args),

@@ -84,6 +84,9 @@ pub struct UpArgs {
     /// End idle functions unless their label says otherwise
     #[arg(long, help_heading = "Functions")]
     pub scale_zero_default: bool,
+    /// Leave schedules (topic cron-function) to a cron-connector that runs beside
+    #[arg(long, help_heading = "Functions")]
+    pub no_schedules: bool,
     /// Largest body of an asynchronous call
     #[arg(
         long,
@@ -220,6 +223,7 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
             allow_net: allow_net.clone(),
             slots_max: args.slots,
             zero_by_default: args.scale_zero_default,
+            schedules: !args.no_schedules,
             image_bytes_max: image_bytes_max?,
             registry: registry?,
             async_body_bytes_max: usize::try_from(async_body?).unwrap_or(usize::MAX),

@@ -6,6 +6,7 @@
 //! clocks are put forward a fixed time that is left out comes right after; where they are put back it comes once.
 
 mod agenda;
+mod document;
 
 use std::fmt;
 
@@ -15,7 +16,10 @@ use croner::{
 };
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 
-pub use self::agenda::{Agenda, Due, Entry};
+pub use self::{
+    agenda::{Agenda, Due, Entry},
+    document::ScheduleDocument,
+};
 use crate::{duration, image::shown, limits, wire::Map};
 
 /// Annotation: topics that a function listens to, separated by commas.

@@ -30,6 +30,7 @@ use super::{
     stream::{Bounded, Budget, Hashed, Metered, decoded, digest_of},
     tree::{self, DIRECTORY},
     unpack::Unpacker,
+    watchdog,
 };
 
 const READ_BYTES: usize = 128 << 10;
@@ -292,7 +293,9 @@ impl<'s> Loading<'s> {
             layers.iter().filter_map(|id| self.layers.get(id).cloned()).collect();
         let config = config::resolve(image, &dirs, self.store.ownership())?;
         let watchdog = config::watchdog(&config);
-        Ok(Finished { names, digest, record: ImageRecord { config, layers, watchdog } })
+        let watchdog_kind = watchdog::kind(&config, &dirs, self.store.ownership());
+        let record = ImageRecord { config, layers, watchdog, watchdog_kind };
+        Ok(Finished { names, digest, record })
     }
 
     /// Puts everything into the store: layers, then images, then references, so that nothing ever leads to

@@ -47,6 +47,7 @@ mod stream;
 mod tree;
 mod unpack;
 mod user;
+mod watchdog;
 
 pub use error::{Cause, EntryFault, LoadError, StoreError};
 pub use lease::Lease;

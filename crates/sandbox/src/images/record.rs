@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use pinnace_core::{image::ImageConfig, limits::IMAGE_JSON_BYTES_MAX};
+use pinnace_core::{
+    image::{ImageConfig, WatchdogKind},
+    limits::IMAGE_JSON_BYTES_MAX,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::error::StoreError;
@@ -31,6 +34,9 @@ pub(super) struct ImageRecord {
     pub layers: Vec<String>,
     /// The watchdog it starts with.
     pub watchdog: Option<String>,
+    /// Which one that is, if it is known.
+    #[serde(default)]
+    pub watchdog_kind: Option<WatchdogKind>,
 }
 
 /// A layer.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use pinnace_core::{
-    image::{HOST, ImageConfig, stored_name},
+    image::{HOST, ImageConfig, WatchdogKind, stored_name},
     limits::PARTIAL_AGE_MAX,
     wire::ImageSummary,
 };
@@ -62,6 +62,8 @@ pub struct Image {
     pub layers: Vec<PathBuf>,
     /// `fwatchdog` or `of-watchdog`, if its command begins with such a program.
     pub watchdog: Option<String>,
+    /// Which of OpenFaaS's watchdogs that is, if it is known.
+    pub watchdog_kind: Option<WatchdogKind>,
     /// Keeps the layers.
     pub lease: Arc<Lease>,
 }
@@ -171,6 +173,7 @@ impl ImageStore {
             config: image.config,
             layers,
             watchdog: image.watchdog,
+            watchdog_kind: image.watchdog_kind,
             lease: Arc::new(lease),
         })
     }

@@ -13,6 +13,7 @@ use futures_util::{Stream, stream};
 use pinnace_core::{
     FunctionRef,
     name::{DEFAULT_NAMESPACE, check_label},
+    schedule,
     spec::LABEL_FUNCTION,
     wire::{DeleteFunctionRequest, FunctionDeployment, FunctionStatus, Resources},
 };
@@ -168,6 +169,9 @@ fn status(entry: &Entry) -> FunctionStatus {
     let deployed = entry.deployed();
     let standing = entry.standing();
     let deployment = &deployed.spec.deployment;
+    let faults = schedule::of(deployment.annotations.as_ref()).into_iter();
+    let faults = faults.filter_map(|schedule| schedule.err().map(|fault| fault.to_string()));
+    let conditions = standing.conditions.iter().cloned().chain(faults).collect();
     let mut labels = deployment.labels.clone().unwrap_or_default();
     labels.insert(LABEL_FUNCTION.to_owned(), entry.id.name().to_owned());
     FunctionStatus {
@@ -190,7 +194,7 @@ fn status(entry: &Entry) -> FunctionStatus {
         usage: None,
         network: None,
         rollout: Some(entry.rollout()),
-        conditions: standing.conditions.clone(),
+        conditions,
     }
 }
 

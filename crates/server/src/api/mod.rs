@@ -15,6 +15,7 @@ mod namespaces;
 mod query;
 mod queue;
 mod scale;
+mod schedules;
 mod secrets;
 mod telemetry;
 
@@ -41,6 +42,7 @@ use crate::{
     proxy::worker::Control,
     queue::AsyncQueue,
     registry::Puller,
+    schedules::Schedules,
 };
 
 /// What the handlers share.
@@ -53,6 +55,8 @@ pub struct Api {
     pub requests: Arc<Requests>,
     /// Asynchronous calls.
     pub queue: Arc<AsyncQueue>,
+    /// Schedules, unless others see to them.
+    pub schedules: Option<Arc<Schedules>>,
     /// Images.
     pub images: Arc<ImageStore>,
     /// Brings images from registries.
@@ -130,6 +134,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/images/pull", post(images::pull))
         .route("/images/prune", post(images::prune))
         .route("/queue", get(queue::list))
+        .route("/schedules", get(schedules::list))
         .route("/queue/{id}", get(queue::show).delete(queue::discard))
         .route("/queue/{id}/retry", post(queue::retry))
         .method_not_allowed_fallback(error::no_such_method)

@@ -15,7 +15,7 @@ pub mod metrics;
 mod pump;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -34,7 +34,7 @@ use self::ledger::{Ledger, now_ms};
 pub use self::{
     callback::Callbacks,
     delivery::Delivery,
-    ledger::{Call, LedgerError},
+    ledger::{Call, LedgerError, Mark},
     pump::Pump,
 };
 use crate::clock::now;
@@ -191,19 +191,36 @@ impl AsyncQueue {
         Ok(Room { shared: self.shared.clone(), bytes, _received: received })
     }
 
-    /// Takes a call. True once it is durable; false, and it is not taken, if one with this key was before.
+    /// Takes a call. True once it is durable; false, and it is not taken, if one of this mark's row was taken that
+    /// was as far or further on.
     ///
     /// # Errors
     /// It is not durable.
     pub async fn submit(
         &self,
         call: Call,
-        key: Option<String>,
+        mark: Option<Mark>,
         room: Room,
     ) -> Result<bool, LedgerError> {
-        let added = self.ledger.add(call, key).await;
+        let added = self.ledger.add(call, mark).await;
         drop(room);
         added
+    }
+
+    /// How far each row of calls has come that happen once. Not for a thread that serves.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn marks(&self) -> Result<BTreeMap<String, i64>, LedgerError> {
+        self.ledger.marks()
+    }
+
+    /// Makes marks where there are none of their names, and forgets others.
+    ///
+    /// # Errors
+    /// It is not durable.
+    pub async fn mark(&self, new: Vec<Mark>, gone: Vec<String>) -> Result<(), LedgerError> {
+        self.ledger.mark(new, gone).await.map(drop)
     }
 
     /// Cancels the calls of an id: those that wait are dropped, those under way ended. False if there is none.

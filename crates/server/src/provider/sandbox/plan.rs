@@ -1,13 +1,14 @@
 //! From a function and its image to what a sandbox is told: which program, which environment, which bounds.
 //!
-//! An image whose command is a watchdog, or serves HTTP by itself, runs as it is. Where a function names a
-//! command for a watchdog (`fprocess`) and the image has none, ours is bound in and runs it.
+//! An image whose command serves HTTP by itself runs as it is. Where a function names a command for a watchdog
+//! (`fprocess`) and the image has none, ours is bound in and runs it. It also stands in for one of OpenFaaS's that
+//! the image brings, since it does the same and is called over a unix socket.
 
 use std::{collections::BTreeMap, path::Path};
 
 use pinnace_core::{
     FunctionSpec, Network, Resolvers,
-    image::{ImageConfig, User},
+    image::{ImageConfig, User, WatchdogKind},
     limits,
     spec::{ANNOTATION_LISTEN, LABEL_SCALE_MAX},
 };
@@ -36,6 +37,8 @@ pub struct Offer {
     pub config: ImageConfig,
     /// Whether its command is a watchdog.
     pub has_watchdog: bool,
+    /// Which one that is, if it is known.
+    pub watchdog_kind: Option<WatchdogKind>,
     /// Whether it is the host's own programs.
     pub is_host: bool,
 }
@@ -78,7 +81,10 @@ impl Plan {
     pub fn new(spec: &FunctionSpec, offer: &Offer, way_out: &WayOut) -> Result<Self, Refusal> {
         let ImageConfig { entrypoint, cmd, .. } = &offer.config;
         let own: Vec<String> = entrypoint.iter().chain(cmd).cloned().collect();
-        let brings_watchdog = spec.fprocess().is_some() && !offer.has_watchdog;
+        // What stands after a watchdog's name asks it for something else than to serve.
+        let stands_in = offer.watchdog_kind.filter(|_| own.len() == 1 && !spec.keeps_watchdog());
+        let brings_watchdog =
+            stands_in.is_some() || spec.fprocess().is_some() && !offer.has_watchdog;
         let (command, door) = if brings_watchdog {
             (vec![WATCHDOG.to_owned()], Door::Socket)
         } else if own.is_empty() {
@@ -99,7 +105,7 @@ impl Plan {
         };
         Ok(Self {
             command,
-            env: environment(spec, offer, door, brings_watchdog),
+            env: environment(spec, offer, door, (brings_watchdog, stands_in)),
             working_dir: Some(offer.config.working_dir.clone())
                 .filter(|dir| !dir.is_empty())
                 .unwrap_or_else(|| "/".to_owned()),
@@ -243,14 +249,16 @@ fn environment(
     spec: &FunctionSpec,
     offer: &Offer,
     door: Door,
-    brings_watchdog: bool,
+    (brings_watchdog, stands_in): (bool, Option<WatchdogKind>),
 ) -> Vec<String> {
     let mut env = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
     let image = offer.config.env.iter().filter_map(|pair| pair.split_once('='));
     env.extend(image.map(|(name, value)| (name.to_owned(), value.to_owned())));
     env.insert("OPENFAAS_NAME".to_owned(), spec.id.name().to_owned());
     env.insert("OPENFAAS_NAMESPACE".to_owned(), spec.id.namespace().to_owned());
-    if brings_watchdog {
+    if let Some(kind) = stands_in {
+        env.insert("watchdog_kind".to_owned(), kind.name().to_owned());
+    } else if brings_watchdog {
         // A failing command shows in this mode, and in no other of those that run one per call.
         env.insert("mode".to_owned(), "serializing".to_owned());
     }
@@ -317,6 +325,25 @@ mod tests {
         assert_eq!((plan.command[0].as_str(), plan.door), ("fwatchdog", Door::Port(8080)));
         assert!(has(&plan, "fprocess=cat"));
         assert!(!plan.env.iter().any(|pair| pair.starts_with("mode=")));
+    }
+
+    #[test]
+    fn ours_stands_in_for_one_that_is_known() {
+        let mut image = offer(&["fwatchdog"]);
+        image.has_watchdog = true;
+        image.watchdog_kind = Some(WatchdogKind::Classic);
+        image.config.env = vec!["fprocess=cat".into()];
+        let plain = spec(r#"{"service":"a","image":"i"}"#);
+        let plan = Plan::new(&plain, &image, &out()).unwrap();
+        assert_eq!((plan.command[0].as_str(), plan.door), (WATCHDOG, Door::Socket));
+        assert!(has(&plan, "watchdog_kind=classic") && has(&plan, "fprocess=cat"));
+        assert!(!plan.env.iter().any(|pair| pair.starts_with("mode=")));
+        let kept = r#"{"service":"a","image":"i","annotations":{"dev.pinnace.watchdog":"image"}}"#;
+        let plan = Plan::new(&spec(kept), &image, &out()).unwrap();
+        assert_eq!((plan.command[0].as_str(), plan.door), ("fwatchdog", Door::Port(8080)));
+        assert!(!plan.env.iter().any(|pair| pair.starts_with("watchdog_kind=")));
+        image.config.cmd = vec!["--version".into()];
+        assert_eq!(Plan::new(&plain, &image, &out()).unwrap().door, Door::Port(8080));
     }
 
     #[test]

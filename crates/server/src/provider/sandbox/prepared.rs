@@ -224,6 +224,7 @@ impl Preparer {
             Some(image) => Offer {
                 config: image.config.clone(),
                 has_watchdog: image.watchdog.is_some(),
+                watchdog_kind: image.watchdog_kind,
                 is_host: false,
             },
         };

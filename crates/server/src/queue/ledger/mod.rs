@@ -63,6 +63,15 @@ impl Call {
     }
 }
 
+/// How far a row of calls has come of which each may happen once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Names the row.
+    pub name: String,
+    /// Grows from call to call.
+    pub at: i64,
+}
+
 /// A call that an earlier server has left.
 #[derive(Debug)]
 pub struct Left {
@@ -137,19 +146,19 @@ impl Ledger {
         Ok((Arc::new(Self { writer: sender, with_bodies, reader, bodies, next }), left))
     }
 
-    /// Adds a call. True once it is durable; false, and nothing is added, if there was a call with this key
-    /// before.
+    /// Adds a call. True once it is durable; false, and nothing is added, if one with a mark of this name was added
+    /// that was as far or further on.
     ///
     /// # Errors
     /// It is not durable.
-    pub async fn add(&self, call: Call, key: Option<String>) -> Result<bool, LedgerError> {
+    pub async fn add(&self, call: Call, mark: Option<Mark>) -> Result<bool, LedgerError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let body_bytes = call.body.len() as u64;
         let is_inline = call.body.len() <= limits::QUEUED_BODY_INLINE_BYTES_MAX;
         let way = if is_inline { &self.writer } else { &self.with_bodies };
         Self::ask(way, |done| {
             let submitted_ms = now_ms();
-            Change::Add(Box::new(Added { number, call, key, body_bytes, submitted_ms, done }))
+            Change::Add(Box::new(Added { number, call, mark, body_bytes, submitted_ms, done }))
         })
         .await
     }
@@ -183,6 +192,14 @@ impl Ledger {
         Self::ask(&self.writer, |done| Change::Forget(numbers, done)).await
     }
 
+    /// Makes marks where there are none of their names, and forgets others.
+    ///
+    /// # Errors
+    /// It is not durable.
+    pub async fn mark(&self, new: Vec<Mark>, gone: Vec<String>) -> Result<bool, LedgerError> {
+        Self::ask(&self.writer, |done| Change::Marks { new, gone, done }).await
+    }
+
     /// Waits until all changes so far are durable.
     pub async fn flush(&self) {
         let _ = Self::ask(&self.writer, Change::Flush).await;
@@ -200,11 +217,7 @@ impl Ledger {
 
 /// Forgets what has been kept long enough.
 fn forget_old(connection: &Connection) -> rusqlite::Result<()> {
-    writer::prune(connection)?;
-    let age_ms = u64::try_from(limits::QUEUE_KEY_AGE_MAX.as_millis()).unwrap_or(u64::MAX);
-    let oldest_ms = now_ms().saturating_sub(age_ms);
-    connection.execute("DELETE FROM keys WHERE added_ms < ?1", [oldest_ms])?;
-    Ok(())
+    writer::prune(connection).map(drop)
 }
 
 fn sync_directories(state: &Path) -> io::Result<()> {

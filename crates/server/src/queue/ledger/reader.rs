@@ -1,7 +1,7 @@
 //! Reading the queue's database. Each read is short, and blocks its thread.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     path::Path,
     sync::{MutexGuard, PoisonError},
     time::Duration,
@@ -103,6 +103,18 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
 }
 
 impl Ledger {
+    /// How far each row of calls has come that happen once.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn marks(&self) -> Result<BTreeMap<String, i64>, LedgerError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare("SELECT name, at FROM marks")?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect()
+        })
+    }
+
     /// A call with its body; `None` if it is no longer there.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ fn create() -> String {
          );
          CREATE INDEX failed ON calls (failed_ms, body_bytes) WHERE failed_ms IS NOT NULL;
          CREATE INDEX failed_ids ON calls (id) WHERE failed_ms IS NOT NULL;
-         CREATE TABLE keys (key TEXT PRIMARY KEY, added_ms INTEGER NOT NULL) WITHOUT ROWID;
+         CREATE TABLE marks (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
          PRAGMA user_version = {VERSION};
          COMMIT;"
     )

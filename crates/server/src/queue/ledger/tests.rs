@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 fn call(id: &str, body: &[u8]) -> Call {
@@ -52,19 +54,26 @@ async fn what_was_acknowledged_is_there_again_until_it_has_ended() {
 }
 
 #[tokio::test]
-async fn a_key_makes_a_call_happen_once() {
+async fn a_mark_makes_a_call_happen_once() {
     let dir = tempfile::tempdir().unwrap();
+    let mark = |name: &str, at| Some(Mark { name: name.to_owned(), at });
     {
         let (ledger, _) = open(dir.path());
-        assert!(ledger.add(call("a", b""), Some("k".into())).await.unwrap());
-        assert!(!ledger.add(call("b", b""), Some("k".into())).await.unwrap());
+        assert!(ledger.add(call("a", b""), mark("k", 60)).await.unwrap());
+        assert!(!ledger.add(call("b", b""), mark("k", 60)).await.unwrap());
+        assert!(ledger.mark(vec![Mark { name: "new".into(), at: 7 }], vec![]).await.unwrap());
         ledger.end(1);
         ledger.flush().await;
     }
     let (ledger, left) = open(dir.path());
     assert!(left.is_empty());
-    assert!(!ledger.add(call("c", b""), Some("k".into())).await.unwrap(), "also afterwards");
-    assert!(ledger.add(call("d", b""), Some("l".into())).await.unwrap());
+    assert!(!ledger.add(call("c", b""), mark("k", 60)).await.unwrap(), "also afterwards");
+    assert!(!ledger.add(call("d", b""), mark("k", 50)).await.unwrap());
+    assert!(!ledger.add(call("e", b""), mark("new", 7)).await.unwrap());
+    assert!(ledger.add(call("f", b""), mark("k", 120)).await.unwrap());
+    let kept = ledger.mark(vec![Mark { name: "k".into(), at: 1 }], vec!["new".into()]).await;
+    assert!(kept.unwrap());
+    assert_eq!(ledger.marks().unwrap(), BTreeMap::from([("k".to_owned(), 120)]));
 }
 
 #[tokio::test]

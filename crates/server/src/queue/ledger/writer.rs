@@ -16,7 +16,7 @@ use pinnace_core::{
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
-use super::{Call, LedgerError, bodies::Bodies, now_ms};
+use super::{Call, LedgerError, Mark, bodies::Bodies, now_ms};
 
 /// How long changes that nobody waits for are collected: to settle a call must not cost a flush of its own.
 const COLLECT: Duration = Duration::from_millis(20);
@@ -45,6 +45,8 @@ pub(super) enum Change {
     Retry(u64, Done),
     /// Calls are forgotten, and somebody waits for that.
     Forget(Vec<u64>, Done),
+    /// Marks are made where there are none of their names, and others forgotten.
+    Marks { new: Vec<Mark>, gone: Vec<String>, done: Done },
     /// Nothing: whoever waits knows that all before it is done.
     Flush(Done),
 }
@@ -52,11 +54,11 @@ pub(super) enum Change {
 /// Who waits for a change.
 pub(super) type Done = oneshot::Sender<Result<bool, LedgerError>>;
 
-/// A new call, with who waits for it; told whether it is new, by its key.
+/// A new call, with who waits for it; told whether it is new, by its mark.
 pub(super) struct Added {
     pub(super) number: u64,
     pub(super) call: Call,
-    pub(super) key: Option<String>,
+    pub(super) mark: Option<Mark>,
     /// Bytes of the body, which may be in a file.
     pub(super) body_bytes: u64,
     pub(super) submitted_ms: u64,
@@ -160,9 +162,10 @@ impl Writer {
                 Ok(_) => self.bodies.remove(number),
                 Err(error) => tracing::error!(%error, "a call that has ended will run again"),
             },
-            Change::Note(_, _, done) | Change::Retry(_, done) | Change::Flush(done) => {
-                drop(done.send(outcome));
-            }
+            Change::Note(_, _, done)
+            | Change::Retry(_, done)
+            | Change::Marks { done, .. }
+            | Change::Flush(done) => drop(done.send(outcome)),
             Change::Forget(numbers, done) => {
                 if outcome.is_ok() {
                     numbers.iter().for_each(|number| self.bodies.remove(*number));
@@ -215,14 +218,25 @@ fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<bool> {
             }
             Ok(any)
         }
+        Change::Marks { new, gone, .. } => {
+            let sql = "INSERT INTO marks (name, at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+            for Mark { name, at } in new {
+                connection.prepare_cached(sql)?.execute(params![name, at])?;
+            }
+            for name in gone {
+                connection.prepare_cached("DELETE FROM marks WHERE name = ?1")?.execute([name])?;
+            }
+            Ok(true)
+        }
         Change::Flush(_) => Ok(true),
     }
 }
 
 fn add(connection: &Connection, added: &Added) -> rusqlite::Result<bool> {
-    if let Some(key) = &added.key {
-        let sql = "INSERT INTO keys (key, added_ms) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-        if connection.prepare_cached(sql)?.execute(params![key, added.submitted_ms])? == 0 {
+    if let Some(Mark { name, at }) = &added.mark {
+        let sql = "INSERT INTO marks (name, at) VALUES (?1, ?2)
+                   ON CONFLICT (name) DO UPDATE SET at = ?2 WHERE at < ?2";
+        if connection.prepare_cached(sql)?.execute(params![name, at])? == 0 {
             return Ok(false);
         }
     }

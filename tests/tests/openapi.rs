@@ -1,0 +1,37 @@
+//! A client that is made from `/openapi.json` tries everything that stands in it, right and wrong (schemathesis).
+
+#![allow(clippy::unwrap_used, reason = "a test says what failed by failing there")]
+
+use std::{path::Path, process::Command};
+
+use pinnace_tests::Gateway;
+
+/// How often each operation is tried.
+const EXAMPLES_DEFAULT: u32 = 10;
+
+#[test]
+fn a_client_made_from_the_description_finds_nothing_amiss() {
+    let examples = std::env::var("PINNACE_SOAK_EXAMPLES").ok();
+    let examples = examples.map_or(EXAMPLES_DEFAULT, |examples| examples.parse().unwrap());
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let client = tests.parent().unwrap().join("target/venv/bin/schemathesis");
+    assert!(client.is_file(), "{} is missing: cargo xtask test --provision", client.display());
+    let gateway = Gateway::start();
+    // Functions that it makes must be there for all to be tried; some it may remove.
+    gateway.deploy_hello("hello");
+    let place = tempfile::tempdir().unwrap();
+    let mut client = Command::new(client);
+    client.arg("--no-color").arg("run").arg(format!("{}/openapi.json", gateway.url()));
+    client.args(["--auth", &format!("admin:{}", gateway.password())]);
+    client.args(["--max-examples", &examples.to_string(), "--request-timeout", "30"]);
+    // What a schema cannot say may be refused: that a namespace must be marked, that the path names what the body does.
+    client.args(["--exclude-checks", "positive_data_acceptance"]);
+    // It would ask registries of the internet.
+    client.args(["--exclude-operation-id", "pullImage"]);
+    client.env("SCHEMATHESIS_HOOKS", tests.join("contract/schemathesis_hooks.py"));
+    let output = client.current_dir(place.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    let cases = said.lines().find(|line| line.contains("test cases")).unwrap_or_default();
+    println!("{}", cases.trim());
+}
