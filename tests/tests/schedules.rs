@@ -73,6 +73,7 @@ fn each_due_time_is_called_for_once_though_the_server_is_killed() {
 #[test]
 fn what_is_due_next_is_told_and_what_is_not_understood() {
     let gateway = Gateway::start();
+    gateway.login();
     let two = "@every 1h; CRON_TZ=Europe/Berlin 0 6 1 1 *";
     gateway.deploy(&noting("two", two));
     gateway.deploy(&noting("bad", "every now and then"));

@@ -142,14 +142,16 @@ impl Schedules {
     }
 
     async fn submit(&self, due: &Due) -> Result<(), Late> {
+        let id = uuid::Uuid::new_v4().to_string();
+        let (topic, at) = (schedule::TOPIC, shown(due.due_s));
+        // As a connector would send it; a request without a host is none (RFC 9112 section 3.2).
         let headers = format!(
-            "X-Topic: {}\r\nX-Connector: pinnace\r\nX-Scheduled-At: {}\r\n",
-            schedule::TOPIC,
-            shown(due.due_s)
+            "Host: gateway:8080\r\nX-Call-Id: {id}\r\nX-Topic: {topic}\r\nX-Connector: pinnace\r\n\
+             X-Scheduled-At: {at}\r\n"
         );
         let call = Call {
             function: due.function.clone(),
-            id: uuid::Uuid::new_v4().to_string(),
+            id,
             method: "POST".to_owned(),
             target: "/".to_owned(),
             headers: headers.into_bytes(),
