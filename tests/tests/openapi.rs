@@ -6,13 +6,14 @@ use std::{path::Path, process::Command};
 
 use pinnace_tests::Gateway;
 
-/// How often each operation is tried.
-const EXAMPLES_DEFAULT: u32 = 10;
+/// How often each operation is tried, with the same requests at each run.
+const EXAMPLES_DEFAULT: &str = "10";
+const SEED: &str = "1";
 
 #[test]
 fn a_client_made_from_the_description_finds_nothing_amiss() {
-    let examples = std::env::var("PINNACE_SOAK_EXAMPLES").ok();
-    let examples = examples.map_or(EXAMPLES_DEFAULT, |examples| examples.parse().unwrap());
+    // Many, and others at each run.
+    let soak = std::env::var("PINNACE_SOAK_EXAMPLES").ok();
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let client = tests.parent().unwrap().join("target/venv/bin/schemathesis");
     assert!(client.is_file(), "{} is missing: cargo xtask test --provision", client.display());
@@ -23,7 +24,11 @@ fn a_client_made_from_the_description_finds_nothing_amiss() {
     let mut client = Command::new(client);
     client.arg("--no-color").arg("run").arg(format!("{}/openapi.json", gateway.url()));
     client.args(["--auth", &format!("admin:{}", gateway.password())]);
-    client.args(["--max-examples", &examples.to_string(), "--request-timeout", "30"]);
+    client.args(["--max-examples", soak.as_deref().unwrap_or(EXAMPLES_DEFAULT)]);
+    client.args(["--request-timeout", "30"]);
+    if soak.is_none() {
+        client.args(["--seed", SEED]);
+    }
     // What a schema cannot say may be refused: that a namespace must be marked, that the path names what the body does.
     client.args(["--exclude-checks", "positive_data_acceptance"]);
     // It would ask registries of the internet.
