@@ -178,6 +178,35 @@ impl FunctionSpec {
         }
     }
 
+    /// Checks a deployment that an earlier version took. A label or annotation that this one refuses does not count;
+    /// what did not count is answered too, as faults.
+    ///
+    /// # Errors
+    /// Something else is wrong with it, or its labels and annotations do not go together.
+    pub fn check_kept(deployment: FunctionDeployment) -> Result<(Self, Option<Faults>), Faults> {
+        let faults = match Self::check(deployment.clone()) {
+            Ok(spec) => return Ok((spec, None)),
+            Err(faults) => faults,
+        };
+        let bare = FunctionDeployment { labels: None, annotations: None, ..deployment.clone() };
+        let alone = |map: Option<Map>, with: &dyn Fn(Map) -> FunctionDeployment| {
+            let mut map = map.unwrap_or_default();
+            map.retain(|name, value| {
+                Self::check(with(Map::from([(name.clone(), value.clone())]))).is_ok()
+            });
+            Some(map)
+        };
+        let labels = alone(deployment.labels.clone(), &|labels| FunctionDeployment {
+            labels: Some(labels),
+            ..bare.clone()
+        });
+        let annotations = alone(deployment.annotations.clone(), &|annotations| {
+            FunctionDeployment { annotations: Some(annotations), ..bare.clone() }
+        });
+        let spec = Self::check(FunctionDeployment { labels, annotations, ..deployment.clone() })?;
+        Ok((Self { deployment, ..spec }, Some(faults)))
+    }
+
     /// The image reference as it was sent.
     #[must_use]
     pub fn image(&self) -> &str {
@@ -442,6 +471,23 @@ mod tests {
 
     fn deployment(json: &str) -> FunctionDeployment {
         serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn what_an_earlier_version_took_goes_on_without_what_is_refused_now() {
+        let json = r#"{"service":"a","image":"b","labels":{"com.openfaas.scale.min":"x","com.openfaas.scale.max":"3"},
+            "annotations":{"dev.pinnace.network":"none","dev.pinnace.pull":"perhaps"}}"#;
+        assert!(FunctionSpec::check(deployment(json)).is_err());
+        let (spec, refused) = FunctionSpec::check_kept(deployment(json)).unwrap();
+        assert_eq!((spec.scale.min, spec.scale.max), (1, 3));
+        assert_eq!(spec.network, Some(Network::None));
+        assert_eq!(spec.deployment, deployment(json), "it is shown as it was sent");
+        let refused = refused.unwrap().to_string();
+        assert!(refused.contains("scale.min") && refused.contains("dev.pinnace.pull"), "{refused}");
+        assert!(FunctionSpec::check_kept(deployment(r#"{"service":"A","image":"b"}"#)).is_err());
+        let (_, refused) =
+            FunctionSpec::check_kept(deployment(r#"{"service":"a","image":"b"}"#)).unwrap();
+        assert_eq!(refused, None);
     }
 
     fn faults(json: &str) -> String {

@@ -136,8 +136,13 @@ impl Deployments {
     pub fn restore(&self, functions: BTreeMap<FunctionRef, Stored>) -> Vec<(Arc<Entry>, Stored)> {
         let mut restored = Vec::new();
         for (id, stored) in functions {
-            match FunctionSpec::check(stored.deployment.clone()) {
-                Ok(spec) => restored.push((self.entry(spec, &stored), stored)),
+            match FunctionSpec::check_kept(stored.deployment.clone()) {
+                Ok((spec, refused)) => {
+                    if let Some(error) = refused {
+                        tracing::error!(function = %id, %error, "goes on without what does not count any more");
+                    }
+                    restored.push((self.entry(spec, &stored), stored));
+                }
                 Err(error) => tracing::error!(function = %id, %error, "left out"),
             }
         }
