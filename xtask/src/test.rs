@@ -39,6 +39,9 @@ pub fn vm(filters: &[String]) -> Result<()> {
     vm::test(filters)
 }
 
+/// How often soak has each operation of the API tried by a client made from its description.
+const SOAK_EXAMPLES: &str = "200";
+
 /// Runs the tests that can last, with release binaries.
 ///
 /// # Errors
@@ -56,6 +59,7 @@ pub fn soak(
         ("crash", "a_killed_server_comes_back_and_its_functions_never_left"),
         ("crash", "a_killed_spawner_is_replaced_and_no_call_fails"),
         ("queue", "a_killed_server_loses_no_call"),
+        ("openapi", "a_client_made_from_the_description_finds_nothing_amiss"),
         ("churn", "no_call_fails_while_its_function_is_redeployed_and_scaled"),
         ("bad_days", "an_image_of_many_gibibytes_is_loaded_run_and_removed_in_little_memory"),
     ] {
@@ -66,6 +70,7 @@ pub fn soak(
             .env("PINNACE_SOAK_SPAWNER_KILLS", spawner_kills.to_string())
             .env("PINNACE_SOAK_QUEUE_KILLS", queue_kills.to_string())
             .env("PINNACE_SOAK_CALLS", calls.to_string())
+            .env("PINNACE_SOAK_EXAMPLES", SOAK_EXAMPLES)
             .env("PINNACE_SOAK_IMAGE_MIB", image_mib.to_string()))?;
     }
     Ok(())
