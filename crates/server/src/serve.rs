@@ -65,9 +65,6 @@ const END_MAX: Duration = Duration::from_secs(30);
 /// # Errors
 /// It cannot start: the state directory is in use, the address is taken, the host lacks what it needs.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
-    // The allocator asks for huge pages, which a server at rest leaves mostly empty: with 1,000 functions it had
-    // twice the memory. Calls are as fast without; the spawner allows them again, for functions.
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
