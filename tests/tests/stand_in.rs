@@ -84,7 +84,7 @@ fn nobody_can_tell_ours_from_the_original() {
 /// What callers see of an answer, but for what differs from call to call.
 fn seen(answer: &Answer) -> (u16, String, Vec<Option<String>>) {
     let names = ["content-type", "x-call-id", "x-openfaas-internal", "location"];
-    let headers = names.map(|name| answer.header(name).map(|value| value.to_owned()));
+    let headers = names.map(|name| answer.header(name).map(str::to_owned));
     let mut headers = headers.to_vec();
     headers[1] = headers[1].take().map(|_| "an id".to_owned());
     headers.push(answer.header("x-duration-seconds").map(|_| "a time".to_owned()));

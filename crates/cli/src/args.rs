@@ -14,6 +14,7 @@ use crate::{
         version,
     },
     failure::usage,
+    gateway::Gateway,
     stack::StackHead,
 };
 
@@ -100,6 +101,28 @@ pub struct GatewayArgs {
     /// Do not check the gateway's certificate
     #[arg(long)]
     pub tls_no_verify: bool,
+}
+
+/// Flags of commands that ask a gateway and show its answer.
+#[derive(Args, Debug)]
+pub struct AskArgs {
+    /// How the answer is shown.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[command(flatten)]
+    stack: StackFileArgs,
+}
+
+impl AskArgs {
+    /// The gateway that is meant.
+    ///
+    /// # Errors
+    /// None can be told, or the stack file cannot be read.
+    pub fn open(&self) -> anyhow::Result<Gateway> {
+        Gateway::open(&self.gateway, self.stack.gateway()?.as_deref())
+    }
 }
 
 /// Which namespace.

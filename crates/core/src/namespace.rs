@@ -15,8 +15,6 @@ pub const MARK: &str = "openfaas";
 
 /// Annotation of ours: most functions in the namespace.
 pub const ANNOTATION_FUNCTIONS: &str = "dev.pinnace.quota.functions";
-/// Annotation of ours: most replicas that its functions may have together.
-pub const ANNOTATION_REPLICAS: &str = "dev.pinnace.quota.replicas";
 /// Annotation of ours: most secrets in it.
 pub const ANNOTATION_SECRETS: &str = "dev.pinnace.quota.secrets";
 
@@ -36,8 +34,6 @@ pub struct Namespace {
 pub struct Quota {
     /// Functions.
     pub functions: Option<u32>,
-    /// Replicas of all of them together.
-    pub replicas: Option<u32>,
     /// Secrets.
     pub secrets: Option<u32>,
 }
@@ -112,11 +108,7 @@ impl Quota {
                 text: shown(text),
             })
         };
-        Ok(Self {
-            functions: bound(ANNOTATION_FUNCTIONS)?,
-            replicas: bound(ANNOTATION_REPLICAS)?,
-            secrets: bound(ANNOTATION_SECRETS)?,
-        })
+        Ok(Self { functions: bound(ANNOTATION_FUNCTIONS)?, secrets: bound(ANNOTATION_SECRETS)? })
     }
 }
 

@@ -45,8 +45,9 @@ const UNSAFE: &str = "crates/sandbox/src/sys.rs";
 /// The file that holds the limits.
 const LIMITS: &str = "crates/core/src/limits.rs";
 
-/// Files that read the wall clock, and what for. People may set it, so nothing waits or decides by it.
-const SHOW_TIME: &[(&str, &str)] = &[
+/// Files that read the wall clock, and what for. People may set it, so nothing waits or decides by it but what is said
+/// in its time: schedules, dates of tokens and of answers.
+const WALL_CLOCK: &[(&str, &str)] = &[
     ("crates/cli/src/command/logs.rs", "`logs --since 10m`, asked in the time that stands in logs"),
     ("crates/sandbox/src/images/load.rs", "when an image was loaded, as `image ls` shows it"),
     ("crates/server/src/deployments.rs", "when a function was deployed, as `list` shows it"),
@@ -165,12 +166,12 @@ fn wall_clock(repository: &Repository) -> Vec<String> {
     let shipped = |file: &&File| file.path.starts_with("crates/") && file.path.contains("/src/");
     let mut faults = Vec::new();
     for (file, source) in repository.rust().filter(|(file, _)| shipped(file)) {
-        let may_read = SHOW_TIME.iter().any(|(path, _)| *path == file.path);
+        let may_read = WALL_CLOCK.iter().any(|(path, _)| *path == file.path);
         let reads = |line: &str| READS_TIME.iter().any(|call| line.contains(call));
         for (number, _) in source.lines().filter(|(_, line)| !may_read && reads(line)) {
             faults.push(format!(
-                "{}:{number}: the wall clock jumps: measure and decide by Instant; what only shows the \
-                 time stands in SHOW_TIME with what for",
+                "{}:{number}: the wall clock jumps: measure and decide by Instant; what shows the time, or must \
+                 go by it, stands in WALL_CLOCK with what for",
                 file.path
             ));
         }
@@ -311,7 +312,7 @@ mod tests {
         let faults = wall_clock(&with("crates/server/src/a.rs", code));
         assert_eq!(faults.len(), 1);
         assert!(faults[0].starts_with("crates/server/src/a.rs:3:"), "{faults:?}");
-        assert!(wall_clock(&with(SHOW_TIME[0].0, code)).is_empty());
+        assert!(wall_clock(&with(WALL_CLOCK[0].0, code)).is_empty());
         assert!(wall_clock(&with("tests/src/a.rs", code)).is_empty());
     }
 

@@ -16,7 +16,7 @@ use serde_json::json;
 use ureq::http::{Method, StatusCode};
 
 use crate::{
-    args::{GatewayArgs, OutputArgs, StackFileArgs},
+    args::{AskArgs, OutputArgs},
     failure::usage,
     gateway::{Answer, Gateway, Lines, Patience, query},
     image::{Kind, Upload},
@@ -66,7 +66,7 @@ struct LoadArgs {
     #[arg(long, value_name = "REF")]
     name: Option<String>,
     #[command(flatten)]
-    common: CommonArgs,
+    common: AskArgs,
 }
 
 #[derive(Args, Debug)]
@@ -82,7 +82,7 @@ struct PullArgs {
     #[arg(value_name = "REF")]
     reference: String,
     #[command(flatten)]
-    common: CommonArgs,
+    common: AskArgs,
 }
 
 #[derive(Args, Debug)]
@@ -91,7 +91,7 @@ struct PruneArgs {
     #[arg(short, long)]
     yes: bool,
     #[command(flatten)]
-    common: CommonArgs,
+    common: AskArgs,
 }
 
 #[derive(Args, Debug)]
@@ -100,7 +100,7 @@ struct LsArgs {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
-    common: CommonArgs,
+    common: AskArgs,
 }
 
 #[derive(Args, Debug)]
@@ -109,23 +109,7 @@ struct RmArgs {
     #[arg(required = true, value_name = "REF")]
     references: Vec<String>,
     #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Args, Debug)]
-struct CommonArgs {
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    gateway: GatewayArgs,
-    #[command(flatten)]
-    stack: StackFileArgs,
-}
-
-impl CommonArgs {
-    fn open(&self) -> anyhow::Result<Gateway> {
-        Gateway::open(&self.gateway, self.stack.gateway()?.as_deref())
-    }
+    common: AskArgs,
 }
 
 /// Runs one of them.

@@ -9,7 +9,7 @@ use ureq::http::{Method, StatusCode};
 
 use super::split_name;
 use crate::{
-    args::{GatewayArgs, NamespaceArgs, OutputArgs, StackFileArgs},
+    args::{AskArgs, NamespaceArgs},
     failure::usage,
     gateway::{Gateway, Patience, encoded, query},
     output::{self, Columns, bytes, printable},
@@ -54,7 +54,7 @@ struct LsArgs {
     #[command(flatten)]
     namespace: NamespaceArgs,
     #[command(flatten)]
-    common: CommonArgs,
+    common: AskArgs,
 }
 
 #[derive(Args, Debug)]
@@ -63,7 +63,7 @@ struct ShowArgs {
     #[arg(value_name = "CALL-ID")]
     id: String,
     #[command(flatten)]
-    common: CommonArgs,
+    common: AskArgs,
 }
 
 #[derive(Args, Debug)]
@@ -75,7 +75,7 @@ struct RetryArgs {
     #[arg(long)]
     all: bool,
     #[command(flatten)]
-    common: CommonArgs,
+    common: AskArgs,
 }
 
 #[derive(Args, Debug)]
@@ -84,23 +84,7 @@ struct DropArgs {
     #[arg(value_name = "CALL-ID", required = true)]
     ids: Vec<String>,
     #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Args, Debug)]
-struct CommonArgs {
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    gateway: GatewayArgs,
-    #[command(flatten)]
-    stack: StackFileArgs,
-}
-
-impl CommonArgs {
-    fn open(&self) -> anyhow::Result<Gateway> {
-        Gateway::open(&self.gateway, self.stack.gateway()?.as_deref())
-    }
+    common: AskArgs,
 }
 
 /// Runs one of them.

@@ -7,8 +7,8 @@ use pinnace_core::{name::DEFAULT_NAMESPACE, schedule::ScheduleDocument};
 use ureq::http::Method;
 
 use crate::{
-    args::{GatewayArgs, NamespaceArgs, OutputArgs},
-    gateway::{Gateway, Patience, query},
+    args::{AskArgs, NamespaceArgs},
+    gateway::{Patience, query},
     output::{self, Columns},
 };
 
@@ -39,21 +39,19 @@ struct LsArgs {
     #[command(flatten)]
     namespace: NamespaceArgs,
     #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    gateway: GatewayArgs,
+    common: AskArgs,
 }
 
 /// Runs one of them.
 pub fn run(args: &ScheduleArgs) -> anyhow::Result<()> {
     let ScheduleCommand::Ls(args) = &args.command;
     let doing = "listing schedules";
-    let gateway = Gateway::open(&args.gateway, None)?;
+    let gateway = args.common.open()?;
     let target = format!("/system/schedules{}", query(&[("namespace", args.namespace.checked()?)]));
     let answer = gateway.ask(Method::GET, &target, Patience::Request, doing)?;
     let schedules: Vec<ScheduleDocument> = gateway.read(answer, doing)?;
     let mut out = io::stdout().lock();
-    if args.output.is_json() {
+    if args.common.output.is_json() {
         return output::json(&mut out, &schedules);
     }
     table(&schedules).print(&mut out)?;

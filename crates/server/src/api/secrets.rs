@@ -76,8 +76,7 @@ pub async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let mut sent: Secret = json_if_any(body, SECRET_BODY).await?;
     sent.name = body_or_query(sent.name, query.name);
-    let named = body_or_query(sent.namespace, query.namespace);
-    sent.namespace = namespace_or_default(&named).to_owned();
+    sent.namespace = place(sent.namespace, query.namespace);
     let _inside = api.deployments.namespaces.enter(&sent.namespace).await?;
     api.deployments.secrets.remove(&sent.namespace, &sent.name).await?;
     Ok(StatusCode::ACCEPTED)
@@ -85,7 +84,11 @@ pub async fn remove(
 
 async fn sent(body: Body, query: InNamespace) -> Result<Secret, ApiError> {
     let mut sent: Secret = json_within(body, SECRET_BODY).await?;
-    let named = body_or_query(sent.namespace, query.namespace);
-    sent.namespace = namespace_or_default(&named).to_owned();
+    sent.namespace = place(sent.namespace, query.namespace);
     Ok(sent)
+}
+
+/// The namespace that a request means.
+fn place(body: String, query: String) -> String {
+    namespace_or_default(&body_or_query(body, query)).to_owned()
 }
