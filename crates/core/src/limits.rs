@@ -568,3 +568,18 @@ pub const CALLBACK_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Calls that one listing of the queue shows.
 pub const QUEUE_LISTED_MAX: usize = 1000;
+
+/// How long a token holds that the gateway gives.
+pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(60 * 60);
+
+/// How far the clock may have been set back since a token was made.
+pub const TOKEN_CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
+
+/// Functions that one token is for. Reached: 400.
+pub const TOKEN_AUDIENCES_MAX: usize = 32;
+
+/// Bytes of a token. Reached: it is none of ours.
+pub const TOKEN_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of a request for a token. Reached: 413.
+pub const TOKEN_REQUEST_BYTES_MAX: usize = 64 << 10;

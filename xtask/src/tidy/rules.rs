@@ -69,6 +69,7 @@ const WALL_CLOCK: &[(&str, &str)] = &[
         "crates/server/src/registry/repository.rs",
         "the date until which a registry asks to be left alone",
     ),
+    ("crates/server/src/tokens/mod.rs", "the dates between which a token holds"),
     ("crates/watchdog/src/auth/mod.rs", "the dates between which a token holds"),
     ("crates/watchdog/src/journal.rs", "the time that stands before a line of a log"),
     ("crates/watchdog/src/lines.rs", "the same"),

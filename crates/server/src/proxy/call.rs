@@ -127,7 +127,7 @@ impl Calls {
                     Err(failure) => Asked::Refuse(failure),
                 };
             }
-            Route::Control if peer.function.is_some() => {
+            Route::Control if peer.function.is_some() && !route::is_issuer(head.target) => {
                 return Asked::Refuse(Failure::NotAtGateway);
             }
             Route::Control => return Asked::Lend,
