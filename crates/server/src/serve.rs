@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{Access, Api, ControlPlane, Password},
+    api::{Access, Api, ControlPlane, Password, USER},
     catalog::Catalog,
     certificate::Certificate,
     deployments::Deployments,
@@ -253,6 +253,7 @@ impl Started {
         tokio::task::spawn_blocking(sweep).await??;
 
         let (password, is_new) = state.password()?;
+        state.keep_user(USER)?;
         let new_password = is_new.then(|| password.clone());
         let access =
             if settings.auth { Access::Password(Password::new(&password)) } else { Access::Open };
@@ -299,6 +300,7 @@ impl Started {
             catalog: catalog.clone(),
             activate: provider.clone(),
             queue: queue.clone(),
+            requests: requests.clone(),
             deadline: settings.call_deadline,
             worker,
             sweeping: Sweeping::default(),

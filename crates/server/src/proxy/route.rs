@@ -24,7 +24,8 @@ pub enum Route<'a> {
 }
 
 const PREFIX: &str = "/function/";
-const ASYNC_PREFIX: &str = "/async-function/";
+/// How the paths of asynchronous calls begin.
+pub(super) const ASYNC_PREFIX: &str = "/async-function/";
 
 impl<'a> Route<'a> {
     /// Reads a target as it was sent: nothing is decoded, so `%2F` stays what it is.

@@ -5,16 +5,16 @@
 
 use std::sync::Arc;
 
-use http::{StatusCode, Uri};
+use http::{Method, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use pinnace_core::limits;
 use pinnace_proxy::h1::{ExchangeFailure, Framing, Inbound, Outgoing, RequestHead};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     catalog::Entry,
     proxy::{
-        call::{Calls, unknown},
+        call::{CALLER_LEFT, Calls, unknown},
         connection::refuse,
         failure::Failure,
         route,
@@ -124,18 +124,32 @@ impl Calls {
         request: &mut Outgoing,
         may_stay: bool,
     ) -> std::io::Result<()> {
-        let done = match asked {
+        let begun = Instant::now();
+        let (method, done) = match asked {
             Some(Asynchronous::Submit(submission)) => {
-                self.submit(*submission, caller, request).await
+                ("POST", self.submit(*submission, caller, request).await)
             }
-            Some(Asynchronous::Cancel(id)) => self.cancel(id, caller, request).await,
-            None => Err(Missed::Left),
+            Some(Asynchronous::Cancel(id)) => ("DELETE", self.cancel(id, caller, request).await),
+            None => return Err(std::io::ErrorKind::ConnectionAborted.into()),
         };
+        let status = match &done {
+            Ok(_) => StatusCode::ACCEPTED.as_u16(),
+            Err(Missed::Refuse(failure)) => failure.status().as_u16(),
+            Err(Missed::Left) => CALLER_LEFT,
+        };
+        self.count_asynchronous(method, status, begun);
         match done {
             Ok(headers) => caller.answer(StatusCode::ACCEPTED, &headers, b"", may_stay).await,
             Err(Missed::Refuse(failure)) => refuse(caller, &failure, may_stay).await,
             Err(Missed::Left) => Err(std::io::ErrorKind::ConnectionAborted.into()),
         }
+    }
+
+    /// Counts a request for the queue.
+    pub(super) fn count_asynchronous(&self, method: &str, status: u16, begun: Instant) {
+        let method = Method::from_bytes(method.as_bytes()).unwrap_or_default();
+        let took = begun.elapsed();
+        self.requests.answered(route::ASYNC_PREFIX, &method, status, took);
     }
 
     /// Answers the headers of the 202.
