@@ -176,8 +176,7 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
     let metrics_listen = address("--metrics-listen", &args.metrics_listen, &mut faults);
     let listen = listen(args, metrics_listen, &mut faults);
     let certificate = certificate(args, &mut faults);
-    let external_url =
-        args.external_url.as_deref().and_then(|url| external_url(url, &mut faults));
+    let external_url = args.external_url.as_deref().and_then(|url| external_url(url, &mut faults));
     let state_dir = state_dir(args, default_state_dir, &mut faults);
     let run_dir = args.run_dir.as_deref().and_then(|dir| absolute("--run-dir", dir, &mut faults));
     let drain = time("--drain", &args.drain, &mut faults);
@@ -464,6 +463,18 @@ mod tests {
         assert!(metrics.contains("are both"), "{metrics}");
         let many = ["--listen", "127.0.0.1:0"].repeat(limits::LISTEN_ADDRESSES_MAX + 1);
         assert!(refused(&many).contains("LISTEN_ADDRESSES_MAX"));
+    }
+
+    #[test]
+    fn an_external_url_is_one_of_a_server() {
+        let url =
+            |url: &str| resolved(&["--external-url", url]).map(|settings| settings.external_url);
+        assert_eq!(url("https://faas.example/").unwrap().unwrap(), "https://faas.example");
+        assert!(url("http://10.0.0.1:8080").is_ok() && url("https://h/faas").is_ok());
+        for bad in ["", "faas.example", "ftp://h", "https://", "https://h/?a", "https://h/#a"] {
+            assert!(url(bad).unwrap_err()[0].contains("--external-url"), "{bad}");
+        }
+        assert!(!url("https://admin:hunter2@h").unwrap_err()[0].contains("hunter2"));
     }
 
     #[test]

@@ -53,7 +53,9 @@ pub enum Refusal {
     #[error("{0}")]
     Client(&'static str),
     /// It names a grant that is not known.
-    #[error("grant_type is to be client_credentials or urn:ietf:params:oauth:grant-type:token-exchange")]
+    #[error(
+        "grant_type is to be client_credentials or urn:ietf:params:oauth:grant-type:token-exchange"
+    )]
     Grant,
     /// It names a scope that is not known.
     #[error("scope is to be function for calls of functions, and is to be left out for the API")]

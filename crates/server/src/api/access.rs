@@ -228,7 +228,8 @@ mod tests {
         let strange = with(&admin[..admin.len() - 1]).unwrap_err();
         let response = strange.into_response();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-        let challenges: Vec<_> = response.headers().get_all(header::WWW_AUTHENTICATE).iter().collect();
+        let challenges: Vec<_> =
+            response.headers().get_all(header::WWW_AUTHENTICATE).iter().collect();
         assert_eq!(challenges[0], REALM);
         assert!(challenges[1].to_str().unwrap().starts_with("Bearer error=\"invalid_token\""));
     }

@@ -129,9 +129,7 @@ async fn token(
             response.headers_mut().insert(header::WWW_AUTHENTICATE, REALM);
             response
         }
-        Err(refusal) => {
-            refused(StatusCode::BAD_REQUEST, refusal.code(), &refusal.to_string())
-        }
+        Err(refusal) => refused(StatusCode::BAD_REQUEST, refusal.code(), &refusal.to_string()),
     }
 }
 
@@ -173,7 +171,9 @@ fn judge(
         (Given::Nothing, None) => {
             return Err(Refusal::Client("client_id and client_secret are missing"));
         }
-        (Given::Nothing, Some((user, secret))) => password.is(format!("{user}:{secret}").as_bytes()),
+        (Given::Nothing, Some((user, secret))) => {
+            password.is(format!("{user}:{secret}").as_bytes())
+        }
         (_, Some(_)) => {
             let words = "the password is in the header Authorization and in the form: give it once";
             return Err(Refusal::Request(words));
@@ -198,7 +198,9 @@ fn exchanged(api: &Api, subject: &str) -> Result<Claims, Refusal> {
         Refusal::Request("subject_token is no token of this server, or has expired")
     })?;
     if !claims.is_admin() {
-        return Err(Refusal::Request("subject_token is for calls of functions and is not exchanged"));
+        return Err(Refusal::Request(
+            "subject_token is for calls of functions and is not exchanged",
+        ));
     }
     Ok(claims)
 }

@@ -137,10 +137,13 @@ mod tests {
 
     #[test]
     fn what_functions_reach_beside_functions() {
-        for path in ["/oauth/token", "/.well-known/jwks.json?a", "http://gateway:8080/oauth/token"] {
+        for path in ["/oauth/token", "/.well-known/jwks.json?a", "http://gateway:8080/oauth/token"]
+        {
             assert!(is_issuer(path), "{path}");
         }
-        for path in ["/", "/system/info", "/oauth/token/", "/oauth/../system/info", "/x?/oauth/token"] {
+        for path in
+            ["/", "/system/info", "/oauth/token/", "/oauth/../system/info", "/x?/oauth/token"]
+        {
             assert!(!is_issuer(path), "{path}");
         }
     }
