@@ -238,6 +238,21 @@ fn the_issuer_is_found_from_inside_and_outside() {
 }
 
 #[test]
+fn a_function_on_the_hosts_network_may_ask_at_port_8000_of_the_host() {
+    if !alone("a_function_on_the_hosts_network_may_ask_at_port_8000_of_the_host") {
+        return;
+    }
+    pinnace_tests::stand_ins::internet();
+    let gateway = Gateway::start_with(&["--listen", "127.0.0.1:8000"]);
+    let local = guarded("local").env("jwt_auth_local", "true");
+    gateway.deploy(&local.annotation("dev.pinnace.network", "host"));
+    let function = token(login(&gateway, "&scope=function&audience=openfaas-fn:local"));
+    gateway.call("local", b"hi").expect(401);
+    let answer = with_token(&gateway, "POST", "/function/local", &function, b"hi");
+    assert_eq!(answer.expect(200).text(), "hi");
+}
+
+#[test]
 fn a_queued_call_keeps_its_token() {
     let gateway = Gateway::start();
     gateway.deploy(&guarded("guarded"));

@@ -155,7 +155,9 @@ fn subject(form: &Form<'_>) -> Result<String, Refusal> {
 
 fn functions(form: &Form<'_>) -> Result<Vec<String>, Refusal> {
     let functions: Vec<String> = form.all("audience").map(str::to_owned).collect();
-    if functions.len() > TOKEN_AUDIENCES_MAX {
+    // Those without a value count too.
+    let named = form.0.iter().filter(|(name, _)| name == "audience");
+    if named.count() > TOKEN_AUDIENCES_MAX {
         let words = "audience is there more often than it may be (TOKEN_AUDIENCES_MAX)";
         return Err(Refusal::Target(words));
     }
