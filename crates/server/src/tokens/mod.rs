@@ -27,7 +27,7 @@ pub use self::key::PublicKey;
 use self::key::{ALGORITHM, Header, SigningKey};
 
 /// The issuer where the operator names no URL: what functions call this server.
-pub const NAME_DEFAULT: &str = "http://gateway.openfaas:8080";
+pub const DEFAULT_NAME: &str = "http://gateway.openfaas:8080";
 
 /// Where the issuer is found.
 pub const PATH_OF_DOCUMENT: &str = "/.well-known/openid-configuration";
@@ -99,7 +99,7 @@ impl Issuer {
         let old_path = state_dir.join(OLD_KEY_FILE);
         let old = SigningKey::find(&old_path).map_err(|error| in_file(&old_path, error))?;
         let old = old.map(|key| OldKey { key, until }).filter(|old| now() < old.until);
-        let name = name.unwrap_or(NAME_DEFAULT).to_owned();
+        let name = name.unwrap_or(DEFAULT_NAME).to_owned();
         Ok((Self { name, key, old }, is_new))
     }
 
@@ -204,7 +204,7 @@ mod tests {
         assert!(!is_new);
         assert_eq!(second.keys(), first.keys());
         let claims = second.read(&token).unwrap();
-        assert_eq!((&*claims.sub, &*claims.iss), ("admin", NAME_DEFAULT));
+        assert_eq!((&*claims.sub, &*claims.iss), ("admin", DEFAULT_NAME));
         assert_eq!(issuer(other.path()).read(&token), Err(TokenFault::Strange));
         let renamed = Issuer::open(dir.path(), Some("https://faas.example")).unwrap().0;
         let other_issuer = TokenFault::Claims(ClaimsFault::OtherIssuer);
