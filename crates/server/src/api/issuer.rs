@@ -58,7 +58,8 @@ async fn document(
     Extension(asker): Extension<Asker>,
     headers: HeaderMap,
 ) -> Response {
-    let base = base(&api, asker, &headers);
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let base = base(&api, asker, host).unwrap_or_else(|| api.issuer.name().to_owned());
     Json(json!({
         "issuer": api.issuer.name(),
         "jwks_uri": format!("{base}{PATH_OF_KEYS}"),
@@ -75,18 +76,19 @@ async fn document(
     .into_response()
 }
 
-/// Where whoever asks reaches this server.
-fn base(api: &Api, asker: Asker, headers: &HeaderMap) -> String {
-    if let (Asker::Client, Some(url)) = (asker, &api.external_url) {
-        return url.clone();
-    }
-    let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let asked = asked.filter(|host| host.parse::<Authority>().is_ok() && !host.contains('@'));
-    match asked {
-        Some(host) if asker == Asker::Client && api.has_tls => format!("https://{host}"),
-        Some(host) => format!("http://{host}"),
-        None => api.issuer.name().to_owned(),
-    }
+/// Where whoever asks this host reaches this server.
+fn base(api: &Api, asker: Asker, host: Option<&str>) -> Option<String> {
+    let (external_url, has_tls) = match asker {
+        Asker::Client => (api.external_url.as_deref(), api.has_tls),
+        Asker::Function => (None, false),
+    };
+    external_url.map(str::to_owned).or_else(|| url_of_host(host?, has_tls))
+}
+
+fn url_of_host(host: &str, has_tls: bool) -> Option<String> {
+    let is_fit = host.parse::<Authority>().is_ok() && !host.contains('@');
+    let scheme = if has_tls { "https" } else { "http" };
+    is_fit.then(|| format!("{scheme}://{host}"))
 }
 
 /// GET `/.well-known/jwks.json`.
@@ -227,4 +229,44 @@ fn granted(api: &Api, claims: &Claims) -> Response {
 fn refused(status: StatusCode, code: &str, words: &str) -> Response {
     let body = Json(json!({ "error": code, "error_description": words }));
     (status, [(header::CACHE_CONTROL, "no-store")], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_is_none_is_not_repeated() {
+        let url = |host| url_of_host(host, false);
+        assert_eq!(url("gateway:8080").unwrap(), "http://gateway:8080");
+        assert_eq!(url("[::1]:1").unwrap(), "http://[::1]:1");
+        assert_eq!(url_of_host("h", true).unwrap(), "https://h");
+        for bad in ["", "a b", "h/path", "user@h", "h?x", "\"h"] {
+            assert_eq!(url(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_header_is_taken_as_sent_or_encoded_and_given_once() {
+        use base64::{Engine, prelude::BASE64_STANDARD};
+
+        use super::super::access::Password;
+
+        let access = Access::Password(Password::new("a b=%c"));
+        let headers = |text: &str| {
+            let basic = format!("Basic {}", BASE64_STANDARD.encode(text));
+            HeaderMap::from_iter([(header::AUTHORIZATION, basic.parse().unwrap())])
+        };
+        let judged = |text: &str, form: Option<(&str, &str)>| {
+            let form = form.map(|(user, secret)| (user.to_owned(), secret.to_owned()));
+            judge(&access, Asker::Client, &headers(text), form).map_err(Refusal::code)
+        };
+        assert_eq!(judged("admin:a b=%c", None), Ok(()));
+        assert_eq!(judged("admin:a+b%3D%25c", None), Ok(()));
+        assert_eq!(judged("admin:a b", None), Err("invalid_client"));
+        assert_eq!(judged("admin:a b=%c", Some(("admin", "a b=%c"))), Err("invalid_request"));
+        let judged = |asker| judge(&Access::Open, asker, &HeaderMap::new(), None);
+        assert_eq!(judged(Asker::Client), Ok(()));
+        assert_eq!(judged(Asker::Function).map_err(Refusal::code), Err("invalid_client"));
+    }
 }
