@@ -314,7 +314,7 @@ impl Started {
             queue: queue.clone(),
             catalog: catalog.clone(),
             door: Door::new(shared.places.clone(), Vec::clone(&outboxes)),
-            callbacks: Callbacks::new(ports),
+            callbacks: Callbacks::new(ports, &settings.allow_net),
             policy: RetryPolicy::default(),
             ending: shared.ending.clone(),
         };

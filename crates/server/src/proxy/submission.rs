@@ -20,11 +20,12 @@ use crate::{
         route,
         stamp::{self, Peer, Stamp},
     },
-    queue::{Call, Room},
+    queue::{self, Call, Room},
 };
 
 const CALLBACK_URL: &str = "X-Callback-Url";
 const CALL_ID: &str = "X-Call-Id";
+const FORWARDED_FOR: &str = "X-Forwarded-For";
 
 /// What is asked of the queue.
 pub enum Asynchronous {
@@ -87,6 +88,14 @@ impl Calls {
             return Err(Failure::Target(entry.id.to_string()));
         }
         let callback = header(head, CALLBACK_URL).map(callback_url).transpose()?;
+        let reach = peer.reach(header(head, FORWARDED_FOR).is_some());
+        let is_beyond = |url: &String| !queue::is_within(url, reach);
+        if callback.as_ref().is_some_and(is_beyond) {
+            return Err(Failure::Callback(
+                "the function that asks reaches no network (`--network none`): give it one, or name \
+                 http://gateway:8080/function/NAME",
+            ));
+        }
         let bytes_max = self.queue.body_bytes_max();
         let body_bytes = match head.framing {
             Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
@@ -108,6 +117,7 @@ impl Calls {
             target: text(&target),
             headers,
             callback,
+            reach,
             body: Vec::new(),
         };
         Ok(Box::new(Submission { entry, call, stamp, room }))

@@ -1,14 +1,16 @@
 //! Callbacks: the answer to an asynchronous call goes to the URL that its caller gave (contract section 7.3).
 //!
 //! Best effort: a few tries, and none after a crash. The URL comes from anybody who may call functions, so what
-//! it reaches is bounded. Addresses of one link (where clouds keep credentials), of many hosts and of none are
-//! refused, however a name resolves; of this server functions alone are reached, whatever the API asks for.
-//! Private addresses and this host's own are allowed: that is where callers' services are. No redirect is
-//! followed, and no credential of ours is sent.
+//! it reaches is bounded, however a name resolves. Addresses of one link (where clouds keep credentials), of many
+//! hosts and of none are refused; of this server functions alone are reached. Beyond that a callback goes no further
+//! than whoever asked for it ([`Reach`]): to this host's own services for callers on this host, to what a function's
+//! network is for a function, to other hosts for callers on them, whose services are in private ranges. No redirect
+//! is followed, and no credential of ours is sent.
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    ops::RangeInclusive,
     sync::Arc,
     time::Duration,
 };
@@ -25,7 +27,10 @@ use hyper_util::{
     },
     rt::TokioExecutor,
 };
-use pinnace_core::{FunctionRef, limits};
+use pinnace_core::{
+    FunctionRef, limits,
+    network::{self, Block, Reach},
+};
 use pinnace_proxy::h1::{WholeAnswer, write_header};
 use tokio::{
     sync::{AcquireError, OnceCell, OwnedSemaphorePermit, Semaphore},
@@ -55,20 +60,33 @@ pub struct Callbacks {
     places: Arc<Semaphore>,
     /// Ports of this server.
     own_ports: Vec<u16>,
+    /// Ranges that functions with network nat do not reach.
+    closed: Arc<[RangeInclusive<Ipv4Addr>]>,
     clients: OnceCell<Clients>,
 }
 
 /// Connections are not kept.
 struct Clients {
     anywhere: Client,
-    /// Not to this host.
     elsewhere: Client,
+    nat: Client,
+}
+
+/// Which addresses a callback may have.
+#[derive(Clone)]
+enum Bounds {
+    Anywhere,
+    /// Not this host's.
+    Elsewhere,
+    /// Neither this host's nor these.
+    Nat(Arc<[RangeInclusive<Ipv4Addr>]>),
 }
 
 /// What a callback is told.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
     pub(super) url: String,
+    pub(super) reach: Reach,
     pub(super) function: FunctionRef,
     pub(super) call_id: String,
     pub(super) answer: WholeAnswer,
@@ -87,18 +105,19 @@ enum Fault {
 
 /// What an address is, as far as callbacks go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
+enum Place {
     Refused,
     ThisHost,
     Elsewhere,
 }
 
 impl Callbacks {
-    /// Callbacks of a server that has these ports.
+    /// Callbacks of a server that has these ports, and opens these private ranges to functions.
     #[must_use]
-    pub fn new(own_ports: Vec<u16>) -> Self {
+    pub fn new(own_ports: Vec<u16>, allow_net: &[Block]) -> Self {
         let places = Arc::new(Semaphore::new(limits::CALLBACKS_MAX));
-        Self { places, own_ports, clients: OnceCell::new() }
+        let closed = network::closed(allow_net).into();
+        Self { places, own_ports, closed, clients: OnceCell::new() }
     }
 
     /// Waits for a place for a callback.
@@ -149,18 +168,32 @@ impl Callbacks {
     }
 
     async fn over_network(&self, told: &Told, uri: Uri) -> Result<u16, Fault> {
-        let clients = self.clients.get_or_try_init(Clients::build).await?;
+        if !is_within(&told.url, told.reach) {
+            return Err(Fault::Lasting("it may go to functions of this server alone".to_owned()));
+        }
+        let build = || Clients::build(self.closed.clone());
+        let clients = self.clients.get_or_try_init(build).await?;
         let is_https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
-        let may_be_here = !self.own_ports.contains(&port) || is_function_path(&uri);
+        let is_ours = self.own_ports.contains(&port);
+        let (client, bounds) = match told.reach {
+            // Of this server, functions; of this host, the rest for who is on it.
+            Reach::Host if !is_ours || is_function_path(&uri) => {
+                (&clients.anywhere, Bounds::Anywhere)
+            }
+            Reach::Elsewhere if is_ours && is_function_path(&uri) => {
+                (&clients.anywhere, Bounds::Anywhere)
+            }
+            Reach::Host | Reach::Elsewhere => (&clients.elsewhere, Bounds::Elsewhere),
+            Reach::Nat | Reach::Gateway => (&clients.nat, Bounds::Nat(self.closed.clone())),
+        };
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         // Addresses that are spelled out are resolved by nobody.
         if let Ok(address) = host.parse()
-            && !allowed(address, may_be_here)
+            && !bounds.allow(address)
         {
             return Err(Fault::Lasting(refusal(host)));
         }
-        let client = if may_be_here { &clients.anywhere } else { &clients.elsewhere };
         let request = request(told, uri).map_err(Fault::Lasting)?;
         let answer = client.request(request).await.map_err(|error| {
             let why = chain(&error).last().map(ToString::to_string).unwrap_or_default();
@@ -172,7 +205,7 @@ impl Callbacks {
 
 impl Clients {
     /// Reads the host's certificates, which takes a while, when the first callback needs them.
-    async fn build() -> Result<Self, Fault> {
+    async fn build(closed: Arc<[RangeInclusive<Ipv4Addr>]>) -> Result<Self, Fault> {
         let built = tokio::task::spawn_blocking(|| {
             let provider = rustls::crypto::ring::default_provider();
             let tls = rustls::ClientConfig::builder_with_provider(provider.into())
@@ -183,19 +216,26 @@ impl Clients {
                 Err(_) => tls.with_root_certificates(rustls::RootCertStore::empty()),
             };
             let tls = tls.with_no_client_auth();
-            Ok(Self { anywhere: client(tls.clone(), true), elsewhere: client(tls, false) })
+            Ok(Self {
+                anywhere: client(tls.clone(), Bounds::Anywhere),
+                elsewhere: client(tls.clone(), Bounds::Elsewhere),
+                nat: client(tls, Bounds::Nat(closed)),
+            })
         });
         built.await.map_err(|error| Fault::Passing(error.to_string()))?
     }
 }
 
-fn client(tls: rustls::ClientConfig, may_be_here: bool) -> Client {
-    let resolver = tower::service_fn(move |name: Name| async move {
-        let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-        let found: Vec<_> = found.filter(|found| allowed(found.ip(), may_be_here)).collect();
-        match found.is_empty() {
-            true => Err(io::Error::other(refusal(name.as_str()))),
-            false => Ok(found.into_iter()),
+fn client(tls: rustls::ClientConfig, bounds: Bounds) -> Client {
+    let resolver = tower::service_fn(move |name: Name| {
+        let bounds = bounds.clone();
+        async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let found: Vec<_> = found.filter(|found| bounds.allow(found.ip())).collect();
+            match found.is_empty() {
+                true => Err(io::Error::other(refusal(name.as_str()))),
+                false => Ok(found.into_iter()),
+            }
         }
     });
     let mut tcp = HttpConnector::new_with_resolver(Resolver::new(resolver));
@@ -210,20 +250,36 @@ fn client(tls: rustls::ClientConfig, may_be_here: bool) -> Client {
 
 fn refusal(host: &str) -> String {
     format!(
-        "{host} has no address that callbacks may reach: those of one link, of many hosts and of none are \
-         refused, and of this server all but /function/ and /async-function/"
+        "{host} has no address that this callback may reach: those of one link, of many hosts and of none are \
+         refused, of this server all but /function/ and /async-function/, this host's own unless the call came from \
+         this host, and for functions what their network does not reach"
     )
 }
 
-fn allowed(address: IpAddr, may_be_here: bool) -> bool {
-    match reach(address) {
-        Reach::Refused => false,
-        Reach::ThisHost => may_be_here,
-        Reach::Elsewhere => true,
+impl Bounds {
+    fn allow(&self, address: IpAddr) -> bool {
+        match (place(address), self) {
+            (Place::Refused, _) => false,
+            (_, Self::Anywhere) => true,
+            (Place::ThisHost, _) => false,
+            (Place::Elsewhere, Self::Elsewhere) => true,
+            (Place::Elsewhere, Self::Nat(closed)) => match address.to_canonical() {
+                IpAddr::V4(v4) => !closed.iter().any(|range| range.contains(&v4)),
+                // Networks of functions have none.
+                IpAddr::V6(_) => false,
+            },
+        }
     }
 }
 
-fn reach(address: IpAddr) -> Reach {
+/// Whether a URL is one that a callback of this reach may have, as far as it can be told before it is resolved.
+#[must_use]
+pub fn is_within(url: &str, reach: Reach) -> bool {
+    reach != Reach::Gateway
+        || url.parse().is_ok_and(|uri| is_gateway(&uri) && is_function_path(&uri))
+}
+
+fn place(address: IpAddr) -> Place {
     let address = address.to_canonical();
     let is_refused = match address {
         IpAddr::V4(v4) => {
@@ -237,11 +293,11 @@ fn reach(address: IpAddr) -> Reach {
         }
     };
     if is_refused {
-        return Reach::Refused;
+        return Place::Refused;
     }
     // An address that can be bound is one of this host.
     let is_here = address.is_loopback() || UdpSocket::bind((address, 0)).is_ok();
-    if is_here { Reach::ThisHost } else { Reach::Elsewhere }
+    if is_here { Place::ThisHost } else { Place::Elsewhere }
 }
 
 fn is_gateway(uri: &Uri) -> bool {
@@ -278,6 +334,7 @@ async fn through_door(door: &Door, told: &Told, uri: &Uri) -> Result<u16, Fault>
         target: String::new(),
         headers,
         callback: None,
+        reach: Reach::Gateway,
         body: told.answer.body.clone(),
     };
     let answer = ask(door, &call, target(uri), 0).await;
@@ -343,7 +400,7 @@ mod tests {
 
     #[test]
     fn what_callbacks_reach() {
-        let reach = |address: &str| super::reach(address.parse().unwrap());
+        let place = |address: &str| super::place(address.parse().unwrap());
         for refused in [
             "169.254.169.254",
             "0.0.0.0",
@@ -355,21 +412,22 @@ mod tests {
             "fd00:ec2::254",
             "::ffff:169.254.169.254",
         ] {
-            assert_eq!(reach(refused), Reach::Refused, "{refused}");
+            assert_eq!(place(refused), Place::Refused, "{refused}");
         }
         for here in ["127.0.0.1", "127.5.6.7", "::1", "::ffff:127.0.0.1"] {
-            assert_eq!(reach(here), Reach::ThisHost, "{here}");
+            assert_eq!(place(here), Place::ThisHost, "{here}");
         }
         for elsewhere in ["192.0.2.1", "10.255.3.4", "2001:db8::1"] {
-            assert_eq!(reach(elsewhere), Reach::Elsewhere, "{elsewhere}");
+            assert_eq!(place(elsewhere), Place::Elsewhere, "{elsewhere}");
         }
     }
 
     #[tokio::test]
     async fn of_this_server_only_functions_are_reached() {
-        let callbacks = Callbacks::new(vec![1]);
-        let told = |url: &str| Told {
+        let callbacks = Callbacks::new(vec![1], &[]);
+        let told_to = |reach: Reach, url: &str| Told {
             url: url.to_owned(),
+            reach,
             function: FunctionRef::new("f", "").unwrap(),
             call_id: "id".to_owned(),
             answer: WholeAnswer::default(),
@@ -377,6 +435,7 @@ mod tests {
             retries: 0,
             retries_max: 9,
         };
+        let told = |url: &str| told_to(Reach::Host, url);
         let door = Door::new(Box::default(), Vec::new());
         let lasting = async |url: &str| {
             matches!(callbacks.try_send(&door, &told(url)).await, Err(Fault::Lasting(_)))
@@ -390,12 +449,41 @@ mod tests {
         assert!(matches!(by_name, Err(Fault::Passing(why)) if why.contains("may reach")));
         let functions = callbacks.try_send(&door, &told("http://127.0.0.1:1/function/f")).await;
         assert!(matches!(functions, Err(Fault::Passing(why)) if !why.contains("may reach")));
+        for (reach, url) in [
+            (Reach::Elsewhere, "http://127.0.0.1:2/"),
+            (Reach::Nat, "http://127.0.0.1:2/"),
+            (Reach::Nat, "http://127.0.0.1:1/function/f"),
+            (Reach::Nat, "http://10.255.3.4/"),
+            (Reach::Nat, "http://[2001:db8::1]/"),
+            (Reach::Gateway, "http://192.0.2.1/"),
+            (Reach::Gateway, "http://gateway:8081/function/f"),
+        ] {
+            let sent = callbacks.try_send(&door, &told_to(reach, url)).await;
+            assert!(matches!(sent, Err(Fault::Lasting(_))), "{url} {reach:?}");
+        }
+    }
+
+    #[test]
+    fn a_function_is_sent_no_further_than_its_network_is() {
+        let allows = |bounds: &Bounds, address: &str| bounds.allow(address.parse().unwrap());
+        let nat = Bounds::Nat(network::closed(&["10.1.0.0/16".parse().unwrap()]).into());
+        for open in ["192.88.98.1", "10.1.2.3"] {
+            assert!(allows(&nat, open) && allows(&Bounds::Elsewhere, open), "{open}");
+        }
+        for closed in ["10.2.0.1", "192.168.1.1", "127.0.0.1", "2001:db8::1"] {
+            assert!(!allows(&nat, closed), "{closed}");
+        }
+        assert!(allows(&Bounds::Elsewhere, "192.168.1.1"));
+        assert!(!allows(&Bounds::Elsewhere, "127.0.0.1"));
+        assert!(allows(&Bounds::Anywhere, "127.0.0.1"));
+        assert!(!allows(&Bounds::Anywhere, "169.254.169.254"));
     }
 
     #[test]
     fn headers_are_the_functions_and_what_is_told_of_the_call() {
         let told = Told {
             url: String::new(),
+            reach: Reach::Host,
             function: FunctionRef::new("env", "").unwrap(),
             call_id: "mine".to_owned(),
             answer: WholeAnswer {

@@ -263,6 +263,7 @@ fn told(call: &Call, tried: Tried, retries: u32, policy: &RetryPolicy) -> Option
     let unreached = || WholeAnswer { status: 503, ..WholeAnswer::default() };
     Some(Told {
         url,
+        reach: call.reach,
         function: call.function.clone(),
         call_id: call.id.clone(),
         answer: tried.answer.unwrap_or_else(|_| unreached()),
