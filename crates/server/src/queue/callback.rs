@@ -8,10 +8,11 @@
 //! is followed, and no credential of ours is sent.
 
 use std::{
+    collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     ops::RangeInclusive,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -33,7 +34,7 @@ use pinnace_core::{
 };
 use pinnace_proxy::h1::{WholeAnswer, write_header};
 use tokio::{
-    sync::{AcquireError, OnceCell, OwnedSemaphorePermit, Semaphore},
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tower::util::BoxCloneSyncService;
@@ -58,11 +59,20 @@ type Client = legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes
 /// Sends callbacks.
 pub struct Callbacks {
     places: Arc<Semaphore>,
+    /// Places of each receiver, so that one that hangs leaves some to others.
+    receivers: Mutex<HashMap<String, Weak<Semaphore>>>,
     /// Ports of this server.
     own_ports: Vec<u16>,
     /// Ranges that functions with network nat do not reach.
     closed: Arc<[RangeInclusive<Ipv4Addr>]>,
     clients: OnceCell<Clients>,
+}
+
+/// A place for a callback, among those of its receiver and among all; given back when it is dropped.
+pub(super) struct CallbackPlace {
+    _receiver: Arc<Semaphore>,
+    _of_receiver: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
 }
 
 /// Connections are not kept.
@@ -117,12 +127,42 @@ impl Callbacks {
     pub fn new(own_ports: Vec<u16>, allow_net: &[Block]) -> Self {
         let places = Arc::new(Semaphore::new(limits::CALLBACKS_MAX));
         let closed = network::closed(allow_net).into();
-        Self { places, own_ports, closed, clients: OnceCell::new() }
+        let receivers = Mutex::default();
+        Self { places, receivers, own_ports, closed, clients: OnceCell::new() }
     }
 
-    /// Waits for a place for a callback.
-    pub(super) async fn place(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
-        self.places.clone().acquire_owned().await
+    /// Waits for a place for a callback. `None` if it is given up, which is said on the log: its receiver has had all
+    /// places that it may have for too long.
+    pub(super) async fn place(&self, told: &Told) -> Option<CallbackPlace> {
+        let receiver = self.receiver(receiver(&told.url));
+        let waiting = timeout(limits::CALLBACK_PLACE_WAIT_MAX, receiver.clone().acquire_owned());
+        let Ok(Ok(of_receiver)) = waiting.await else {
+            tracing::warn!(
+                function = %told.function,
+                call_id = told.call_id,
+                "the answer to an asynchronous call did not reach its callback: whoever receives it was busy with \
+                 {} others for {} s (CALLBACKS_PER_RECEIVER_MAX, CALLBACK_PLACE_WAIT_MAX)",
+                limits::CALLBACKS_PER_RECEIVER_MAX,
+                limits::CALLBACK_PLACE_WAIT_MAX.as_secs()
+            );
+            return None;
+        };
+        let of_all = self.places.clone().acquire_owned().await.ok()?;
+        Some(CallbackPlace { _receiver: receiver, _of_receiver: of_receiver, _of_all: of_all })
+    }
+
+    fn receiver(&self, name: String) -> Arc<Semaphore> {
+        let mut receivers = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = receivers.get(&name).and_then(Weak::upgrade) {
+            return known;
+        }
+        // As many as there are deliveries can be in use.
+        if receivers.len() >= 2 * limits::DELIVERIES_MAX {
+            receivers.retain(|_, places| places.strong_count() > 0);
+        }
+        let places = Arc::new(Semaphore::new(limits::CALLBACKS_PER_RECEIVER_MAX));
+        receivers.insert(name, Arc::downgrade(&places));
+        places
     }
 
     /// Sends one, with a few tries. What it comes to is said on the log.
@@ -307,6 +347,19 @@ fn is_gateway(uri: &Uri) -> bool {
         && GATEWAY_NAMES.iter().any(|name| host.eq_ignore_ascii_case(name))
 }
 
+/// Who gets a callback: a function, or else whatever listens at one port of a host.
+fn receiver(url: &str) -> String {
+    let Ok(uri) = url.parse::<Uri>() else { return String::new() };
+    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+    match Route::of(target(&uri)) {
+        Route::Function { segment, .. } | Route::Async { segment, .. } if is_gateway(&uri) => {
+            format!("{host}/{segment}")
+        }
+        _ => host,
+    }
+}
+
 fn is_function_path(uri: &Uri) -> bool {
     matches!(Route::of(target(uri)), Route::Function { .. } | Route::Async { .. })
 }
@@ -372,6 +425,8 @@ fn headers_of(told: &Told) -> http::HeaderMap {
     // Of the function's own answer; the message is framed anew.
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::HOST);
+    // Of a function that is called next it would ask for a callback in the platform's name, and so on for ever.
+    headers.remove("x-callback-url");
     let function = match told.function.is_default_namespace() {
         true => told.function.name().to_owned(),
         false => told.function.to_string(),
@@ -397,6 +452,19 @@ fn headers_of(told: &Told) -> http::HeaderMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn told_to(reach: Reach, url: &str) -> Told {
+        Told {
+            url: url.to_owned(),
+            reach,
+            function: FunctionRef::new("f", "").unwrap(),
+            call_id: "id".to_owned(),
+            answer: WholeAnswer::default(),
+            took: Duration::ZERO,
+            retries: 0,
+            retries_max: 9,
+        }
+    }
 
     #[test]
     fn what_callbacks_reach() {
@@ -425,16 +493,6 @@ mod tests {
     #[tokio::test]
     async fn of_this_server_only_functions_are_reached() {
         let callbacks = Callbacks::new(vec![1], &[]);
-        let told_to = |reach: Reach, url: &str| Told {
-            url: url.to_owned(),
-            reach,
-            function: FunctionRef::new("f", "").unwrap(),
-            call_id: "id".to_owned(),
-            answer: WholeAnswer::default(),
-            took: Duration::ZERO,
-            retries: 0,
-            retries_max: 9,
-        };
         let told = |url: &str| told_to(Reach::Host, url);
         let door = Door::new(Box::default(), Vec::new());
         let lasting = async |url: &str| {
@@ -461,6 +519,28 @@ mod tests {
             let sent = callbacks.try_send(&door, &told_to(reach, url)).await;
             assert!(matches!(sent, Err(Fault::Lasting(_))), "{url} {reach:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_that_hangs_leaves_places_to_others() {
+        let callbacks = Callbacks::new(Vec::new(), &[]);
+        let place = async |url: &str| callbacks.place(&told_to(Reach::Host, url)).await;
+        let mut held = Vec::new();
+        for at in 0..limits::CALLBACKS_PER_RECEIVER_MAX {
+            held.push(place(&format!("http://user{at}@Hangs/{at}")).await.unwrap());
+        }
+        assert!(place("http://hangs/").await.is_none());
+        assert!(place("http://hangs:81/").await.is_some());
+        assert!(place("http://gateway:8080/function/a").await.is_some());
+        held.pop();
+        assert!(place("http://hangs/").await.is_some());
+    }
+
+    #[test]
+    fn receivers_are_functions_and_ports() {
+        assert_eq!(receiver("http://gateway:8080/async-function/a.b/c"), "gateway:8080/a.b");
+        assert_eq!(receiver("http://u:p@H:1/function/a"), "h:1");
+        assert_eq!(receiver("\u{1}"), "");
     }
 
     #[test]
@@ -493,6 +573,7 @@ mod tests {
                     ("x-a", "2"),
                     ("X-Call-Id", "theirs"),
                     ("Content-Length", "9"),
+                    ("X-Callback-Url", "http://gateway:8080/async-function/env"),
                 ]
                 .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
                 .to_vec(),
@@ -511,6 +592,7 @@ mod tests {
         assert_eq!(all("x-duration-seconds"), ["0.012000"]);
         assert_eq!(all("x-retry"), ["2"]);
         assert_eq!(all("x-retry-max"), ["9"]);
+        assert!(all("x-callback-url").is_empty());
         assert!(all("content-length").is_empty() && all("x-pinnace-cut-at").is_empty());
         let uri = "http://us%40er:pw@h/".parse().unwrap();
         let expected = format!("Basic {}", BASE64_STANDARD.encode("us@er:pw"));
