@@ -59,14 +59,42 @@ mod tests {
     }
 
     #[test]
-    fn seeds_hold() {
+    fn cgi() {
         tried("cgi", crate::cgi::check);
+    }
+
+    #[test]
+    fn header_rules() {
         tried("header-rules", crate::header_rules::check);
+    }
+
+    #[test]
+    fn json() {
         tried("json", crate::json::check);
+    }
+
+    #[test]
+    fn request_head() {
         tried("request-head", crate::request_head::check);
+    }
+
+    #[test]
+    fn response_head() {
         tried("response-head", crate::response_head::check);
+    }
+
+    #[test]
+    fn route() {
         tried("route", crate::route::check);
+    }
+
+    #[test]
+    fn small_parsers() {
         tried("small-parsers", crate::small_parsers::check);
+    }
+
+    #[test]
+    fn stack_yaml() {
         tried("stack-yaml", crate::stack_yaml::check);
     }
 }

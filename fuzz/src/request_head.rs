@@ -130,7 +130,9 @@ fn decoded<'b>(framing: Framing, pieces: impl Iterator<Item = &'b [u8]>) -> Opti
     for piece in pieces {
         size += recode(&mut decoder, Encoder::Plain, piece, &mut data).ok()?;
     }
-    Some((data, decoder.trailer().to_vec(), size, decoder.is_ended()))
+    // A trailer that has not ended yet is not looked at by anybody.
+    let trailer = if decoder.is_ended() { decoder.trailer().to_vec() } else { Vec::new() };
+    Some((data, trailer, size, decoder.is_ended()))
 }
 
 /// A body is read alike however it is cut, in chunks as the plain reading has it, and comes back when it is written

@@ -364,10 +364,10 @@ impl<'b> ResponseHead<'b> {
     }
 
     /// Whether the upstream takes another request after this one. One that tells the body's end in two ways is
-    /// not trusted with it.
+    /// not trusted with it, nor is one of HTTP/1.0 that sends chunks (RFC 9112 section 6.1).
     #[must_use]
     pub fn keeps_alive(&self) -> bool {
-        let is_plain = !self.hop.chunked || self.hop.length.is_none();
+        let is_plain = !self.hop.chunked || (self.hop.length.is_none() && !self.hop.is_http10);
         is_plain && self.hop.keeps_alive()
     }
 
@@ -434,6 +434,15 @@ mod tests {
         }
         let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(framing(old), Err(HeadFault::Encoding));
+    }
+
+    #[test]
+    fn a_connection_is_not_used_again_after_a_body_whose_end_is_in_doubt() {
+        let keeps_alive = |head: &str| response(head.as_bytes(), |head, _| head.keeps_alive());
+        let old = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n";
+        assert_eq!(keeps_alive(&format!("{old}Content-Length: 1\r\n\r\n")), Ok(Some(true)));
+        let chunked = format!("{old}Transfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(keeps_alive(&chunked), Ok(Some(false)));
     }
 
     #[test]
