@@ -111,9 +111,8 @@ fn check_answer(bytes: &[u8], stamp: &Stamp) {
     let is_taken = head::response(&text, |_, size| size);
     assert_eq!(is_taken, Ok(Some(text.len())), "the caller takes it");
     let (answer, written) = (Head::read(&bytes[..size]), Head::read(&text));
-    let is_ours = |name: &str| {
-        name == "x-start-time" || (name == "x-call-id" && stamp.call_id().is_some())
-    };
+    let is_ours =
+        |name: &str| name == "x-start-time" || (name == "x-call-id" && stamp.call_id().is_some());
     let kept: Vec<_> = answer
         .headers
         .iter()
