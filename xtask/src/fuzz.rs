@@ -27,9 +27,7 @@ const TARGETS: [&str; 8] = [
 const FLAGS: &str = "-Cpasses=sancov-module \
                      -Cllvm-args=-sanitizer-coverage-level=4 \
                      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
-                     -Cllvm-args=-sanitizer-coverage-pc-table \
-                     -Cllvm-args=-sanitizer-coverage-trace-compares \
-                     -Ccodegen-units=1";
+                     -Cllvm-args=-sanitizer-coverage-pc-table";
 
 /// How many run at a time.
 const SIDE_BY_SIDE: usize = 2;

@@ -283,8 +283,10 @@ pub fn response<T>(
     let status = config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut headers);
     let Status::Complete(size) = status.map_err(fault)? else { return Ok(None) };
     let hop = Hop::of(parsed.headers, parsed.version)?;
+    // Three digits are read, of which the first is not 0 (RFC 9110 section 15).
+    let status = parsed.code.filter(|status| *status >= 100);
     let head = ResponseHead {
-        status: parsed.code.unwrap_or_default(),
+        status: status.ok_or(HeadFault::Malformed(httparse::Error::Status))?,
         reason: parsed.reason.unwrap_or_default(),
         hop,
     };
@@ -434,6 +436,14 @@ mod tests {
         }
         let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(framing(old), Err(HeadFault::Encoding));
+    }
+
+    #[test]
+    fn a_status_below_100_is_none() {
+        let status = |head: &[u8]| response(head, |head, _| head.status);
+        let fault = Err(HeadFault::Malformed(httparse::Error::Status));
+        assert_eq!(status(b"HTTP/1.1 011 x\r\n\r\n"), fault);
+        assert_eq!(status(b"HTTP/1.1 999 x\r\n\r\n"), Ok(Some(999)));
     }
 
     #[test]
