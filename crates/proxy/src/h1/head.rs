@@ -179,16 +179,15 @@ impl<'b> Hop<'b> {
     fn passes(&self, header: &Header<'_>) -> bool {
         match Kind::of(header.name.as_bytes()) {
             Kind::Host => true,
-            Kind::EndToEnd => {
-                self.named.is_empty()
-                    || !self
-                        .named
-                        .iter()
-                        .any(|name| name.eq_ignore_ascii_case(header.name.as_bytes()))
-            }
-            Kind::Expect => !self.expects_continue,
+            Kind::EndToEnd => !self.names(header),
+            Kind::Expect => !self.expects_continue && !self.names(header),
             _ => false,
         }
+    }
+
+    /// Whether `Connection` names this header.
+    fn names(&self, header: &Header<'_>) -> bool {
+        self.named.iter().any(|name| name.eq_ignore_ascii_case(header.name.as_bytes()))
     }
 
     fn upgrade(&self) -> Option<&'b [u8]> {
@@ -436,6 +435,13 @@ mod tests {
         }
         let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(framing(old), Err(HeadFault::Encoding));
+    }
+
+    #[test]
+    fn an_expectation_that_connection_names_stays_behind() {
+        let head = with("Connection: expect\r\nExpect: 101-dinner\r\n");
+        let names = request(head.as_bytes(), |head, _| head.passing().count());
+        assert_eq!(names, Ok(Some(1)), "the host");
     }
 
     #[test]
