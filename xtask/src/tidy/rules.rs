@@ -28,7 +28,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("pinnace-sandbox", &["pinnace-core"]),
     ("pinnace-watchdog", &["pinnace-core", "pinnace-proxy", "pinnace-sandbox"]),
     ("pinnace-server", &["pinnace-core", "pinnace-proxy", "pinnace-sandbox"]),
-    ("pinnace", &["pinnace-core", "pinnace-server"]),
+    ("pinnace-stack", &["pinnace-core"]),
+    ("pinnace", &["pinnace-core", "pinnace-server", "pinnace-stack"]),
+    (
+        "pinnace-fuzz",
+        &[
+            "pinnace-core",
+            "pinnace-proxy",
+            "pinnace-sandbox",
+            "pinnace-server",
+            "pinnace-stack",
+            "pinnace-watchdog",
+        ],
+    ),
 ];
 
 /// What `pinnace-core` may not use: it does no I/O, waits for nothing and calls no kernel.

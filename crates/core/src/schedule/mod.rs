@@ -143,6 +143,10 @@ fn rule(text: &str) -> Result<Rule, String> {
         let seconds = seconds.ok_or("@every needs a duration of a second or more, such as 90s")?;
         return Ok(Rule::Every { seconds });
     }
+    // To the parser such a field is one without values, and each look for the next time takes seconds to find none.
+    if let Some(field) = pattern.split_whitespace().find(|f| f.split(',').any(str::is_empty)) {
+        return Err(format!("there is nothing between two commas, or beside one, in {field:?}"));
+    }
     // Go's cron package has a name more for a day's beginning, and takes `?` for `*` in each field.
     let pattern = match pattern {
         "@midnight" => "@daily".to_owned(),
@@ -190,6 +194,22 @@ mod tests {
             times.push(schedule.next(times[times.len() - 1], since).unwrap());
         }
         times[1..].iter().map(|time| shown_at(*time)).collect()
+    }
+
+    #[test]
+    fn a_field_that_names_nothing_is_refused() {
+        for text in ["30 , * * *", "1,, * * * *", ", * * * * *", "TZ=Europe/Berlin 0 1, * * *"] {
+            let fault = Schedule::parse(text).unwrap_err();
+            assert!(fault.to_string().contains("there is nothing between"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_date_that_never_comes_is_known_soon() {
+        for text in ["0 0 30 2 *", "0 0 31 2,4,6,9,11 *"] {
+            let next = Schedule::parse(text).map(|schedule| schedule.next(0, 0));
+            assert!(next.is_err() || next == Ok(None), "{next:?}");
+        }
     }
 
     #[test]
