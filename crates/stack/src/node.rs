@@ -46,6 +46,13 @@ impl Node {
             // The parser's advice is for programmers.
             let plain = plain.split(", set ").next().unwrap_or(&plain).to_owned();
             let plain = plain.split(" at line ").next().unwrap_or(&plain).to_owned();
+            let plain = if plain.starts_with("budget breached") {
+                "is larger than a stack file may be, its aliases followed".to_owned()
+            } else if plain.starts_with("recursive references") {
+                "has an alias within what it stands for".to_owned()
+            } else {
+                plain
+            };
             (error.location().map(|at| at.line()), plain)
         })?;
         Ok(raw.spelled(text))
