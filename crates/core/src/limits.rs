@@ -520,7 +520,8 @@ pub const QUEUED_BYTES_MAX: u64 = 4 << 30;
 /// Bytes of a queued call's body that is kept in the database itself; a larger one has a file of its own.
 pub const QUEUED_BODY_INLINE_BYTES_MAX: usize = 64 << 10;
 
-/// Asynchronous calls that are delivered at the same time. Further ones wait in the queue.
+/// Asynchronous calls that are delivered at the same time; as many again, of functions that have one each. Further ones
+/// wait in the queue.
 pub const DELIVERIES_MAX: usize = 256;
 
 /// How often an asynchronous call is tried at most, unless its function says otherwise (contract section 7.5).

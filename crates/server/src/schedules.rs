@@ -13,6 +13,7 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use pinnace_core::{
     FunctionRef,
+    limits::SCHEDULE_AHEAD_MAX,
     network::Reach,
     schedule::{self, Agenda, Due, Entry, Schedule, ScheduleDocument},
 };
@@ -88,7 +89,15 @@ impl Schedules {
                 () = sleep(wait) => {}
             }
             let due = self.agenda().due(now_s());
-            stream::iter(due).for_each_concurrent(AT_ONCE, |due| self.call(due)).await;
+            // Those of one schedule go one after the other: a later one that is taken ends the earlier.
+            let rows = due.chunk_by(|one, next| one.key == next.key);
+            stream::iter(rows)
+                .for_each_concurrent(AT_ONCE, async |row| {
+                    for due in row {
+                        self.call(due).await;
+                    }
+                })
+                .await;
         }
     }
 
@@ -104,6 +113,7 @@ impl Schedules {
             tokio::time::sleep(AGAIN).await;
         };
         let now_s = now_s();
+        let marks = self.without_ahead(marks, now_s).await;
         let entries = self.entries(&marks, now_s);
         let mark = |(name, entry): (&String, &Entry)| Mark { name: name.clone(), at: entry.done_s };
         let new = entries.iter().filter(|(name, _)| !marks.contains_key(*name)).map(mark).collect();
@@ -113,6 +123,30 @@ impl Schedules {
             tracing::error!(%error, "new schedules are not noted");
         }
         self.agenda().set(entries, now_s);
+    }
+
+    /// Marks but those that lie ahead, which a clock has left that was: nothing would be called until they are reached.
+    async fn without_ahead(
+        &self,
+        marks: BTreeMap<String, i64>,
+        now_s: i64,
+    ) -> BTreeMap<String, i64> {
+        let most_s = now_s.saturating_add(SCHEDULE_AHEAD_MAX.as_secs().cast_signed());
+        let (ahead, marks): (Vec<_>, BTreeMap<_, _>) = {
+            let (ahead, marks): (BTreeMap<_, _>, _) =
+                marks.into_iter().partition(|(_, at)| *at > most_s);
+            (ahead.into_keys().collect(), marks)
+        };
+        if !ahead.is_empty() {
+            tracing::warn!(
+                schedules = ahead.len(),
+                "the clock was ahead when these schedules were last due; they begin anew"
+            );
+            if let Err(error) = self.queue.mark(Vec::new(), ahead).await {
+                tracing::error!(%error, "schedules that the clock was ahead of are not called yet");
+            }
+        }
+        marks
     }
 
     fn entries(&self, marks: &BTreeMap<String, i64>, now_s: i64) -> BTreeMap<String, Entry> {
@@ -131,12 +165,12 @@ impl Schedules {
     }
 
     /// Puts a call into the queue; tries again until it is there.
-    async fn call(&self, due: Due) {
+    async fn call(&self, due: &Due) {
         if due.after_a_gap {
             let at = shown(due.due_s);
             tracing::warn!(function = %due.function, %at, "scheduled calls before this one were missed, and are not made up for");
         }
-        while let Err(error) = self.submit(&due).await {
+        while let Err(error) = self.submit(due).await {
             tracing::error!(function = %due.function, %error, "a scheduled call is late");
             tokio::time::sleep(AGAIN).await;
         }
@@ -161,7 +195,7 @@ impl Schedules {
             body: Vec::new(),
         };
         let bytes = call.headers.len() + call.target.len();
-        let room = self.queue.reserve(bytes)?;
+        let room = self.queue.reserve(&due.function, bytes)?;
         let mark = Mark { name: due.key.clone(), at: due.due_s };
         self.queue.submit(call, Some(mark), room).await?;
         Ok(())

@@ -1,8 +1,9 @@
 //! Which call is delivered next.
 //!
 //! Functions take turns, and calls of one function go in the order in which they came due. A function may have
-//! as many deliveries under way as it has places, and fewer than there are left for others: so however many
-//! slow calls it has, the next function finds a free one.
+//! as many deliveries under way as it has places, and fewer than there are left for others; and its first, while it has
+//! none, even where all are taken: so however many slow calls some have, the next function finds a free one. In the same
+//! way it may have no more calls, nor bytes of them, than there is room left for others.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -68,6 +69,7 @@ struct Line {
     due: VecDeque<u64>,
     in_flight: usize,
     calls: usize,
+    bytes: u64,
     /// Whether it stands among the turns, or waits there for its share.
     in_turn: bool,
 }
@@ -79,6 +81,8 @@ pub enum Full {
     Calls,
     /// They have as many bytes as may be.
     Bytes,
+    /// The function has as many, or as many bytes of them, as are left for others.
+    Function,
 }
 
 /// A call that was looked up by its id.
@@ -125,12 +129,18 @@ impl Queue {
     ///
     /// # Errors
     /// There is none.
-    pub fn reserve(&mut self, bytes: u64) -> Result<(), Full> {
-        if self.calls.len() + self.reserved >= self.calls_max {
+    pub fn reserve(&mut self, function: &FunctionRef, bytes: u64) -> Result<(), Full> {
+        let calls_left = self.calls_max.saturating_sub(self.calls.len() + self.reserved);
+        let bytes_left = self.bytes_max.saturating_sub(self.bytes);
+        if calls_left == 0 {
             return Err(Full::Calls);
         }
-        if self.bytes.saturating_add(bytes) > self.bytes_max {
+        if bytes > bytes_left {
             return Err(Full::Bytes);
+        }
+        let line = self.lines.get(function);
+        if line.is_some_and(|line| line.calls >= calls_left || line.bytes >= bytes_left) {
+            return Err(Full::Function);
         }
         self.reserved += 1;
         self.bytes += bytes;
@@ -151,7 +161,9 @@ impl Queue {
         let Queued { function, id, bytes } = queued;
         let known = self.lines.get_key_value(&function).map(|(known, _)| known.clone());
         let function = known.unwrap_or_else(|| Arc::new(function));
-        self.lines.entry(function.clone()).or_default().calls += 1;
+        let line = self.lines.entry(function.clone()).or_default();
+        line.calls += 1;
+        line.bytes += bytes;
         self.ids.insert((id.clone(), number));
         self.bytes += bytes;
         self.calls.insert(number, Call { function, id, bytes, stage: Stage::Due });
@@ -166,10 +178,11 @@ impl Queue {
     /// under way.
     pub fn lease(&mut self, now: Instant, places: impl Fn(&FunctionRef) -> usize) -> Option<u64> {
         self.wake(now);
-        while self.in_flight < self.in_flight_max {
+        while self.in_flight < 2 * self.in_flight_max {
             let function = self.turns.pop_front()?;
             let Some(line) = self.lines.get_mut(&function) else { continue };
-            if line.in_flight >= self.in_flight_max - self.in_flight && !line.due.is_empty() {
+            let left = self.in_flight_max.saturating_sub(self.in_flight);
+            if line.in_flight > 0 && line.in_flight >= left && !line.due.is_empty() {
                 self.have_share.push(function);
                 continue;
             }
@@ -347,6 +360,7 @@ impl Queue {
         self.ids.remove(&(call.id, number));
         if let Some(line) = self.lines.get_mut(&call.function) {
             line.calls -= 1;
+            line.bytes -= call.bytes;
         }
         self.drop_if_empty(&call.function);
     }

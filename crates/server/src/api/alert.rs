@@ -28,7 +28,7 @@ pub async fn alert(State(api): State<Arc<Api>>, body: Body) -> Result<StatusCode
             "the message has {alerts} alerts, at most {most} may be in one (ALERTS_PER_MESSAGE_MAX)"
         )));
     }
-    let (mut errors, mut is_malformed) = (String::new(), true);
+    let (mut errors, mut is_lasting) = (String::new(), true);
     for (number, alert) in message.alerts.iter().enumerate() {
         let id = FunctionRef::parse(&alert.labels.function_name).map_err(ChangeError::from);
         let done = match id {
@@ -36,7 +36,7 @@ pub async fn alert(State(api): State<Arc<Api>>, body: Body) -> Result<StatusCode
             Err(error) => Err(error),
         };
         if let Err(error) = done {
-            is_malformed &= matches!(error, ChangeError::Name(_));
+            is_lasting &= matches!(error, ChangeError::Name(_) | ChangeError::Unknown(_));
             // Writing to a string cannot fail.
             let _ = writeln!(errors, "[{number}] {error}");
         }
@@ -44,9 +44,9 @@ pub async fn alert(State(api): State<Arc<Api>>, body: Body) -> Result<StatusCode
     if errors.is_empty() {
         return Ok(StatusCode::OK);
     }
-    // Alertmanager sends again what was answered so: of use where something else may change, and not where a name is
-    // none.
+    // Alertmanager sends again what is answered 500, and each time is another step of the functions that are there: of use
+    // where something may change, and not where a name is none, or one of a function that is gone.
     let status =
-        if is_malformed { StatusCode::BAD_REQUEST } else { StatusCode::INTERNAL_SERVER_ERROR };
+        if is_lasting { StatusCode::BAD_REQUEST } else { StatusCode::INTERNAL_SERVER_ERROR };
     Err(ApiError::new(status, errors.trim_end()))
 }

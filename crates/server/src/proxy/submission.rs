@@ -109,7 +109,7 @@ impl Calls {
         let stamp = Stamp::queued(head, peer, &mut headers);
         let id = stamp.call_id().map(str::to_owned);
         let id = id.or_else(|| header(head, CALL_ID).map(text)).unwrap_or_default();
-        let room = self.queue.reserve(target.len() + headers.len() + body_bytes)?;
+        let room = self.queue.reserve(&entry.id, target.len() + headers.len() + body_bytes)?;
         let call = Call {
             function: entry.id.clone(),
             id,

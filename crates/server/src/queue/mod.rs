@@ -25,7 +25,7 @@ use std::{
 };
 
 use pinnace_core::{
-    limits,
+    FunctionRef, limits,
     queue::{Full, Queue, Queued, Stage},
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -82,6 +82,13 @@ pub enum Refused {
         max = limits::QUEUED_BYTES_MAX
     )]
     Bytes,
+    /// The function has its share.
+    #[error(
+        "the function has as many asynchronous calls that wait or are under way as are left for all others (of \
+         QUEUED_CALLS_MAX, {calls}, and QUEUED_BYTES_MAX, {bytes})",
+        calls = limits::QUEUED_CALLS_MAX, bytes = limits::QUEUED_BYTES_MAX
+    )]
+    Function,
     /// As much is being received as may be.
     #[error(
         "asynchronous calls of {max} bytes are being received, the most that may be at once \
@@ -179,14 +186,15 @@ impl AsyncQueue {
     ///
     /// # Errors
     /// There is none.
-    pub fn reserve(&self, bytes: usize) -> Result<Room, Refused> {
+    pub fn reserve(&self, function: &FunctionRef, bytes: usize) -> Result<Room, Refused> {
         let units = u32::try_from(bytes / RECEIVED_UNIT_BYTES + 1).unwrap_or(u32::MAX);
         let received = self.received.clone().try_acquire_many_owned(units);
         let received = received.map_err(|_| Refused::Received)?;
         let bytes = bytes as u64;
-        self.shared.state().queue.reserve(bytes).map_err(|full| match full {
+        self.shared.state().queue.reserve(function, bytes).map_err(|full| match full {
             Full::Calls => Refused::Calls,
             Full::Bytes => Refused::Bytes,
+            Full::Function => Refused::Function,
         })?;
         Ok(Room { shared: self.shared.clone(), bytes, _received: received })
     }

@@ -2,7 +2,7 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use pinnace_core::{FunctionRef, limits};
+use pinnace_core::FunctionRef;
 use tokio::{
     sync::{oneshot, watch},
     task::JoinSet,
@@ -60,13 +60,14 @@ impl Pump {
             state.cancels.insert(number, cancel);
             deliveries.spawn(self.delivery.clone().deliver(number, cancelled));
         }
-        if state.queue.in_flight() < limits::DELIVERIES_MAX { state.queue.next_due() } else { None }
+        state.queue.next_due()
     }
 
     /// How many calls a function can have under way: where its replicas serve so many at a time, as many as they
     /// have places, so that calls wait here and not for a replica, whose waiting has a deadline.
     fn places(&self, function: &FunctionRef) -> usize {
-        let Some(entry) = self.delivery.catalog.get(function) else { return 1 };
+        // Calls of one that is not deployed are given up, which takes no replica.
+        let Some(entry) = self.delivery.catalog.get(function) else { return usize::MAX };
         match entry.deployed().spec.concurrency {
             Some(places) => entry.ready().len().max(1).saturating_mul(places as usize),
             None => usize::MAX,

@@ -165,7 +165,10 @@ pub fn frame(headers: &mut HeaderMap, method: &Method, framing: Framing) {
 /// Takes off what belongs to the connection to the function.
 pub fn put_answer_in_order(headers: &mut HeaderMap, unzips: bool) {
     headers.remove(CONNECTION);
-    headers.remove(TRANSFER_ENCODING);
+    if headers.remove(TRANSFER_ENCODING).is_some() {
+        // It says nothing then (RFC 9112 section 6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
     headers.remove(TRAILER);
     if unzips {
         headers.remove(CONTENT_ENCODING);

@@ -64,6 +64,36 @@ fn a_slow_function_leaves_places_to_others() {
 }
 
 #[test]
+fn however_many_functions_are_slow_the_next_has_its_first() {
+    let (mut queue, now) = (queue(16), Instant::now());
+    let names: Vec<String> = (0..9).map(|at| format!("slow-{at}")).collect();
+    for number in 0..9 * 16 {
+        queue.add(number, call(&names[number as usize % 9], "x"), None);
+    }
+    assert!(leased(&mut queue, now).len() > 9);
+    for number in 500..516 {
+        queue.add(number, call(&format!("next-{}", number / 2), "x"), None);
+    }
+    assert_eq!(leased(&mut queue, now), (500..516).step_by(2).collect::<Vec<_>>());
+    assert!(queue.in_flight() > 16);
+    queue.end(500);
+    assert_eq!(leased(&mut queue, now), [501], "its second came after its first");
+}
+
+#[test]
+fn a_function_leaves_as_much_room_as_it_takes() {
+    let mut queue = Queue::new(1, 8, 1000);
+    let of = |name: &str| FunctionRef::new(name, "").unwrap();
+    for number in 0..4 {
+        assert_eq!(queue.reserve(&of("a"), 0), Ok(()));
+        queue.unreserve(0);
+        queue.add(number, call("a", "x"), None);
+    }
+    assert_eq!(queue.reserve(&of("a"), 0), Err(Full::Function));
+    assert_eq!(queue.reserve(&of("b"), 0), Ok(()));
+}
+
+#[test]
 fn a_function_has_no_more_under_way_than_it_has_places() {
     let (mut queue, now) = (queue(100), Instant::now());
     (0..5).for_each(|number| assert!(queue.add(number, call("a", "x"), None)));
@@ -113,16 +143,18 @@ fn calls_are_cancelled_by_their_id_wherever_they_stand() {
 #[test]
 fn room_is_kept_and_given_back() {
     let mut queue = Queue::new(1, 2, 25);
-    assert_eq!(queue.reserve(10), Ok(()));
-    assert_eq!(queue.reserve(16), Err(Full::Bytes));
-    assert_eq!(queue.reserve(15), Ok(()));
-    assert_eq!(queue.reserve(0), Err(Full::Calls));
+    let a = FunctionRef::new("a", "").unwrap();
+    assert_eq!(queue.reserve(&a, 10), Ok(()));
+    assert_eq!(queue.reserve(&a, 16), Err(Full::Bytes));
+    assert_eq!(queue.reserve(&a, 15), Ok(()));
+    assert_eq!(queue.reserve(&a, 0), Err(Full::Calls));
     queue.unreserve(15);
     queue.unreserve(10);
     queue.add(1, call("a", "x"), None);
-    assert_eq!(queue.reserve(16), Err(Full::Bytes));
+    assert_eq!(queue.reserve(&a, 16), Err(Full::Bytes));
+    assert_eq!(queue.reserve(&a, 1), Err(Full::Function), "one is there, and one is left");
     queue.cancel("x");
-    assert_eq!(queue.reserve(25), Ok(()));
+    assert_eq!(queue.reserve(&a, 25), Ok(()));
 }
 
 #[derive(Clone, Debug)]

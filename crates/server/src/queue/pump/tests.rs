@@ -67,7 +67,7 @@ impl Pumped {
             reach: pinnace_core::network::Reach::Gateway,
             body: b"body.".to_vec(),
         };
-        let room = self.queue.reserve(100).unwrap();
+        let room = self.queue.reserve(&call.function, 100).unwrap();
         assert!(self.queue.submit(call, None, room).await.unwrap());
     }
 
@@ -206,10 +206,11 @@ async fn what_has_no_end_is_delivered_by_the_next_server() {
 async fn what_is_received_at_once_is_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let queue = AsyncQueue::open(dir.path(), 1000).unwrap();
-    let half = limits::ASYNC_RECEIVED_BYTES_MAX / 2;
-    let room = queue.reserve(half).unwrap();
-    assert_eq!(queue.reserve(half).err(), Some(crate::queue::Refused::Received));
+    let half = pinnace_core::limits::ASYNC_RECEIVED_BYTES_MAX / 2;
+    let function = FunctionRef::new("f", "").unwrap();
+    let room = queue.reserve(&function, half).unwrap();
+    assert_eq!(queue.reserve(&function, half).err(), Some(crate::queue::Refused::Received));
     drop(room);
-    assert!(queue.reserve(half).is_ok());
+    assert!(queue.reserve(&function, half).is_ok());
     assert_eq!(queue.shared.state().queue.bytes(), 0, "room is given back");
 }
