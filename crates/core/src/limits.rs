@@ -546,11 +546,17 @@ pub const DELIVERY_ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Attempts of one call whose story is kept: the latest.
 pub const DELIVERY_HISTORY_MAX: usize = 32;
 
-/// Failed asynchronous calls that are kept; the oldest are removed.
-pub const FAILED_CALLS_MAX: usize = 10_000;
+/// Failed asynchronous calls that are kept, of all functions; the oldest are removed, which is said on the log.
+pub const FAILED_CALLS_MAX: usize = 100_000;
+
+/// Failed asynchronous calls that are kept of one function; the oldest are removed, which is said on the log.
+pub const FAILED_CALLS_PER_FUNCTION_MAX: usize = 10_000;
 
 /// Bytes of bodies of failed asynchronous calls that are kept; the oldest calls are removed.
 pub const FAILED_CALLS_BYTES_MAX: u64 = 1 << 30;
+
+/// The same of one function.
+pub const FAILED_CALLS_BYTES_PER_FUNCTION_MAX: u64 = 256 << 20;
 
 /// How long a failed asynchronous call is kept.
 pub const FAILED_CALL_AGE_MAX: Duration = Duration::from_secs(14 * 24 * 60 * 60);

@@ -139,6 +139,7 @@ impl Ledger {
             bodies: bodies.clone(),
             on_added: Box::new(on_added),
             path: path.clone(),
+            failed: 0,
         };
         let with_bodies = bodies.clone().start(sender.clone()).map_err(|error| describe(&error))?;
         let thread = thread::Builder::new().name("queue-writer".to_owned());

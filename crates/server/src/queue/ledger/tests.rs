@@ -108,19 +108,25 @@ async fn of_failed_calls_the_oldest_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
     let connection = Connection::open(dir.path().join("queue.db")).unwrap();
-    let many = limits::FAILED_CALLS_MAX + 5;
+    let many = limits::FAILED_CALLS_PER_FUNCTION_MAX + 5;
     let insert = format!(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {many})
          INSERT INTO calls (number, name, namespace, id, method, target, headers, body_bytes,
              submitted_ms, failed_ms, body)
-         SELECT i, 'f', 'n', 'x', 'POST', '/', x'', iif(i = 11, {}, 1), 0,
+         SELECT 0, 'g', 'n', 'x', 'POST', '/', x'', 1, 0, {}, x''
+         UNION ALL SELECT i, 'f', 'n', 'x', 'POST', '/', x'', iif(i = 11, {}, 1), 0,
              iif(i = {many}, 0, {} + i), x'' FROM n",
-        limits::FAILED_CALLS_BYTES_MAX,
+        now_ms(),
+        limits::FAILED_CALLS_BYTES_PER_FUNCTION_MAX,
         now_ms()
     );
     connection.execute_batch(&insert).unwrap();
     writer::prune(&connection).unwrap();
-    let sql = "SELECT min(number), max(number) FROM calls";
+    let others: usize = connection
+        .query_row("SELECT count(*) FROM calls WHERE name = 'g'", [], |r| r.get(0))
+        .unwrap();
+    assert_eq!(others, 1, "of another function");
+    let sql = "SELECT min(number), max(number) FROM calls WHERE name = 'f'";
     let (first, last): (usize, usize) =
         connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     assert_eq!((first, last), (12, many - 1), "too many bytes, and too old");

@@ -9,7 +9,8 @@ use std::{
 
 use pinnace_core::{
     limits::{
-        FAILED_CALL_AGE_MAX, FAILED_CALLS_BYTES_MAX, FAILED_CALLS_MAX, QUEUED_BODY_INLINE_BYTES_MAX,
+        FAILED_CALL_AGE_MAX, FAILED_CALLS_BYTES_MAX, FAILED_CALLS_BYTES_PER_FUNCTION_MAX,
+        FAILED_CALLS_MAX, FAILED_CALLS_PER_FUNCTION_MAX, QUEUED_BODY_INLINE_BYTES_MAX,
     },
     queue::Attempt,
 };
@@ -29,6 +30,9 @@ const PAUSES_PART: u32 = 4;
 
 /// Longest such wait for another change.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// Calls that fail until it is looked again whether there are too many, which reads all that have failed.
+const FAILED_UNSEEN: usize = 500;
 
 /// Changes of one commit.
 const BATCH_MAX: usize = 4096;
@@ -86,6 +90,8 @@ pub(super) struct Writer {
     pub(super) bodies: Bodies,
     pub(super) on_added: OnAdded,
     pub(super) path: PathBuf,
+    /// Calls that have failed since it was last looked whether there are too many.
+    pub(super) failed: usize,
 }
 
 impl Change {
@@ -131,11 +137,20 @@ impl Writer {
             outcomes.push(apply(&transaction, change)?);
         }
         let failed = |change: &Change| matches!(change, Change::Note(_, note, _) if note.is_failed);
-        let pruned = match batch.iter().any(failed) {
+        let failed = self.failed + batch.iter().filter(|change| failed(change)).count();
+        let pruned = match failed >= FAILED_UNSEEN {
             true => prune(&transaction)?,
             false => Vec::new(),
         };
         transaction.commit()?;
+        self.failed = if failed >= FAILED_UNSEEN { 0 } else { failed };
+        if !pruned.is_empty() {
+            tracing::warn!(
+                calls = pruned.len(),
+                "failed asynchronous calls are forgotten, the oldest first: there are more than are kept \
+                 (FAILED_CALLS_MAX, FAILED_CALLS_PER_FUNCTION_MAX and limits beside them)"
+            );
+        }
         for number in pruned {
             self.bodies.remove(number);
         }
@@ -282,14 +297,23 @@ pub(super) fn prune(connection: &Connection) -> rusqlite::Result<Vec<u64>> {
     let sql = "DELETE FROM calls WHERE number IN (
                    SELECT number FROM (
                        SELECT number, failed_ms,
-                              row_number() OVER newest AS place, sum(body_bytes) OVER newest AS bytes
+                              row_number() OVER newest AS place, sum(body_bytes) OVER newest AS bytes,
+                              row_number() OVER own AS own_place, sum(body_bytes) OVER own AS own_bytes
                        FROM calls WHERE failed_ms IS NOT NULL
                        WINDOW newest AS (ORDER BY failed_ms DESC, number DESC
-                                         ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW))
-                   WHERE failed_ms < ?1 OR place > ?2 OR bytes > ?3)
+                                         ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW),
+                              own AS (PARTITION BY namespace, name ORDER BY failed_ms DESC, number DESC
+                                      ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW))
+                   WHERE failed_ms < ?1 OR place > ?2 OR bytes > ?3 OR own_place > ?4 OR own_bytes > ?5)
                RETURNING number";
     let oldest_ms = now_ms().saturating_sub(age_ms);
     let mut statement = connection.prepare_cached(sql)?;
-    let values = params![oldest_ms, FAILED_CALLS_MAX, FAILED_CALLS_BYTES_MAX];
+    let values = params![
+        oldest_ms,
+        FAILED_CALLS_MAX,
+        FAILED_CALLS_BYTES_MAX,
+        FAILED_CALLS_PER_FUNCTION_MAX,
+        FAILED_CALLS_BYTES_PER_FUNCTION_MAX
+    ];
     statement.query_map(values, |row| row.get(0))?.collect()
 }
