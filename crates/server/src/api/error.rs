@@ -108,7 +108,7 @@ impl From<SecretError> for ApiError {
             SecretError::Fault(_) => StatusCode::UNPROCESSABLE_ENTITY,
             SecretError::Exists { .. } => StatusCode::CONFLICT,
             SecretError::Unknown(_) => StatusCode::NOT_FOUND,
-            SecretError::Quota { .. } => StatusCode::BAD_REQUEST,
+            SecretError::Quota { .. } | SecretError::TooLarge(_) => StatusCode::BAD_REQUEST,
             SecretError::TooMany => StatusCode::INSUFFICIENT_STORAGE,
             SecretError::Store(_) | SecretError::Unsealed(_) | SecretError::OtherKey(_) => {
                 StatusCode::SERVICE_UNAVAILABLE

@@ -1,6 +1,6 @@
 //! `/system/secrets` (contract section 4.9). Values go in and never come out.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{Json, body::Body, extract::State, http::StatusCode};
 use pinnace_core::{limits, secret, wire::Secret};
@@ -63,6 +63,7 @@ pub async fn update(
     let sent = sent(body, query).await?;
     let value = secret::value(&sent)?;
     let _inside = api.deployments.namespaces.enter(&sent.namespace).await?;
+    check_room(&api, &sent, value.0.len()).await?;
     api.deployments.secrets.update(&sent.namespace, &sent.name, &value).await?;
     api.deployments.provider.secret_changed(&sent.namespace, &sent.name).await?;
     Ok(StatusCode::ACCEPTED)
@@ -80,6 +81,24 @@ pub async fn remove(
     let _inside = api.deployments.namespaces.enter(&sent.namespace).await?;
     api.deployments.secrets.remove(&sent.namespace, &sent.name).await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+/// Whether the functions that see a secret may have a value of so many bytes.
+async fn check_room(api: &Arc<Api>, sent: &Secret, bytes: usize) -> Result<(), ApiError> {
+    let mut functions = Vec::new();
+    for function in api.deployments.catalog.all() {
+        let deployed = function.deployed();
+        let names = deployed.spec.secrets();
+        if function.id.namespace() == sent.namespace && names.contains(sent.name.as_str()) {
+            let names: BTreeSet<_> = names.into_iter().map(str::to_owned).collect();
+            functions.push((function.id.clone(), names));
+        }
+    }
+    let (api, name) = (api.clone(), sent.name.clone());
+    let check = move || api.deployments.secrets.check_room(&name, bytes, &functions);
+    let checked = tokio::task::spawn_blocking(check).await;
+    Ok(checked
+        .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))??)
 }
 
 async fn sent(body: Body, query: InNamespace) -> Result<Secret, ApiError> {

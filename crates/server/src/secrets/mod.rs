@@ -12,7 +12,7 @@ use std::{
 };
 
 use pinnace_core::{
-    limits,
+    FunctionRef, limits,
     secret::{SecretFault, Value},
 };
 use tokio::sync::Semaphore;
@@ -69,6 +69,13 @@ pub enum SecretError {
         /// Its bound.
         most: u32,
     },
+    /// A function would have more than it may.
+    #[error(
+        "with this value the secrets of function {0} would have more than {most} bytes together, and it could not be \
+         started (SECRET_BYTES_PER_FUNCTION_MAX)",
+        most = limits::SECRET_BYTES_PER_FUNCTION_MAX
+    )]
+    TooLarge(FunctionRef),
     /// It could not be made durable, or read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -181,6 +188,29 @@ impl Secrets {
         value.map(Some).ok_or_else(|| SecretError::OtherKey(name.to_owned()))
     }
 
+    /// Whether functions, each with the names of its secrets, may have a value of so many bytes for one of them. Not for a
+    /// thread that serves.
+    ///
+    /// # Errors
+    /// One may not, or a value cannot be read.
+    pub fn check_room(
+        &self,
+        name: &str,
+        bytes: usize,
+        functions: &[(FunctionRef, BTreeSet<String>)],
+    ) -> Result<(), SecretError> {
+        for (function, names) in functions.iter().filter(|(_, names)| names.contains(name)) {
+            let mut all = bytes;
+            for other in names.iter().filter(|other| *other != name) {
+                all += self.value(function.namespace(), other)?.map_or(0, |value| value.0.len());
+            }
+            if all > limits::SECRET_BYTES_PER_FUNCTION_MAX {
+                return Err(SecretError::TooLarge(function.clone()));
+            }
+        }
+        Ok(())
+    }
+
     async fn put(&self, namespace: &str, name: &str, value: &Value) -> Result<(), SecretError> {
         // Never closed.
         let _place = self.places.acquire().await;
@@ -239,6 +269,23 @@ mod tests {
         let error = kept.create("n", "b", &text("1"), Some(1)).await.unwrap_err().to_string();
         assert!(error.contains("dev.pinnace.quota.secrets"), "{error}");
         kept.create("other", "b", &text("1"), Some(1)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_value_with_which_a_function_could_not_start_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = secrets(dir.path());
+        kept.create("n", "a", &text("1234"), None).await.unwrap();
+        kept.create("n", "b", &text("1"), None).await.unwrap();
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let both = (FunctionRef::new("both", "n").unwrap(), names(&["a", "b"]));
+        let one = (FunctionRef::new("one", "n").unwrap(), names(&["b"]));
+        let most = limits::SECRET_BYTES_PER_FUNCTION_MAX;
+        let check = |bytes| kept.check_room("b", bytes, &[one.clone(), both.clone()]);
+        assert!(check(most - 4).is_ok());
+        assert!(
+            matches!(check(most - 3), Err(SecretError::TooLarge(function)) if function == both.0)
+        );
     }
 
     #[tokio::test]
