@@ -1,0 +1,226 @@
+//! A disk whose write cache loses what was not flushed when the power is cut.
+//!
+//! It is served to qemu over the NBD protocol (its specification's fixed newstyle handshake). What is written waits
+//! in memory until a flush puts it into the image. At the cut a coin is thrown for each sector that waits: it is in
+//! the image, or it never was. So writes are lost, reordered and torn at sectors, as a real cache may do; an older
+//! content of a sector that was written twice since the last flush does not come back.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read, Write},
+    os::unix::{
+        fs::FileExt,
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+/// Bytes that a disk writes wholly or not at all.
+const SECTOR_BYTES: u64 = 512;
+
+type Sector = [u8; SECTOR_BYTES as usize];
+
+/// The disk. It can be served to one machine after another.
+pub struct VolatileDisk {
+    content: Arc<Mutex<Content>>,
+    folder: PathBuf,
+}
+
+/// A machine's connection to it.
+pub struct Served {
+    thread: JoinHandle<io::Result<()>>,
+    /// Where qemu connects.
+    pub socket: PathBuf,
+}
+
+/// What a cut came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// Sectors that waited in the cache.
+    pub waited: usize,
+    /// Of these, lost ones.
+    pub lost: usize,
+}
+
+struct Content {
+    image: File,
+    bytes: u64,
+    unflushed: BTreeMap<u64, Sector>,
+}
+
+impl VolatileDisk {
+    /// A disk of an image, with its socket in a folder.
+    ///
+    /// # Errors
+    /// The image cannot be opened.
+    pub fn open(image: &Path, folder: &Path) -> io::Result<Self> {
+        let image = File::options().read(true).write(true).open(image)?;
+        let bytes = image.metadata()?.len();
+        let content = Content { image, bytes, unflushed: BTreeMap::new() };
+        Ok(Self { content: Arc::new(Mutex::new(content)), folder: folder.to_owned() })
+    }
+
+    /// Serves it to the one machine that connects next.
+    ///
+    /// # Errors
+    /// No socket can be made.
+    pub fn serve(&self) -> io::Result<Served> {
+        let socket = self.folder.join("disk.sock");
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket)?;
+        let content = self.content.clone();
+        let thread = std::thread::spawn(move || serve(&listener.accept()?.0, &content));
+        Ok(Served { thread, socket })
+    }
+
+    /// Cuts the power: the machine is gone already. `coin` says of each sector in the cache whether it is lost.
+    ///
+    /// # Errors
+    /// The image cannot be written.
+    ///
+    /// # Panics
+    /// The thread that served it did.
+    pub fn cut(&self, served: Served, mut coin: impl FnMut() -> bool) -> io::Result<Cut> {
+        // What the machine had sent is in the cache, though it did not wait for the answer.
+        let ended = served.thread.join().expect("the disk's thread does not panic");
+        drop(ended);
+        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = content.unflushed.len();
+        content.unflushed.retain(|_, _| !coin());
+        let lost = waited - content.unflushed.len();
+        content.flush()?;
+        Ok(Cut { waited, lost })
+    }
+}
+
+impl Content {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.image.read_exact_at(buffer, offset)?;
+        for (piece, number) in buffer.chunks_mut(SECTOR_BYTES as usize).zip(offset / SECTOR_BYTES..)
+        {
+            if let Some(sector) = self.unflushed.get(&number) {
+                piece.copy_from_slice(sector);
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        for (piece, number) in bytes.chunks(SECTOR_BYTES as usize).zip(offset / SECTOR_BYTES..) {
+            self.unflushed.insert(number, piece.try_into().expect("requests are whole sectors"));
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        for (number, sector) in std::mem::take(&mut self.unflushed) {
+            self.image.write_all_at(&sector, number * SECTOR_BYTES)?;
+        }
+        Ok(())
+    }
+}
+
+const OPTION: u64 = u64::from_be_bytes(*b"IHAVEOPT");
+const OPTION_REPLY: u64 = 0x0003_e889_0455_65a9;
+const REQUEST: u32 = 0x2560_9513;
+const REPLY: u32 = 0x6744_6698;
+
+const OPT_GO: u32 = 7;
+const REP_ACK: u32 = 1;
+const REP_INFO: u32 = 3;
+const REP_ERR_UNSUP: u32 = 0x8000_0001;
+/// Fixed newstyle, and no zeroes after the handshake.
+const HANDSHAKE_FLAGS: u16 = 0b11;
+/// There are flags; flushes are understood. Not FUA: then the machine's kernel flushes after such a write.
+const TRANSMISSION_FLAGS: u16 = 0b101;
+
+const CMD_READ: u16 = 0;
+const CMD_WRITE: u16 = 1;
+const CMD_DISC: u16 = 2;
+const CMD_FLUSH: u16 = 3;
+const EINVAL: u32 = 22;
+const EIO: u32 = 5;
+
+/// Longest request; qemu's are shorter.
+const REQUEST_BYTES_MAX: u32 = 64 << 20;
+
+fn number<const N: usize>(stream: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn serve(mut stream: &UnixStream, content: &Mutex<Content>) -> io::Result<()> {
+    let locked = || content.lock().unwrap_or_else(PoisonError::into_inner);
+    let bytes = locked().bytes;
+    greet(&mut stream, bytes)?;
+    loop {
+        if u32::from_be_bytes(number(&mut stream)?) != REQUEST {
+            return Err(io::Error::other("this is no request of NBD"));
+        }
+        let _flags: [u8; 2] = number(&mut stream)?;
+        let command = u16::from_be_bytes(number(&mut stream)?);
+        let cookie: [u8; 8] = number(&mut stream)?;
+        let offset = u64::from_be_bytes(number(&mut stream)?);
+        let length = u32::from_be_bytes(number(&mut stream)?);
+        if length > REQUEST_BYTES_MAX {
+            return Err(io::Error::other("a request of NBD is too long"));
+        }
+        let mut data = Vec::new();
+        let done = match command {
+            CMD_READ => {
+                data.resize(length as usize, 0);
+                locked().read(offset, &mut data).map_err(|_| EIO)
+            }
+            CMD_WRITE => {
+                let mut written = vec![0; length as usize];
+                stream.read_exact(&mut written)?;
+                locked().write(offset, &written);
+                Ok(())
+            }
+            CMD_FLUSH => locked().flush().map_err(|_| EIO),
+            CMD_DISC => return Ok(()),
+            _ => Err(EINVAL),
+        };
+        let mut reply = REPLY.to_be_bytes().to_vec();
+        reply.extend(done.err().unwrap_or(0).to_be_bytes());
+        reply.extend(cookie);
+        if done.is_ok() {
+            reply.append(&mut data);
+        }
+        stream.write_all(&reply)?;
+    }
+}
+
+/// Agrees on the disk's size and on what it can.
+fn greet(stream: &mut (impl Read + Write), bytes: u64) -> io::Result<()> {
+    stream.write_all(b"NBDMAGICIHAVEOPT")?;
+    stream.write_all(&HANDSHAKE_FLAGS.to_be_bytes())?;
+    let _flags: [u8; 4] = number(stream)?;
+    loop {
+        if u64::from_be_bytes(number(stream)?) != OPTION {
+            return Err(io::Error::other("this is no option of NBD"));
+        }
+        let option = u32::from_be_bytes(number(stream)?);
+        let length = u32::from_be_bytes(number(stream)?);
+        io::copy(&mut stream.take(length.into()), &mut io::sink())?;
+        let mut reply = |kind: u32, data: &[u8]| {
+            let mut reply = OPTION_REPLY.to_be_bytes().to_vec();
+            reply.extend(option.to_be_bytes());
+            reply.extend(kind.to_be_bytes());
+            reply.extend((data.len() as u32).to_be_bytes());
+            reply.extend(data);
+            stream.write_all(&reply)
+        };
+        if option == OPT_GO {
+            let mut info = 0_u16.to_be_bytes().to_vec();
+            info.extend(bytes.to_be_bytes());
+            info.extend(TRANSMISSION_FLAGS.to_be_bytes());
+            reply(REP_INFO, &info)?;
+            return reply(REP_ACK, &[]);
+        }
+        reply(REP_ERR_UNSUP, &[])?;
+    }
+}
