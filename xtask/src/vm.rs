@@ -28,8 +28,9 @@ const MEMORY_MIB: u32 = 3072;
 const MODULES: &[&str] =
     &["overlay", "veth", "nf_tables", "nft_masq", "nft_ct", "nft_chain_nat", "nft_fib_inet"];
 
-/// Further modules of the machine whose power is cut: its bus, its disk, its network.
-const DEVICE_MODULES: &[&str] = &["virtio_pci", "virtio_blk", "virtio_net"];
+/// Further modules of the machine whose power is cut: its bus, its disk, its network, and that of its functions.
+const SERVER_MODULES: &[&str] =
+    &["virtio_pci", "virtio_blk", "virtio_net", "nft_connlimit", "nft_nat", "nft_reject_inet"];
 
 /// Serves from a state directory on the disk, to the host, which qemu's network has at this address.
 const SERVE: &str = "ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up &&
@@ -114,7 +115,7 @@ pub fn power_cut_machine(pinnace: &Path) -> Result<(PathBuf, PathBuf)> {
     let (kernel, modules) = kernel(&folder)?;
     let mut image = Image::new(folder.join("power-cut"))?;
     image.add(pinnace, Path::new("/bin/pinnace"))?;
-    image.modules(&kernel, &modules, &[DEVICE_MODULES, MODULES].concat())?;
+    image.modules(&kernel, &modules, &[MODULES, SERVER_MODULES].concat())?;
     image.command(SERVE)?;
     Ok((modules.join("boot").join(format!("vmlinuz-{kernel}")), image.pack()?))
 }
