@@ -89,16 +89,11 @@ impl VolatileDisk {
     ///
     /// # Panics
     /// The thread that served it did.
-    pub fn cut(&self, served: Served, mut coin: impl FnMut() -> bool) -> io::Result<Cut> {
+    pub fn cut(&self, served: Served, coin: impl FnMut() -> bool) -> io::Result<Cut> {
         // What the machine had sent is in the cache, though it did not wait for the answer.
         let ended = served.thread.join().expect("the disk's thread does not panic");
         drop(ended);
-        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = content.unflushed.len();
-        content.unflushed.retain(|_, _| !coin());
-        let lost = waited - content.unflushed.len();
-        content.flush()?;
-        Ok(Cut { waited, lost })
+        self.content.lock().unwrap_or_else(PoisonError::into_inner).cut(coin)
     }
 }
 
@@ -118,6 +113,14 @@ impl Content {
         for (piece, number) in bytes.chunks(SECTOR_BYTES as usize).zip(offset / SECTOR_BYTES..) {
             self.unflushed.insert(number, piece.try_into().expect("requests are whole sectors"));
         }
+    }
+
+    fn cut(&mut self, mut coin: impl FnMut() -> bool) -> io::Result<Cut> {
+        let waited = self.unflushed.len();
+        self.unflushed.retain(|_, _| !coin());
+        let lost = waited - self.unflushed.len();
+        self.flush()?;
+        Ok(Cut { waited, lost })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -236,5 +239,29 @@ fn greet(stream: &mut (impl Read + Write), bytes: u64) -> io::Result<()> {
             return reply(REP_ACK, &[]);
         }
         reply(REP_ERR_UNSUP, &[])?;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test says what failed by failing there")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_flushed_stays_and_the_rest_is_lost_by_the_coin() {
+        let image = tempfile::tempfile().unwrap();
+        image.set_len(4 * SECTOR_BYTES).unwrap();
+        let mut content = Content { image, bytes: 4 * SECTOR_BYTES, unflushed: BTreeMap::new() };
+        content.write(0, &[1; 1024]);
+        content.flush().unwrap();
+        content.write(512, &[2; 1024]);
+        let mut read = [0; 2048];
+        content.read(0, &mut read).unwrap();
+        assert_eq!((read[0], read[512], read[1024], read[1536]), (1, 2, 2, 0));
+        let mut coins = [true, false].into_iter();
+        let cut = content.cut(|| coins.next().unwrap()).unwrap();
+        assert_eq!(cut, Cut { waited: 2, lost: 1 });
+        content.read(0, &mut read).unwrap();
+        assert_eq!((read[0], read[512], read[1024], read[1536]), (1, 1, 2, 0));
     }
 }

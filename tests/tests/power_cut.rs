@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// How long a call may take. Nobody answers where the power was cut.
 const CALL_MAX: Duration = Duration::from_secs(60);
 
+/// The machine's password, as `admin` shows it.
+const AUTHORIZATION: (&str, &str) = ("Authorization", "Basic YWRtaW46cGFzc3dvcmQ=");
+
 /// Bytes of a body that is a file of its own beside the queue's database.
 const LARGE_BYTES: usize = 100 << 10;
 
@@ -65,7 +68,7 @@ fn record(stream: &TcpStream, executed: &Executed) -> std::io::Result<()> {
 
 fn api(machine: &Machine, method: &str, path: &str, body: &[u8]) -> Answer {
     let url = machine.url() + path;
-    http::send_within(PATIENCE, method, &url, &[], body).unwrap()
+    http::send_within(PATIENCE, method, &url, &[AUTHORIZATION], body).unwrap()
 }
 
 /// Loads an image, makes a secret and deploys a function. When this ends all three were acknowledged.
@@ -75,7 +78,10 @@ fn set_up(machine: &Machine) {
     api(machine, "POST", "/system/secrets", br#"{"name":"kept","value":"a"}"#).expect(202);
     let function = serde_json::json!({
         "service": "hello", "image": "hello:test", "secrets": ["kept"],
-        "annotations": { "dev.pinnace.concurrency": "4", "com.openfaas.retry.min_wait": "200ms" },
+        "annotations": {
+            "dev.pinnace.network": "host", "dev.pinnace.listen": "socket",
+            "dev.pinnace.concurrency": "4", "com.openfaas.retry.min_wait": "200ms",
+        },
     });
     api(machine, "POST", "/system/functions", function.to_string().as_bytes()).expect(202);
 }

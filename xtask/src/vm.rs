@@ -32,11 +32,13 @@ const MODULES: &[&str] =
 const SERVER_MODULES: &[&str] =
     &["virtio_pci", "virtio_blk", "virtio_net", "nft_connlimit", "nft_nat", "nft_reject_inet"];
 
-/// Serves from a state directory on the disk, to the host, which qemu's network has at this address.
+/// Serves from a state directory on the disk, to the host, which qemu's network has at 10.0.2.2. The test knows the
+/// password.
 const SERVE: &str = "ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up &&
 ip route add default via 10.0.2.2 && mkdir -p /state && mount -t ext4 /dev/vda /state || exit 3
-pinnace up --listen 0.0.0.0:8080 --no-auth --insecure --allow-net 10.0.2.2/32 \\
-    --state-dir /state/pinnace
+mkdir -p /state/pinnace && touch /state/pinnace/lock
+echo password > /state/pinnace/basic-auth-password
+pinnace up --listen 0.0.0.0:8080 --state-dir /state/pinnace
 ";
 
 /// What tests run that busybox has not, or not like this: functions in Python, ordinary users and their ids.
