@@ -79,7 +79,6 @@ fn set_up(machine: &Machine) {
     let function = serde_json::json!({
         "service": "hello", "image": "hello:test", "secrets": ["kept"],
         "annotations": {
-            "dev.pinnace.network": "host", "dev.pinnace.listen": "socket",
             "dev.pinnace.concurrency": "4", "com.openfaas.retry.min_wait": "200ms",
         },
     });
@@ -114,6 +113,15 @@ impl Random {
 
     fn coin(&mut self) -> bool {
         self.next() >> 63 == 1
+    }
+}
+
+/// Ends the callers, also where the test fails: it waits for them.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 
@@ -172,6 +180,8 @@ fn a_machine_that_loses_its_power_loses_no_call() {
             let (taken, flags, url) = (&taken, (&is_up, &ends), &url);
             scope.spawn(move || submit(caller, url, port, taken, flags));
         }
+        let callers_end = Ends(&ends);
+        let mut open_in_all = 0;
         for _ in 0..cuts {
             let before = taken.lock().unwrap().len();
             eventually("calls are taken", PATIENCE, || {
@@ -180,15 +190,24 @@ fn a_machine_that_loses_its_power_loses_no_call() {
             std::thread::park_timeout(Duration::from_millis(random.next() % 300));
             let cut = machine.cut(|| random.coin());
             is_up.store(false, Ordering::SeqCst);
-            let (promised, done) = (taken.lock().unwrap().len(), executed.lock().unwrap().len());
-            println!("{promised} calls taken, {done} executed, then {cut:?}");
+            let (promised, open) = promised_and_open(&taken, &executed);
+            println!("{promised} calls taken, {open} of them not executed, then {cut:?}");
+            open_in_all += open;
             machine.boot();
             is_set_up(&machine);
             is_up.store(true, Ordering::SeqCst);
         }
-        ends.store(true, Ordering::SeqCst);
+        drop(callers_end);
+        assert!(open_in_all > 0, "no call was open at any cut, so that none could be lost");
     });
     settled(&machine, &taken.into_inner().unwrap(), &executed);
+}
+
+/// How many calls were taken, and how many of these wait or are under way.
+fn promised_and_open(taken: &Mutex<HashSet<String>>, executed: &Executed) -> (usize, usize) {
+    let (taken, executed) = (taken.lock().unwrap(), executed.lock().unwrap());
+    let open = taken.iter().filter(|id| !executed.contains_key(*id)).count();
+    (taken.len(), open)
 }
 
 /// Every call that was taken has been executed, or is among those that failed, and none is left.
