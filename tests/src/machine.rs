@@ -106,9 +106,11 @@ impl Machine {
     /// It is not running.
     pub fn cut(&mut self, coin: impl FnMut() -> bool) -> Cut {
         let (mut child, served) = self.running.take().expect("the machine runs");
+        let cut = self.disk.cut(coin).expect("the image is writable");
         child.kill().expect("it is our child");
         child.wait().expect("it is our child");
-        self.disk.cut(served, coin).expect("the image is writable")
+        served.join();
+        cut
     }
 
     /// Its server's URL, without a slash at the end.

@@ -14,17 +14,15 @@ use std::{
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec};
-
 /// Bytes that a disk writes wholly or not at all.
 const SECTOR_BYTES: u64 = 512;
 
-/// How long a flush takes, as with a real disk: only meanwhile does anything wait in the cache.
+/// How long a flush takes, as with a real disk: what was written waits meanwhile.
 const FLUSH: Duration = Duration::from_millis(10);
 
 type Sector = [u8; SECTOR_BYTES as usize];
@@ -55,6 +53,7 @@ struct Content {
     image: File,
     bytes: u64,
     unflushed: BTreeMap<u64, Sector>,
+    has_power: bool,
 }
 
 impl VolatileDisk {
@@ -65,7 +64,7 @@ impl VolatileDisk {
     pub fn open(image: &Path, folder: &Path) -> io::Result<Self> {
         let image = File::options().read(true).write(true).open(image)?;
         let bytes = image.metadata()?.len();
-        let content = Content { image, bytes, unflushed: BTreeMap::new() };
+        let content = Content::of(image, bytes);
         Ok(Self { content: Arc::new(Mutex::new(content)), folder: folder.to_owned() })
     }
 
@@ -78,26 +77,41 @@ impl VolatileDisk {
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket)?;
         let content = self.content.clone();
+        locked(&content).has_power = true;
         let thread = std::thread::spawn(move || serve(&listener.accept()?.0, &content));
         Ok(Served { thread, socket })
     }
 
-    /// Cuts the power: the machine is gone already. `coin` says of each sector in the cache whether it is lost.
+    /// Cuts the power. `coin` says of each sector in the cache whether it is lost. From then on the machine gets no
+    /// answer, and is to be killed: that takes longer than a flush.
     ///
     /// # Errors
     /// The image cannot be written.
-    ///
-    /// # Panics
-    /// The thread that served it did.
-    pub fn cut(&self, served: Served, coin: impl FnMut() -> bool) -> io::Result<Cut> {
-        // What the machine had sent is in the cache, though it did not wait for the answer.
-        let ended = served.thread.join().expect("the disk's thread does not panic");
-        drop(ended);
-        self.content.lock().unwrap_or_else(PoisonError::into_inner).cut(coin)
+    pub fn cut(&self, coin: impl FnMut() -> bool) -> io::Result<Cut> {
+        locked(&self.content).cut(coin)
     }
 }
 
+impl Served {
+    /// Waits until the machine is gone.
+    ///
+    /// # Panics
+    /// The thread that served it did.
+    pub fn join(self) {
+        // That a request was broken off says nothing.
+        let _ = self.thread.join().expect("the disk's thread does not panic");
+    }
+}
+
+fn locked(content: &Mutex<Content>) -> MutexGuard<'_, Content> {
+    content.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Content {
+    fn of(image: File, bytes: u64) -> Self {
+        Self { image, bytes, unflushed: BTreeMap::new(), has_power: true }
+    }
+
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.image.read_exact_at(buffer, offset)?;
         for (piece, number) in buffer.chunks_mut(SECTOR_BYTES as usize).zip(offset / SECTOR_BYTES..)
@@ -116,6 +130,7 @@ impl Content {
     }
 
     fn cut(&mut self, mut coin: impl FnMut() -> bool) -> io::Result<Cut> {
+        self.has_power = false;
         let waited = self.unflushed.len();
         self.unflushed.retain(|_, _| !coin());
         let lost = waited - self.unflushed.len();
@@ -162,8 +177,7 @@ fn number<const N: usize>(stream: &mut impl Read) -> io::Result<[u8; N]> {
 }
 
 fn serve(mut stream: &UnixStream, content: &Mutex<Content>) -> io::Result<()> {
-    let locked = || content.lock().unwrap_or_else(PoisonError::into_inner);
-    let bytes = locked().bytes;
+    let bytes = locked(content).bytes;
     greet(&mut stream, bytes)?;
     loop {
         if u32::from_be_bytes(number(&mut stream)?) != REQUEST {
@@ -178,22 +192,33 @@ fn serve(mut stream: &UnixStream, content: &Mutex<Content>) -> io::Result<()> {
             return Err(io::Error::other("a request of NBD is too long"));
         }
         let mut data = Vec::new();
-        let done = match command {
-            CMD_READ => {
-                data.resize(length as usize, 0);
-                locked().read(offset, &mut data).map_err(|_| EIO)
-            }
+        match command {
+            CMD_READ => data.resize(length as usize, 0),
             CMD_WRITE => {
-                let mut written = vec![0; length as usize];
-                stream.read_exact(&mut written)?;
-                locked().write(offset, &written);
+                data.resize(length as usize, 0);
+                stream.read_exact(&mut data)?;
+            }
+            CMD_FLUSH => std::thread::park_timeout(FLUSH),
+            _ => {}
+        }
+        let mut content = locked(content);
+        if !content.has_power {
+            drop(content);
+            // No answer, whatever comes, until the machine is gone.
+            return io::copy(&mut stream, &mut io::sink()).map(drop);
+        }
+        let done = match command {
+            CMD_READ => content.read(offset, &mut data).map_err(|_| EIO),
+            CMD_WRITE => {
+                content.write(offset, &data);
+                data.clear();
                 Ok(())
             }
-            CMD_FLUSH if is_gone_within(stream, FLUSH) => return Ok(()),
-            CMD_FLUSH => locked().flush().map_err(|_| EIO),
+            CMD_FLUSH => content.flush().map_err(|_| EIO),
             CMD_DISC => return Ok(()),
             _ => Err(EINVAL),
         };
+        drop(content);
         let mut reply = REPLY.to_be_bytes().to_vec();
         reply.extend(done.err().unwrap_or(0).to_be_bytes());
         reply.extend(cookie);
@@ -202,13 +227,6 @@ fn serve(mut stream: &UnixStream, content: &Mutex<Content>) -> io::Result<()> {
         }
         stream.write_all(&reply)?;
     }
-}
-
-/// Whether the machine goes within this time: then the power was cut before the flush was done.
-fn is_gone_within(stream: &UnixStream, time: Duration) -> bool {
-    std::thread::park_timeout(time);
-    let mut waits = [PollFd::new(stream, PollFlags::RDHUP)];
-    rustix::event::poll(&mut waits, Some(&Timespec::default())).is_ok_and(|gone| gone > 0)
 }
 
 /// Agrees on the disk's size and on what it can.
@@ -251,7 +269,7 @@ mod tests {
     fn what_was_flushed_stays_and_the_rest_is_lost_by_the_coin() {
         let image = tempfile::tempfile().unwrap();
         image.set_len(4 * SECTOR_BYTES).unwrap();
-        let mut content = Content { image, bytes: 4 * SECTOR_BYTES, unflushed: BTreeMap::new() };
+        let mut content = Content::of(image, 4 * SECTOR_BYTES);
         content.write(0, &[1; 1024]);
         content.flush().unwrap();
         content.write(512, &[2; 1024]);
