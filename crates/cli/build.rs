@@ -34,9 +34,18 @@ const OUTER_ONLY: [&str; 6] = [
     "OUT_DIR",
 ];
 
+/// Has relocations take bits rather than 24 bytes each: all of them are read when a program starts, and stay resident.
+const PACKED_RELOCATIONS: &str = "-Wl,-z,pack-relative-relocs";
+
+/// The first glibc whose static programs understand them; others end before `main`.
+const PACKED_SINCE: (u32, u32) = (2, 36);
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=PINNACE_EMBED_DIR");
+    if packs_relocations() {
+        println!("cargo::rustc-link-arg-bins={PACKED_RELOCATIONS}");
+    }
     let out = PathBuf::from(variable("OUT_DIR"));
     let programs = match env::var_os("PINNACE_EMBED_DIR").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir),
@@ -59,6 +68,10 @@ fn build(out: &Path) -> PathBuf {
     for (program, _) in PROGRAMS {
         cargo.args(["--bin", program]);
     }
+    if packs_relocations() {
+        let flags = format!("target.{target}.rustflags=[\"-Clink-arg={PACKED_RELOCATIONS}\"]");
+        cargo.arg("--config").arg(flags);
+    }
     for name in OUTER_ONLY {
         cargo.env_remove(name);
     }
@@ -75,6 +88,20 @@ fn build(out: &Path) -> PathBuf {
         }
     }
     built
+}
+
+/// Whether the glibc that is linked in is known to understand packed relocations.
+fn packs_relocations() -> bool {
+    if variable("TARGET") != "x86_64-unknown-linux-gnu" {
+        return false;
+    }
+    let said = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    let said = said.map(|said| String::from_utf8_lossy(&said.stdout).into_owned());
+    let version = said.ok().and_then(|said| {
+        let (major, minor) = said.trim().strip_prefix("glibc ")?.split_once('.')?;
+        Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
+    });
+    version.is_some_and(|version: (u32, u32)| version >= PACKED_SINCE)
 }
 
 /// The files that a program was built from, as cargo's own dependency file lists them: `program: a b c`,

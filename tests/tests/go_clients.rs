@@ -22,7 +22,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 #[test]
 fn the_go_client_can_do_all_it_does() {
     let gateway = Gateway::start();
-    let output = client("sdk", &gateway).output().unwrap();
+    let output = client("sdk", &gateway).arg("--async").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{}", gateway.log());
     println!("{said}");
@@ -72,12 +72,9 @@ fn the_cron_connector_calls_functions_by_their_schedule() {
     gateway.deploy(&subscriber("ticking", "cron-function").annotation("schedule", "@every 1s"));
     gateway.deploy(&Function::host("silent", "cat"));
 
-    let secrets = tempfile::tempdir().unwrap();
-    fs::write(secrets.path().join("basic-auth-user"), "admin").unwrap();
-    fs::write(secrets.path().join("basic-auth-password"), gateway.password()).unwrap();
     let mut connector = Command::new(program);
     connector.env("gateway_url", gateway.url()).env("asynchronous_invocation", "false");
-    connector.env("basic_auth", "true").env("secret_mount_path", secrets.path());
+    connector.env("basic_auth", "true").env("secret_mount_path", gateway.state_dir());
     connector.env("rebuild_interval", "100ms").env("print_response_body", "true");
     let connector = Running::start(connector.stdin(Stdio::null()).stdout(Stdio::null()));
 

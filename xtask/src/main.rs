@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod fuzz;
 mod needs;
 mod run;
 mod test;
@@ -72,6 +73,15 @@ enum Command {
         /// Mebibytes of an image
         #[arg(long, default_value_t = 10_240)]
         image_mib: u64,
+        /// Seconds of each fuzz target
+        #[arg(long, default_value_t = 600)]
+        fuzz_s: u32,
+    },
+    /// The fuzz targets alone
+    Fuzz {
+        /// Seconds of each
+        #[arg(long, default_value_t = test::FUZZ_SECONDS)]
+        seconds: u32,
     },
     /// What continuous integration runs: check, then test on a machine that may lack everything
     Ci,
@@ -95,10 +105,19 @@ fn main() -> ExitCode {
         Command::Test { provision } => test::test(provision),
         Command::Tidy => tidy::tidy(),
         Command::Bench { provision, arguments } => test::bench(provision, &arguments),
-        Command::Soak { kills, spawner_kills, queue_kills, power_cuts, calls, image_mib } => {
+        Command::Soak {
+            kills,
+            spawner_kills,
+            queue_kills,
+            power_cuts,
+            calls,
+            image_mib,
+            fuzz_s,
+        } => fuzz::fuzz(fuzz_s).and_then(|()| {
             test::soak(kills, spawner_kills, queue_kills, power_cuts, calls, image_mib)
-        }
+        }),
         Command::PowerCut { cuts } => test::power_cut(cuts),
+        Command::Fuzz { seconds } => fuzz::fuzz(seconds),
         Command::Vm { filters } => test::vm(&filters),
         Command::Ci => check::check().and_then(|()| test::test(true)),
     };

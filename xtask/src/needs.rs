@@ -46,6 +46,7 @@ pub const TESTS: &[Need] = &[
         "runs the csv-statistics example, which sees /usr alone, and the table of watchdogs",
     ),
     need("/usr/bin/newuidmap", "uidmap", "maps the ids of an ordinary user's sandboxes"),
+    need("c++", "g++", "builds libFuzzer"),
     need("curl", "curl", "calls over HTTP/2 and TLS"),
     need("docker-registry", "docker-registry", "is the registry that images are pulled from"),
     need("ip", "iproute2", "makes the networks that stand in for the internet"),

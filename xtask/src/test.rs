@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::{
-    needs,
+    fuzz, needs,
     run::{cargo, output, run},
     vm,
 };
@@ -30,8 +30,12 @@ pub fn test(provision: bool) -> Result<()> {
         .env("PINNACE_VM_ARCHIVE", archive)
         .env("PINNACE_BIN", binaries.join("pinnace"))
         .env("PINNACE_WATCHDOG", binaries.join("pinnace-watchdog")))?;
-    vm::test(&[])
+    vm::test(&[])?;
+    fuzz::fuzz(FUZZ_SECONDS)
 }
+
+/// How long each fuzz target runs among the tests.
+pub const FUZZ_SECONDS: u32 = 60;
 
 /// Runs the sandbox's tests in a virtual machine.
 ///

@@ -24,6 +24,7 @@ pub mod secret;
 pub mod slots;
 pub mod spec;
 pub mod supervision;
+pub mod token;
 pub mod wire;
 
 pub use exit::Exit;

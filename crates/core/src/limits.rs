@@ -557,6 +557,12 @@ pub const FAILED_CALL_AGE_MAX: Duration = Duration::from_secs(14 * 24 * 60 * 60)
 /// Callbacks under way at once. Reached: deliveries wait before they end.
 pub const CALLBACKS_MAX: usize = 64;
 
+/// Callbacks under way at once to one host, or to one function. Reached: further ones wait.
+pub const CALLBACKS_PER_RECEIVER_MAX: usize = 16;
+
+/// Longest that a callback waits while its receiver has all that it may have. Reached: it is given up and said on the log.
+pub const CALLBACK_PLACE_WAIT_MAX: Duration = Duration::from_secs(30);
+
 /// How often a callback is tried. Reached: it is given up and said on the log.
 pub const CALLBACK_TRIES_MAX: u32 = 3;
 
@@ -568,3 +574,18 @@ pub const CALLBACK_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Calls that one listing of the queue shows.
 pub const QUEUE_LISTED_MAX: usize = 1000;
+
+/// How long a token holds that the gateway gives.
+pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(60 * 60);
+
+/// How far the clock may have been set back since a token was made.
+pub const TOKEN_CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
+
+/// Functions that one token is for. Reached: 400.
+pub const TOKEN_AUDIENCES_MAX: usize = 32;
+
+/// Bytes of a token. Reached: it is none of ours.
+pub const TOKEN_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of a request for a token. Reached: 413.
+pub const TOKEN_REQUEST_BYTES_MAX: usize = 64 << 10;

@@ -29,6 +29,50 @@ impl Network {
     }
 }
 
+/// How far the platform goes for whoever asks it to send something to a URL: no further than he reaches himself. All but
+/// the first reach what this server serves to everybody: functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Everything, this host's own services too: it was asked from this host.
+    Host,
+    /// Other hosts: it was asked from one of them.
+    Elsewhere,
+    /// What a function with [`Network::Nat`] reaches.
+    Nat,
+    /// Functions.
+    Gateway,
+}
+
+impl Reach {
+    /// How far it goes for a function with this network.
+    #[must_use]
+    pub fn of_function(network: Network) -> Self {
+        match network {
+            Network::None => Self::Gateway,
+            Network::Nat => Self::Nat,
+            Network::Host => Self::Host,
+        }
+    }
+
+    /// Its name where it is kept.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Elsewhere => "elsewhere",
+            Self::Nat => "nat",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// Of a name; one that is not known reaches least.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        let known = [Self::Host, Self::Elsewhere, Self::Nat];
+        known.into_iter().find(|reach| reach.name() == name).unwrap_or(Self::Gateway)
+    }
+}
+
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -238,6 +282,15 @@ mod tests {
             assert_eq!(network.to_string().parse(), Ok(network));
         }
         assert_eq!("bridge".parse::<Network>(), Err(NotANetwork));
+    }
+
+    #[test]
+    fn nobody_is_sent_further_than_he_goes() {
+        for reach in [Reach::Host, Reach::Elsewhere, Reach::Nat, Reach::Gateway] {
+            assert_eq!(Reach::named(reach.name()), reach);
+        }
+        assert_eq!(Reach::named("all"), Reach::Gateway);
+        assert_eq!(Reach::of_function(Network::None), Reach::Gateway);
     }
 
     #[test]

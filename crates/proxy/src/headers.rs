@@ -47,12 +47,12 @@ fn take_connection(headers: &mut HeaderMap) -> Connection {
     }
     let values: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
     headers.remove(CONNECTION);
-    let tokens = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
-    for token in tokens.map(str::trim) {
-        if token.eq_ignore_ascii_case("upgrade") {
+    let tokens = values.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    for token in tokens.map(<[u8]>::trim_ascii) {
+        if token.eq_ignore_ascii_case(b"upgrade") {
             seen.upgrade = true;
-        } else if !token.is_empty() {
-            headers.remove(token);
+        } else if let Ok(name) = HeaderName::from_bytes(token) {
+            headers.remove(name);
         }
     }
     seen
@@ -87,6 +87,15 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["authorization", "x-kept"]);
+    }
+
+    #[test]
+    fn a_name_counts_beside_words_that_are_no_names() {
+        let mut headers = map(&[("x-secret", "1")]);
+        let connection = HeaderValue::from_bytes(b"caf\xe9, X-Secret").unwrap();
+        headers.insert(CONNECTION, connection);
+        strip_hop(&mut headers);
+        assert!(headers.is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! [`proxy`] is the way of an invocation; [`api`] everything under `/system`; [`deployments`] the one place
 //! where what is deployed changes; [`namespaces`] and [`secrets`] are what it is deployed in and with; [`provider`]
 //! runs it; [`store`] keeps it; [`logs`] keeps what it prints;
-//! [`serve`] puts them together.
+//! [`tokens`] are for those who call; [`serve`] puts it all together.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ pub mod deployments;
 mod descriptors;
 mod doctor;
 mod down;
+mod key_file;
 pub mod listeners;
 pub mod logs;
 mod metrics;
@@ -36,6 +37,7 @@ pub mod state_dir;
 pub mod stats;
 pub mod store;
 mod tls;
+pub mod tokens;
 mod turns;
 mod watched;
 

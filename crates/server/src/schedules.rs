@@ -13,6 +13,7 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use pinnace_core::{
     FunctionRef,
+    network::Reach,
     schedule::{self, Agenda, Due, Entry, Schedule, ScheduleDocument},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -156,6 +157,7 @@ impl Schedules {
             target: "/".to_owned(),
             headers: headers.into_bytes(),
             callback: None,
+            reach: Reach::Gateway,
             body: Vec::new(),
         };
         let bytes = call.headers.len() + call.target.len();

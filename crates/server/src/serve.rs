@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{Access, Api, ControlPlane},
+    api::{Access, Api, ControlPlane, Password, USER},
     catalog::Catalog,
     certificate::Certificate,
     deployments::Deployments,
@@ -52,6 +52,7 @@ use crate::{
     settings::Settings,
     state_dir::StateDir,
     store::{Kept, Store, Stored},
+    tokens::Issuer,
 };
 
 /// Threads of the control plane.
@@ -252,8 +253,11 @@ impl Started {
         tokio::task::spawn_blocking(sweep).await??;
 
         let (password, is_new) = state.password()?;
+        state.keep_user(USER)?;
         let new_password = is_new.then(|| password.clone());
-        let access = if settings.auth { Access::Password(password) } else { Access::Open };
+        let access =
+            if settings.auth { Access::Password(Password::new(&password)) } else { Access::Open };
+        let issuer = open_issuer(settings, state)?;
         let image_bytes_max = settings.image_bytes_max;
         let (ending, is_ending) = watch::channel(false);
         if let Some(scaler) = Scaler::new(deployments.clone()) {
@@ -265,6 +269,9 @@ impl Started {
         let api = Arc::new(Api {
             deployments,
             access,
+            issuer,
+            external_url: settings.external_url.clone(),
+            has_tls: settings.certificate.is_some(),
             requests: requests.clone(),
             queue: queue.clone(),
             schedules: schedules.clone(),
@@ -293,6 +300,7 @@ impl Started {
             catalog: catalog.clone(),
             activate: provider.clone(),
             queue: queue.clone(),
+            requests: requests.clone(),
             deadline: settings.call_deadline,
             worker,
             sweeping: Sweeping::default(),
@@ -306,7 +314,7 @@ impl Started {
             queue: queue.clone(),
             catalog: catalog.clone(),
             door: Door::new(shared.places.clone(), Vec::clone(&outboxes)),
-            callbacks: Callbacks::new(ports),
+            callbacks: Callbacks::new(ports, &settings.allow_net),
             policy: RetryPolicy::default(),
             ending: shared.ending.clone(),
         };
@@ -421,6 +429,17 @@ fn open_secrets(
         );
     }
     Ok(Arc::new(Secrets::new(names, seal, store.clone())))
+}
+
+fn open_issuer(settings: &Settings, state: &StateDir) -> anyhow::Result<Arc<Issuer>> {
+    let (issuer, is_new) = Issuer::open(state.path(), settings.external_url.as_deref())?;
+    if is_new && state.has_replicas() {
+        tracing::warn!(
+            "the key of tokens was gone, and a new one is there: functions that ask for tokens (`jwt_auth`) take none \
+             until they are started anew"
+        );
+    }
+    Ok(Arc::new(issuer))
 }
 
 fn serve_metrics(listeners: Listeners, sources: impl Fn() -> Metrics) -> anyhow::Result<()> {

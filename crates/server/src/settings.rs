@@ -13,6 +13,8 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// What they are served with over TLS, if they are.
     pub certificate: Option<CertificateFiles>,
+    /// By which URL clients reach this server, without a slash at its end: the name of its tokens' issuer.
+    pub external_url: Option<String>,
     /// Where metrics are served.
     pub metrics_listen: SocketAddr,
     /// Where everything is kept.

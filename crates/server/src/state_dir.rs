@@ -4,8 +4,10 @@
 //! |---|---|---|
 //! | `lock` | nothing; its lock says that a server runs | – |
 //! | `basic-auth-password` | the password of user `admin` | yes |
+//! | `basic-auth-user` | that user's name, for connectors that read both from a directory | yes |
 //! | `functions.db` | what is deployed, namespaces, sealed secrets | yes |
 //! | `secrets.key` | the key of the secrets | yes |
+//! | `issuer.key` | the key of the tokens | yes |
 //! | `queue.db` | asynchronous calls that wait, and those that failed | yes |
 //! | `queue/` | their large bodies | yes |
 //! | `images/` | the image store | yes |
@@ -215,17 +217,22 @@ impl StateDir {
             Err(_) => {}
         }
         let password = random_password().map_err(in_file)?;
-        let making = self.path.join("basic-auth-password.new");
-        let write = || {
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            let mut file = options.open(&making)?;
-            file.write_all(password.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&making, &path)
-        };
-        write().map_err(in_file)?;
+        write_private(&path, &password).map_err(in_file)?;
         Ok((password, true))
+    }
+
+    /// Keeps the user's name beside the password, as OpenFaaS's charts do: connectors are given a directory with both.
+    ///
+    /// # Errors
+    /// It cannot be kept.
+    pub fn keep_user(&self, user: &str) -> io::Result<()> {
+        let path = self.path.join("basic-auth-user");
+        if fs::read_to_string(&path).is_ok_and(|kept| kept.trim() == user) {
+            return Ok(());
+        }
+        write_private(&path, user).map_err(|error| {
+            io::Error::new(error.kind(), format!("the user in {}: {error}", path.display()))
+        })
     }
 
     /// A name for this directory that is unique on the host and a DNS label: for control groups.
@@ -235,6 +242,17 @@ impl StateDir {
         let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
         digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+/// Writes a file that its owner alone may read, whole or not at all.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let making = path.with_added_extension("new");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&making)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&making, path)
 }
 
 /// Length of a password that we make, in characters of six bits.
@@ -267,8 +285,13 @@ mod tests {
         let (first, made) = state.password().unwrap();
         assert!(made && first.len() == PASSWORD_CHARS);
         assert_eq!(state.password().unwrap(), (first, false));
-        let file = state.path().join("basic-auth-password");
-        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+        state.keep_user("admin").unwrap();
+        state.keep_user("admin").unwrap();
+        assert_eq!(fs::read_to_string(state.path().join("basic-auth-user")).unwrap(), "admin");
+        for file in ["basic-auth-password", "basic-auth-user"] {
+            let mode = fs::metadata(state.path().join(file)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{file}");
+        }
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub struct Variables {
 #[error("the path has a zero byte, which no environment variable can hold")]
 pub struct ZeroByte;
 
+/// A header that means nothing, and whose variable does.
+const PROXY: &str = "proxy";
+
 /// Bytes set aside at first, which those of most requests fit in.
 const USUAL_BYTES: usize = 1 << 10;
 
@@ -29,7 +32,8 @@ impl Variables {
     /// `Http_X_Call_Id` and the like: the first value of each header, and the facts of the request line.
     ///
     /// A header whose variable would stand for one of these facts is left out: a caller must not be able to
-    /// pretend a query that it did not send.
+    /// pretend a query that it did not send. So is `Proxy`: many clients, Python's among them, would send what they
+    /// send through `Http_Proxy` (CVE-2016-5385).
     pub fn of(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
         let mut variables = Self::of_headers(headers, &["method", "path", "query"]);
         variables.push_facts(method, uri);
@@ -56,7 +60,7 @@ impl Variables {
         let mut variables = Self { text, ends };
         let mut may_repeat = false;
         for name in headers.keys() {
-            if *name == header::HOST || facts.contains(&name.as_str()) {
+            if *name == header::HOST || *name == *PROXY || facts.contains(&name.as_str()) {
                 continue;
             }
             if let Some(value) = headers.get(name) {

@@ -28,7 +28,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("pinnace-sandbox", &["pinnace-core"]),
     ("pinnace-watchdog", &["pinnace-core", "pinnace-proxy", "pinnace-sandbox"]),
     ("pinnace-server", &["pinnace-core", "pinnace-proxy", "pinnace-sandbox"]),
-    ("pinnace", &["pinnace-core", "pinnace-server"]),
+    ("pinnace-stack", &["pinnace-core"]),
+    ("pinnace", &["pinnace-core", "pinnace-server", "pinnace-stack"]),
+    (
+        "pinnace-fuzz",
+        &[
+            "pinnace-core",
+            "pinnace-proxy",
+            "pinnace-sandbox",
+            "pinnace-server",
+            "pinnace-stack",
+            "pinnace-watchdog",
+        ],
+    ),
 ];
 
 /// What `pinnace-core` may not use: it does no I/O, waits for nothing and calls no kernel.
@@ -69,6 +81,7 @@ const WALL_CLOCK: &[(&str, &str)] = &[
         "crates/server/src/registry/repository.rs",
         "the date until which a registry asks to be left alone",
     ),
+    ("crates/server/src/tokens/mod.rs", "the dates between which a token holds"),
     ("crates/watchdog/src/auth/mod.rs", "the dates between which a token holds"),
     ("crates/watchdog/src/journal.rs", "the time that stands before a line of a log"),
     ("crates/watchdog/src/lines.rs", "the same"),

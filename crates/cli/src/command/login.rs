@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 
 use clap::Args;
-use pinnace_core::limits::PASSWORD_BYTES_MAX;
+use pinnace_core::limits;
 use serde_json::json;
 use ureq::http::{Method, StatusCode};
 
@@ -21,6 +21,8 @@ use crate::{
 Examples:
   pinnace login --password-stdin < password-file
   ssh host sudo cat /var/lib/pinnace/basic-auth-password | pinnace login -g https://faas.example -s
+  pinnace login --as-token -s < password-file      keep a token of an hour, and not the password
+  pinnace login --token-stdin < token-file         keep a token that somebody gave you
 
 On the host where the server runs no login is needed by whoever may read its state directory.
 Logins are kept in ~/.openfaas/config.yml, which faas-cli shares.")]
@@ -40,6 +42,12 @@ pub struct LoginArgs {
     /// Read the password from standard input
     #[arg(short = 's', long)]
     password_stdin: bool,
+    /// Read a token from standard input, and keep it in the place of a password; so does --token
+    #[arg(long, conflicts_with_all = ["password", "password_stdin", "token"])]
+    token_stdin: bool,
+    /// Keep a token that the gateway gives for the password; it ends after an hour
+    #[arg(long, conflicts_with_all = ["token_stdin", "token"])]
+    as_token: bool,
     /// Taken for the sake of scripts
     #[arg(long, value_name = "TIME", hide = true)]
     timeout: Option<String>,
@@ -72,32 +80,56 @@ pub struct LogoutArgs {
 pub fn run(args: &LoginArgs) -> anyhow::Result<()> {
     let address = address(&args.gateway, &args.stack)?;
     let store = store()?;
-    let credential = credential(args)?;
+    let mut credential = credential(args)?;
     if address.is_exposed() {
-        output::warn(&format!("{address} is plain http: others on the way can read the password"));
+        output::warn(&format!(
+            "{address} is plain http: others on the way can read the password or token"
+        ));
     }
     let mut out = io::stdout().lock();
     if !args.output.is_json() {
         writeln!(out, "Calling the OpenFaaS server to validate the credentials...")?;
         out.flush()?;
     }
-    let gateway =
-        Gateway::new(address.clone(), Some(credential.clone()), args.gateway.tls_no_verify);
+    let open = |credential: &Credential| {
+        Gateway::new(address.clone(), Some(credential.clone()), args.gateway.tls_no_verify)
+    };
+    validate(args, &open(&credential), &credential)?;
+    if args.as_token {
+        credential = open(&credential).api_token("getting a token for the password")?;
+    }
+    store.save(&address.key(), &credential)?;
+    let username = is_password(&credential).then_some(&args.username);
+    if args.output.is_json() {
+        let gateway = address.key();
+        return output::json(&mut out, &json!({ "gateway": gateway, "username": username }));
+    }
+    match username {
+        Some(username) => writeln!(out, "credentials saved for {username} {address}")?,
+        None => writeln!(out, "token saved for {address}")?,
+    }
+    Ok(())
+}
+
+/// Has the gateway look at a credential.
+fn validate(args: &LoginArgs, gateway: &Gateway, credential: &Credential) -> anyhow::Result<()> {
     let doing = "logging in";
     let answer = gateway.ask(Method::GET, "/system/functions", Patience::Request, doing)?;
     if answer.status() == StatusCode::UNAUTHORIZED {
-        anyhow::bail!("{doing}: {address} does not accept the password of user {}", args.username);
+        let address = gateway.address();
+        if is_password(credential) {
+            anyhow::bail!(
+                "{doing}: {address} does not accept the password of user {}",
+                args.username
+            );
+        }
+        anyhow::bail!("{doing}: {address} does not accept the token; it may have expired");
     }
-    gateway.expect(answer, &[StatusCode::OK], doing)?;
-    store.save(&address.key(), &credential)?;
-    if args.output.is_json() {
-        return output::json(
-            &mut out,
-            &json!({ "gateway": address.key(), "username": args.username }),
-        );
-    }
-    writeln!(out, "credentials saved for {} {address}", args.username)?;
-    Ok(())
+    gateway.expect(answer, &[StatusCode::OK], doing).map(drop)
+}
+
+fn is_password(credential: &Credential) -> bool {
+    matches!(credential, Credential::Basic(_))
 }
 
 /// Forgets a login.
@@ -128,6 +160,21 @@ fn store() -> anyhow::Result<Store> {
 }
 
 fn credential(args: &LoginArgs) -> anyhow::Result<Credential> {
+    let token = args.gateway.token.as_deref();
+    if let Some(token) = token.filter(|token| !token.is_empty()) {
+        if args.password.is_some() || args.password_stdin {
+            return Err(usage("give a password or a token, not both"));
+        }
+        output::warn("others on this host can read a token on the command line; use --token-stdin");
+        return Ok(Credential::Bearer(token.trim().to_owned()));
+    }
+    if args.token_stdin {
+        let token = from_stdin("token", limits::TOKEN_BYTES_MAX as u64)?;
+        return match token.trim() {
+            "" => Err(usage("the token is empty")),
+            token => Ok(Credential::Bearer(token.to_owned())),
+        };
+    }
     if args.username.is_empty() || args.username.contains(':') {
         return Err(usage("--username must not be empty and must not hold a colon"));
     }
@@ -138,7 +185,7 @@ fn credential(args: &LoginArgs) -> anyhow::Result<Credential> {
             );
             password.clone()
         }
-        None if args.password_stdin => from_stdin()?,
+        None if args.password_stdin => from_stdin("password", limits::PASSWORD_BYTES_MAX)?,
         None => return Err(usage("give the password with --password-stdin (or --password)")),
     };
     let password = password.trim();
@@ -148,11 +195,11 @@ fn credential(args: &LoginArgs) -> anyhow::Result<Credential> {
     Ok(Credential::basic(&args.username, password))
 }
 
-fn from_stdin() -> anyhow::Result<String> {
+fn from_stdin(what: &str, bytes_max: u64) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
-    io::stdin().lock().take(PASSWORD_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > PASSWORD_BYTES_MAX {
-        return Err(usage(format!("the password has more than {PASSWORD_BYTES_MAX} bytes")));
+    io::stdin().lock().take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(usage(format!("the {what} has more than {bytes_max} bytes")));
     }
-    String::from_utf8(bytes).map_err(|_| usage("the password is no UTF-8 text"))
+    String::from_utf8(bytes).map_err(|_| usage(format!("the {what} is no UTF-8 text")))
 }

@@ -5,6 +5,7 @@
 
 mod address;
 mod answer;
+mod debug;
 mod early;
 mod functions;
 mod lines;
@@ -18,7 +19,7 @@ use pinnace_core::{limits, name::DEFAULT_NAMESPACE};
 use serde::de::DeserializeOwned;
 use ureq::{
     Agent, AsSendBody, SendBody,
-    http::{Method, Request, Response, StatusCode, header},
+    http::{Method, Request, Response, StatusCode, header, request},
     tls::TlsConfig,
     unversioned::{
         resolver::DefaultResolver,
@@ -42,6 +43,9 @@ use crate::{
 /// something is new, and 204 where there is nothing to say.
 const TAKEN: [StatusCode; 4] =
     [StatusCode::OK, StatusCode::CREATED, StatusCode::ACCEPTED, StatusCode::NO_CONTENT];
+
+/// Where values of secrets are sent.
+const PATH_OF_SECRETS: &str = "/system/secrets";
 
 /// An answer whose body is still to be read.
 pub type Answer = Response<ureq::Body>;
@@ -130,7 +134,8 @@ impl Gateway {
         patience: Patience,
         doing: &str,
     ) -> anyhow::Result<Answer> {
-        self.send_system(method, target, None, SendBody::none(), patience, doing)
+        let request = self.system(method, target)?.body(SendBody::none())?;
+        self.run(request, patience, 0, doing)
     }
 
     /// Sends a request without a body and without saying who we are, and returns the answer, whatever its
@@ -162,9 +167,12 @@ impl Gateway {
         doing: &str,
     ) -> anyhow::Result<Answer> {
         let body = serde_json::to_vec(body)?;
-        let kind = Some("application/json");
-        let mut body = &body[..];
-        self.send_system(method, target, kind, body.as_body(), patience, doing)
+        let mut request = self.system(method, target)?;
+        request = request.header(header::CONTENT_TYPE, "application/json");
+        if debug::is_on() && !target.starts_with(PATH_OF_SECRETS) {
+            request = request.extension(debug::Shown(body.clone()));
+        }
+        self.run(request.body(&body[..])?, patience, 0, doing)
     }
 
     /// Sends a stream to `/system` and returns the answer, which may come before the stream's end.
@@ -180,34 +188,24 @@ impl Gateway {
     ) -> anyhow::Result<Answer> {
         self.stopped.reset();
         let body = SendBody::from_owned_reader(early::Body::new(body, self.stopped.clone()));
+        let mut request = self.system(Method::POST, target)?;
+        request = request.header(header::CONTENT_TYPE, kind);
+        // A server that refuses the upload by its head alone says so before it is sent.
+        request = request.header(header::EXPECT, "100-continue");
         let patience = Patience::Idle(limits::CLIENT_LOAD_IDLE_MAX);
-        self.send_system(Method::POST, target, Some(kind), body, patience, doing)
+        self.run(request.body(body)?, patience, 0, doing)
     }
 
-    fn send_system(
-        &self,
-        method: Method,
-        target: &str,
-        kind: Option<&str>,
-        body: SendBody<'_>,
-        patience: Patience,
-        doing: &str,
-    ) -> anyhow::Result<Answer> {
+    /// A request to `/system`, which says who we are.
+    fn system(&self, method: Method, target: &str) -> anyhow::Result<request::Builder> {
         let mut request = Request::builder().method(method).uri(self.url(target));
         // A server that can tell how far it is does so only to those who would read it.
         request =
             request.header(header::ACCEPT, "application/json, application/x-ndjson, text/plain");
-        if let Some(kind) = kind {
-            request = request.header(header::CONTENT_TYPE, kind);
-        }
-        if matches!(patience, Patience::Idle(_)) {
-            // A server that refuses the upload by its head alone says so before it is sent.
-            request = request.header(header::EXPECT, "100-continue");
-        }
         if let Some(credential) = &self.credential {
             request = request.header(header::AUTHORIZATION, credential.header()?);
         }
-        self.run(request.body(body)?, patience, 0, doing)
+        Ok(request)
     }
 
     /// Calls a function. Functions need no login, so no credential goes to them.
@@ -216,7 +214,7 @@ impl Gateway {
     /// No answer came, or the body could not be read.
     pub fn call(
         &self,
-        request: ureq::http::request::Builder,
+        request: request::Builder,
         body: CallBody,
         doing: &str,
     ) -> anyhow::Result<Answer> {
@@ -239,6 +237,7 @@ impl Gateway {
         redirects: u32,
         doing: &str,
     ) -> anyhow::Result<Answer> {
+        debug::show(&request);
         let config = self.agent.configure_request(request).max_redirects(redirects);
         let config = config.max_redirects_will_error(false);
         let request = match patience {

@@ -12,6 +12,11 @@ use crate::{credentials::Credential, output::printable};
 /// The realm by which a function's watchdog asks for such a token.
 const REALM: &str = "IAM function invoke";
 
+/// How tokens are asked for.
+const CLIENT_CREDENTIALS: &str = "client_credentials";
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+
 /// What a token service answers.
 #[derive(Deserialize)]
 struct Granted {
@@ -35,31 +40,60 @@ pub fn asks_for_function_token(challenge: &str) -> bool {
 }
 
 impl Gateway {
-    /// A token for calls of one function, in exchange for the stored one.
+    /// A token for calls of one function, in exchange for the stored one or for the password.
     ///
     /// # Errors
-    /// There is no token to exchange, or the gateway does not take it.
+    /// We are nobody there, or the gateway does not grant it.
     pub fn function_token(&self, name: &str, namespace: &str) -> anyhow::Result<Credential> {
         let doing = format!("getting a token for calls of {name}");
-        let Some(Credential::Bearer(subject)) = &self.credential else {
-            anyhow::bail!(
-                "{doing}: there is no token of yours for {} to exchange, and a password is none; give one \
-                 with --token",
-                self.address
-            );
-        };
         let audience = format!("{namespace}:{name}");
-        let form = query(&[
-            ("audience", Some(&audience)),
-            ("grant_type", Some("urn:ietf:params:oauth:grant-type:token-exchange")),
-            ("scope", Some("function")),
-            ("subject_token", Some(subject)),
-            ("subject_token_type", Some("urn:ietf:params:oauth:token-type:id_token")),
-        ]);
-        let request = Request::post(self.url("/oauth/token"))
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(&form.as_bytes()[1..])?;
-        let answer = self.run(request, Patience::Request, 0, &doing)?;
+        let audience = ("audience", Some(audience.as_str()));
+        let scope = ("scope", Some("function"));
+        match &self.credential {
+            Some(Credential::Bearer(subject)) => {
+                let form = query(&[
+                    audience,
+                    ("grant_type", Some(TOKEN_EXCHANGE)),
+                    scope,
+                    ("subject_token", Some(subject)),
+                    ("subject_token_type", Some(ID_TOKEN)),
+                ]);
+                self.token(&form, None, &doing)
+            }
+            Some(password) => {
+                let form = query(&[audience, ("grant_type", Some(CLIENT_CREDENTIALS)), scope]);
+                self.token(&form, Some(password), &doing)
+            }
+            None => anyhow::bail!(
+                "{doing}: not logged in at {0}; run `pinnace login --gateway {0}`, or give a token with --token",
+                self.address
+            ),
+        }
+    }
+
+    /// A token for the API, for the password.
+    ///
+    /// # Errors
+    /// The gateway does not grant it.
+    pub fn api_token(&self, doing: &str) -> anyhow::Result<Credential> {
+        let form = query(&[("grant_type", Some(CLIENT_CREDENTIALS))]);
+        self.token(&form, self.credential.as_ref(), doing)
+    }
+
+    /// Asks for a token by a form, which is a query here, and a password if one is to be shown.
+    fn token(
+        &self,
+        form: &str,
+        password: Option<&Credential>,
+        doing: &str,
+    ) -> anyhow::Result<Credential> {
+        let mut request = Request::post(self.url("/oauth/token"))
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if let Some(password) = password {
+            request = request.header(header::AUTHORIZATION, password.header()?);
+        }
+        let request = request.body(&form.as_bytes()[1..])?;
+        let answer = self.run(request, Patience::Request, 0, doing)?;
         if answer.status() == StatusCode::BAD_REQUEST {
             let body = answer.into_body().into_reader().take(limits::ERROR_TEXT_BYTES_MAX);
             let denied: Denied = serde_json::from_reader(body).unwrap_or_default();
@@ -70,10 +104,10 @@ impl Gateway {
             anyhow::bail!("{doing}: {} has no token service", self.address);
         }
         if !answer.status().is_success() {
-            return Err(answer::refused(&self.address, &doing, answer));
+            return Err(answer::refused(&self.address, doing, answer));
         }
         let status = answer.status();
-        let granted: Granted = self.read_of(answer, &[status], &doing)?;
+        let granted: Granted = self.read_of(answer, &[status], doing)?;
         Ok(Credential::Bearer(granted.access_token))
     }
 }

@@ -1,11 +1,8 @@
 //! A `stack.yaml`: functions as code.
 //!
-//! The way of a file: bounded read → substitution → YAML tree → typed data → environment files and
-//! templates → one deployment per function. Every fault on the way is collected and reported at once.
+//! The way of a file: bounded read → typed data, by `pinnace_stack` → environment files and templates → one
+//! deployment per function. Every fault on the way is collected and reported at once.
 
-mod file;
-mod node;
-mod substitute;
 mod tag;
 
 use std::{
@@ -20,18 +17,12 @@ use pinnace_core::{
     limits,
     wire::{FunctionDeployment, Map},
 };
+use pinnace_stack::{Fault, Function, Kind, Lookup, Node, StackFile, file, parse};
 use regex::Regex;
 
-use self::{
-    file::{Function, StackFile},
-    node::{Kind, Node},
-};
 use crate::{args::StackArgs, failure::usage, fetch, output};
 
 pub use tag::TagSource;
-
-/// How a variable of `${VARIABLE}` is looked up.
-type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The files that are looked for when none is named.
 const DEFAULT_FILES: [&str; 2] = ["stack.yaml", "stack.yml"];
@@ -67,34 +58,6 @@ impl StackFunction {
         self.deployment.image =
             tagged.map_err(|error| anyhow::anyhow!("function {name}: {error}"))?;
         Ok(())
-    }
-}
-
-/// One thing that is wrong with a stack file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Where, if it has a place.
-    pub line: Option<u64>,
-    /// What.
-    pub text: String,
-}
-
-impl Fault {
-    fn new(text: String) -> Self {
-        Self { line: None, text }
-    }
-
-    fn at(line: u64, text: String) -> Self {
-        Self { line: (line > 0).then_some(line), text }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "line {line}: {}", self.text),
-            None => f.write_str(&self.text),
-        }
     }
 }
 
@@ -227,24 +190,6 @@ fn default_file() -> Option<PathBuf> {
 
 fn read_bounded(path: &Path) -> anyhow::Result<String> {
     fetch::text(&path.to_string_lossy(), limits::STACK_FILE_BYTES_MAX)
-}
-
-fn parse(text: &str, variable: Option<Lookup<'_>>, faults: &mut Vec<Fault>) -> Option<Node> {
-    let text = match variable.map(|variable| substitute::substitute(text, variable)) {
-        None => text.to_owned(),
-        Some(Ok(text)) => text,
-        Some(Err(found)) => {
-            faults.extend(found);
-            return None;
-        }
-    };
-    match Node::parse(&text) {
-        Ok(document) => Some(document),
-        Err((line, text)) => {
-            faults.push(Fault { line, text });
-            None
-        }
-    }
 }
 
 /// Which functions of a file are meant.

@@ -17,6 +17,8 @@ use pinnace_server::{
     registry::{Mirror, PlainHosts, RegistrySettings},
 };
 
+use ureq::http::Uri;
+
 use crate::args::number;
 
 /// The flags of `pinnace up` as they were typed.
@@ -53,6 +55,10 @@ pub struct UpArgs {
     /// Key of the certificate, in PEM form and not encrypted
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Access")]
     pub tls_key: Option<PathBuf>,
+    /// URL by which clients reach this server, such as https://faas.example: the issuer in its tokens
+    /// [default: http://gateway.openfaas:8080, as functions call it]
+    #[arg(long, value_name = "URL", help_heading = "Access")]
+    pub external_url: Option<String>,
     /// Let everybody who reaches the address use the API
     #[arg(long, help_heading = "Access")]
     pub no_auth: bool,
@@ -170,6 +176,7 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
     let metrics_listen = address("--metrics-listen", &args.metrics_listen, &mut faults);
     let listen = listen(args, metrics_listen, &mut faults);
     let certificate = certificate(args, &mut faults);
+    let external_url = args.external_url.as_deref().and_then(|url| external_url(url, &mut faults));
     let state_dir = state_dir(args, default_state_dir, &mut faults);
     let run_dir = args.run_dir.as_deref().and_then(|dir| absolute("--run-dir", dir, &mut faults));
     let drain = time("--drain", &args.drain, &mut faults);
@@ -210,6 +217,7 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
         Some(Settings {
             listen: listen.clone(),
             certificate: certificate.clone(),
+            external_url: external_url.clone(),
             metrics_listen: metrics_listen?,
             state_dir: state_dir?,
             run_dir: run_dir.clone(),
@@ -288,6 +296,25 @@ fn certificate(args: &UpArgs, faults: &mut Vec<String>) -> Option<CertificateFil
     let certificate = absolute("--tls-cert", args.tls_cert.as_deref()?, faults)?;
     let key = absolute("--tls-key", args.tls_key.as_deref()?, faults)?;
     Some(CertificateFiles { certificate, key })
+}
+
+fn external_url(text: &str, faults: &mut Vec<String>) -> Option<String> {
+    let url = text.trim_end_matches('/');
+    let is_fit = url.parse::<Uri>().is_ok_and(|uri| {
+        let has_host = uri.authority().is_some_and(|authority| {
+            !authority.host().is_empty() && !authority.as_str().contains('@')
+        });
+        matches!(uri.scheme_str(), Some("http" | "https")) && has_host && uri.query().is_none()
+    });
+    if !is_fit || url.contains('#') {
+        // It may hold a password.
+        let shown = if text.contains('@') { "…" } else { text };
+        faults.push(format!(
+            "--external-url {shown:?} is no URL of a server; write it as https://faas.example"
+        ));
+        return None;
+    }
+    Some(url.to_owned())
 }
 
 fn check_access(args: &UpArgs, listen: SocketAddr, faults: &mut Vec<String>) {
@@ -436,6 +463,18 @@ mod tests {
         assert!(metrics.contains("are both"), "{metrics}");
         let many = ["--listen", "127.0.0.1:0"].repeat(limits::LISTEN_ADDRESSES_MAX + 1);
         assert!(refused(&many).contains("LISTEN_ADDRESSES_MAX"));
+    }
+
+    #[test]
+    fn an_external_url_is_one_of_a_server() {
+        let url =
+            |url: &str| resolved(&["--external-url", url]).map(|settings| settings.external_url);
+        assert_eq!(url("https://faas.example/").unwrap().unwrap(), "https://faas.example");
+        assert!(url("http://10.0.0.1:8080").is_ok() && url("https://h/faas").is_ok());
+        for bad in ["", "faas.example", "ftp://h", "https://", "https://h/?a", "https://h/#a"] {
+            assert!(url(bad).unwrap_err()[0].contains("--external-url"), "{bad}");
+        }
+        assert!(!url("https://admin:hunter2@h").unwrap_err()[0].contains("hunter2"));
     }
 
     #[test]

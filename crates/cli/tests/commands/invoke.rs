@@ -6,6 +6,8 @@ use std::{
     sync::mpsc,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 use crate::{
     bench::{Bench, finish},
     server::{Reply, Server, read_chunk, read_head, send},
@@ -128,9 +130,13 @@ fn names_are_checked_before_they_become_a_url() {
 const ASKING: &str = "Bearer realm=IAM function invoke";
 
 fn guarded() -> Server {
-    Server::start(|seen| match (seen.target.as_str(), seen.header("authorization")) {
+    let basic = format!("Basic {}", STANDARD.encode("admin:hunter2"));
+    Server::start(move |seen| match (seen.target.as_str(), seen.header("authorization")) {
         ("/oauth/token", _) if seen.text().contains("subject_token=mine&") => {
             Reply::new(200, r#"{"access_token":"theirs","token_type":"Bearer","expires_in":60}"#)
+        }
+        ("/oauth/token", Some(given)) if given == basic => {
+            Reply::new(200, r#"{"access_token":"theirs"}"#)
         }
         ("/oauth/token", _) => {
             Reply::new(400, r#"{"error":"invalid_request","error_description":"expired"}"#)
@@ -159,13 +165,22 @@ fn a_token_is_fetched_where_a_function_asks_for_one_and_before_with_auth() {
 }
 
 #[test]
+fn a_token_is_fetched_for_the_password() {
+    let server = guarded();
+    let bench = Bench::new(&server.url).password("hunter2");
+    let ran = bench.run_with(&["invoke", "f"], b"x").ok();
+    assert_eq!(ran.out(), "x");
+    let asked = server.seen()[1].text();
+    assert_eq!(asked, "audience=openfaas-fn%3Af&grant_type=client_credentials&scope=function");
+}
+
+#[test]
 fn a_token_that_is_not_granted() {
     let server = guarded();
     let bench = Bench::new(&server.url);
     let said = "does not grant it: invalid_request expired";
     bench.run_with(&["invoke", "f", "-k", "stale"], b"x").failed(1, said);
-    let bench = bench.password("hunter2");
-    bench.run_with(&["invoke", "f", "--auth"], b"x").failed(1, "there is no token of yours");
+    bench.run_with(&["invoke", "f", "--auth"], b"x").failed(1, "not logged in at");
     bench.run(&["invoke", "f", "--sign", "X-Sig"]).failed(2, "--key <TEXT>");
 }
 

@@ -83,6 +83,66 @@ fn a_token_is_sent_as_a_bearer() {
     assert_eq!(server.seen()[0].header("authorization"), Some("Bearer tok"));
 }
 
+/// Takes the password, gives a token for it, and takes that.
+fn with_tokens() -> Server {
+    let basic = format!("Basic {}", STANDARD.encode("admin:hunter2"));
+    Server::start(move |seen| match (seen.target.as_str(), seen.header("authorization")) {
+        ("/oauth/token", Some(given)) if given == basic => {
+            Reply::new(200, r#"{"access_token":"a.b.c"}"#)
+        }
+        ("/system/functions", Some(given)) if given == basic || given == "Bearer a.b.c" => {
+            Reply::new(200, "[]")
+        }
+        ("/system/functions", Some("Bearer of.a.function")) => Reply::new(403, "not for the API"),
+        _ => Reply::new(401, "invalid credentials"),
+    })
+}
+
+#[test]
+fn a_token_is_kept_as_a_login() {
+    let server = with_tokens();
+    let bench = Bench::new(&server.url);
+    let saved = format!("token saved for {}\n", server.url);
+    for (words, stdin) in [
+        (&["login", "--token-stdin"][..], &b"a.b.c\n"[..]),
+        (&["login", "--token", "a.b.c"], b""),
+        (&["login", "--as-token", "-s"], b"hunter2\n"),
+    ] {
+        let ran = bench.run_with(words, stdin).ok();
+        assert!(ran.out().ends_with(&saved), "{}", ran.out());
+        let kept = fs::read_to_string(bench.path("home/.openfaas/config.yml")).unwrap();
+        assert!(kept.contains("auth: oauth2\n    token: a.b.c\n"), "{kept}");
+        bench.run(&["list"]).ok();
+        bench.run(&["logout"]).ok();
+    }
+    let ran = bench
+        .run_with(&["login", "--token-stdin"], b"other")
+        .failed(1, "does not accept the token");
+    assert!(!ran.stderr.contains("other"), "{}", ran.stderr);
+    bench.run_with(&["login", "--token-stdin"], b"of.a.function").failed(1, "not for the API");
+    bench.run_with(&["login", "--token-stdin"], b"\n").failed(2, "the token is empty");
+    bench.run_with(&["login", "--token", "t", "-s"], b"x").failed(2, "not both");
+    bench.run_with(&["login", "--as-token", "--token-stdin"], b"x").failed(2, "--token-stdin");
+}
+
+#[test]
+fn requests_are_shown_and_secrets_are_not() {
+    let server = guarded();
+    let bench = Bench::new(&server.url).password("hunter2").env("FAAS_DEBUG", "1");
+    let ran = bench.run(&["list"]).ok();
+    assert!(ran.stderr.contains("authorization: Basic REDACTED\n"), "{}", ran.stderr);
+    let asked = format!("GET {}/system/functions", server.url);
+    assert!(ran.stderr.starts_with(&asked), "{}", ran.stderr);
+    let said = bench.run_with(&["secret", "create", "hush"], b"value-of-it").stderr;
+    assert!(said.contains("POST ") && said.contains("/system/secrets"), "{said}");
+    let encoded = STANDARD.encode("value-of-it");
+    for secret in ["value-of-it", &encoded, "hunter2", &STANDARD.encode("admin:hunter2")] {
+        assert!(!said.contains(secret) && !ran.stderr.contains(secret), "{said}");
+    }
+    let quiet = bench.env("FAAS_DEBUG", "0").run(&["list"]).ok();
+    assert!(!quiet.stderr.contains("GET "), "{}", quiet.stderr);
+}
+
 #[test]
 fn nobody_answers() {
     // A port that was free a moment ago; if someone took it since, they are no gateway.

@@ -126,7 +126,9 @@ impl RetryPolicy {
     /// Whether the same call may end differently another time.
     fn may_pass(&self, outcome: &Outcome) -> bool {
         let Some(status) = outcome.status else { return true };
-        self.codes.contains(&status) || (outcome.is_internal && status >= 400)
+        // A watchdog marks its 401 and 403 too, and the call has no other token the next time.
+        let is_refused = matches!(status, 401 | 403);
+        self.codes.contains(&status) || (outcome.is_internal && status >= 400 && !is_refused)
     }
 
     fn wait(&self, attempt: u32, random: f64) -> Duration {
@@ -202,6 +204,9 @@ mod tests {
             |status| Outcome { status: Some(status), is_internal: true, retry_after: None };
         assert_eq!(judged(internal(404)), seconds(10));
         assert_eq!(judged(internal(200)), Verdict::Settled);
+        for refused in [401, 403] {
+            assert_eq!(judged(internal(refused)), Verdict::Settled, "{refused}");
+        }
     }
 
     #[test]

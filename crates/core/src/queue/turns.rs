@@ -143,8 +143,11 @@ impl Queue {
         self.bytes -= bytes;
     }
 
-    /// Adds a call that is due at a time, or at once. Bounds were asked for before.
-    pub fn add(&mut self, number: u64, queued: Queued, due: Option<Instant>) {
+    /// Adds a call that is due at a time, or at once. Bounds were asked for before. False if one of this number is there.
+    pub fn add(&mut self, number: u64, queued: Queued, due: Option<Instant>) -> bool {
+        if self.calls.contains_key(&number) {
+            return false;
+        }
         let Queued { function, id, bytes } = queued;
         let known = self.lines.get_key_value(&function).map(|(known, _)| known.clone());
         let function = known.unwrap_or_else(|| Arc::new(function));
@@ -156,6 +159,7 @@ impl Queue {
             Some(due) => self.put_off(number, due),
             None => self.make_due(number),
         }
+        true
     }
 
     /// The next call to be delivered now; it counts as under way. `places` says how many a function can have

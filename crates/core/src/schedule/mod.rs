@@ -62,8 +62,16 @@ pub fn of(annotations: Option<&Map>) -> Vec<Result<Schedule, ScheduleFault>> {
     }
     let texts = get(ANNOTATION_SCHEDULE).unwrap_or_default();
     let texts = texts.split(';').map(str::trim).filter(|text| !text.is_empty());
-    let mut schedules: Vec<_> =
-        texts.take(limits::SCHEDULES_PER_FUNCTION_MAX).map(Schedule::parse).collect();
+    let most = limits::SCHEDULES_PER_FUNCTION_MAX;
+    let mut schedules: Vec<_> = texts.clone().take(most).map(Schedule::parse).collect();
+    if let Some(text) = texts.clone().nth(most) {
+        let count = texts.count() - most;
+        let why = format!(
+            "it and {} after it are beyond the {most} that a function may have (SCHEDULES_PER_FUNCTION_MAX)",
+            count - 1
+        );
+        schedules.push(Err(ScheduleFault { text: shown(text), why }));
+    }
     if schedules.is_empty() {
         let why = format!("topic {TOPIC} needs annotation {ANNOTATION_SCHEDULE}");
         schedules.push(Err(ScheduleFault { text: String::new(), why }));
@@ -135,13 +143,22 @@ fn rule(text: &str) -> Result<Rule, String> {
         let seconds = seconds.ok_or("@every needs a duration of a second or more, such as 90s")?;
         return Ok(Rule::Every { seconds });
     }
+    // To the parser such a field is one without values, and each look for the next time takes seconds to find none.
+    if let Some(field) = pattern.split_whitespace().find(|f| f.split(',').any(str::is_empty)) {
+        return Err(format!("there is nothing between two commas, or beside one, in {field:?}"));
+    }
+    // Go's cron package has a name more for a day's beginning, and takes `?` for `*` in each field.
+    let pattern = match pattern {
+        "@midnight" => "@daily".to_owned(),
+        other => other.replace('?', "*"),
+    };
     let parser = CronParser::builder()
         .seconds(Seconds::Optional)
         .year(Year::Disallowed)
         // `5/15` is every 15 from 5 on, as in Go's cron package.
         .sloppy_ranges(true)
         .build();
-    let parsed = parser.parse(pattern).map_err(|error| error.to_string())?;
+    let parsed = parser.parse(&pattern).map_err(|error| error.to_string())?;
     Ok(Rule::Pattern { pattern: Box::new(parsed), zone })
 }
 
@@ -150,6 +167,9 @@ fn zoned(text: &str) -> Result<(TimeZone, &str), String> {
     let named = text.strip_prefix("CRON_TZ=").or_else(|| text.strip_prefix("TZ="));
     let Some(named) = named else { return Ok((TimeZone::UTC, text)) };
     let (name, pattern) = named.split_once(' ').ok_or("a pattern must follow the time zone")?;
+    if name == "Local" {
+        return Ok((TimeZone::system(), pattern.trim_start()));
+    }
     let zone = TimeZone::get(name).map_err(|_| format!("there is no time zone {name:?}"))?;
     Ok((zone, pattern.trim_start()))
 }
@@ -177,6 +197,22 @@ mod tests {
     }
 
     #[test]
+    fn a_field_that_names_nothing_is_refused() {
+        for text in ["30 , * * *", "1,, * * * *", ", * * * * *", "TZ=Europe/Berlin 0 1, * * *"] {
+            let fault = Schedule::parse(text).unwrap_err();
+            assert!(fault.to_string().contains("there is nothing between"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_date_that_never_comes_is_known_soon() {
+        for text in ["0 0 30 2 *", "0 0 31 2,4,6,9,11 *"] {
+            let next = Schedule::parse(text).map(|schedule| schedule.next(0, 0));
+            assert!(next.is_err() || next == Ok(None), "{next:?}");
+        }
+    }
+
+    #[test]
     fn patterns_of_five_and_six_fields() {
         let from = "2026-11-28T10:02:30Z";
         assert_eq!(next("*/5 * * * *", from, 2), ["2026-11-28T10:05:00Z", "2026-11-28T10:10:00Z"]);
@@ -188,6 +224,9 @@ mod tests {
         assert_eq!(next("0 6 * * MON-FRI", from, 1), ["2026-11-30T06:00:00Z"]);
         assert_eq!(next("0 0 13 * 5", from, 2), ["2026-12-04T00:00:00Z", "2026-12-11T00:00:00Z"]);
         assert_eq!(next("@hourly", from, 1), ["2026-11-28T11:00:00Z"]);
+        assert_eq!(next("@midnight", from, 1), ["2026-11-29T00:00:00Z"]);
+        assert_eq!(next("0 30 10 ? * ?", from, 1), ["2026-11-28T10:30:00Z"]);
+        assert!(Schedule::parse("TZ=Local 0 6 * * *").is_ok());
         assert_eq!(next("@daily", from, 1), ["2026-11-29T00:00:00Z"]);
     }
 
@@ -265,5 +304,9 @@ mod tests {
             of(&[("topic", "cron-function")]),
             ["topic cron-function needs annotation schedule"]
         );
+        let many = "@daily;".repeat(limits::SCHEDULES_PER_FUNCTION_MAX + 3);
+        let many = of(&[("topic", "cron-function"), ("schedule", &many)]);
+        assert_eq!(many.len(), limits::SCHEDULES_PER_FUNCTION_MAX + 1);
+        assert!(many.last().unwrap().starts_with("it and 2 after it are beyond the 16"));
     }
 }

@@ -179,16 +179,15 @@ impl<'b> Hop<'b> {
     fn passes(&self, header: &Header<'_>) -> bool {
         match Kind::of(header.name.as_bytes()) {
             Kind::Host => true,
-            Kind::EndToEnd => {
-                self.named.is_empty()
-                    || !self
-                        .named
-                        .iter()
-                        .any(|name| name.eq_ignore_ascii_case(header.name.as_bytes()))
-            }
-            Kind::Expect => !self.expects_continue,
+            Kind::EndToEnd => !self.names(header),
+            Kind::Expect => !self.expects_continue && !self.names(header),
             _ => false,
         }
+    }
+
+    /// Whether `Connection` names this header.
+    fn names(&self, header: &Header<'_>) -> bool {
+        self.named.iter().any(|name| name.eq_ignore_ascii_case(header.name.as_bytes()))
     }
 
     fn upgrade(&self) -> Option<&'b [u8]> {
@@ -283,8 +282,10 @@ pub fn response<T>(
     let status = config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut headers);
     let Status::Complete(size) = status.map_err(fault)? else { return Ok(None) };
     let hop = Hop::of(parsed.headers, parsed.version)?;
+    // Three digits are read, of which the first is not 0 (RFC 9110 section 15).
+    let status = parsed.code.filter(|status| *status >= 100);
     let head = ResponseHead {
-        status: parsed.code.unwrap_or_default(),
+        status: status.ok_or(HeadFault::Malformed(httparse::Error::Status))?,
         reason: parsed.reason.unwrap_or_default(),
         hop,
     };
@@ -364,10 +365,10 @@ impl<'b> ResponseHead<'b> {
     }
 
     /// Whether the upstream takes another request after this one. One that tells the body's end in two ways is
-    /// not trusted with it.
+    /// not trusted with it, nor is one of HTTP/1.0 that sends chunks (RFC 9112 section 6.1).
     #[must_use]
     pub fn keeps_alive(&self) -> bool {
-        let is_plain = !self.hop.chunked || self.hop.length.is_none();
+        let is_plain = !self.hop.chunked || (self.hop.length.is_none() && !self.hop.is_http10);
         is_plain && self.hop.keeps_alive()
     }
 
@@ -434,6 +435,30 @@ mod tests {
         }
         let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(framing(old), Err(HeadFault::Encoding));
+    }
+
+    #[test]
+    fn an_expectation_that_connection_names_stays_behind() {
+        let head = with("Connection: expect\r\nExpect: 101-dinner\r\n");
+        let names = request(head.as_bytes(), |head, _| head.passing().count());
+        assert_eq!(names, Ok(Some(1)), "the host");
+    }
+
+    #[test]
+    fn a_status_below_100_is_none() {
+        let status = |head: &[u8]| response(head, |head, _| head.status);
+        let fault = Err(HeadFault::Malformed(httparse::Error::Status));
+        assert_eq!(status(b"HTTP/1.1 011 x\r\n\r\n"), fault);
+        assert_eq!(status(b"HTTP/1.1 999 x\r\n\r\n"), Ok(Some(999)));
+    }
+
+    #[test]
+    fn a_connection_is_not_used_again_after_a_body_whose_end_is_in_doubt() {
+        let keeps_alive = |head: &str| response(head.as_bytes(), |head, _| head.keeps_alive());
+        let old = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n";
+        assert_eq!(keeps_alive(&format!("{old}Content-Length: 1\r\n\r\n")), Ok(Some(true)));
+        let chunked = format!("{old}Transfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(keeps_alive(&chunked), Ok(Some(false)));
     }
 
     #[test]

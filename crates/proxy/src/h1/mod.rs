@@ -12,9 +12,9 @@
 //! all connections of a thread read into the same buffer, and a connection between two calls holds none.
 
 mod answer;
-mod body;
+pub mod body;
 mod exchange;
-mod head;
+pub mod head;
 mod hold;
 mod idle;
 mod inbound;

@@ -49,6 +49,7 @@ mod unpack;
 mod user;
 mod watchdog;
 
+pub use entries::listed;
 pub use error::{Cause, EntryFault, LoadError, StoreError};
 pub use lease::Lease;
 pub use load::{ArchiveKind, LoadOptions, Progress};

@@ -1,4 +1,5 @@
-//! Who may use `/system`: whoever knows the password, or anyone on this host where none is asked for.
+//! Who may use `/system`: whoever knows the password or has a token for it, or anyone on this host where no password is
+//! asked for.
 
 use std::sync::Arc;
 
@@ -12,16 +13,46 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use subtle::ConstantTimeEq;
 
 use super::Api;
+use crate::tokens::{Issuer, TokenFault};
 
 /// The one user of basic authentication.
 pub const USER: &str = "admin";
 
+/// What is asked for where nothing that holds is shown (contract section 2.1).
+pub const REALM: HeaderValue = HeaderValue::from_static("Basic realm=\"Restricted\"");
+
 /// The rule of access.
 pub enum Access {
-    /// Basic authentication with this password (contract section 2.1).
-    Password(String),
+    /// Basic authentication with this password, or a token that was given for it (contract section 2).
+    Password(Password),
     /// No password. A web page must not be able to drive the API all the same: see [`check`].
     Open,
+}
+
+/// What stands before a password, and the password.
+pub struct Password(Vec<u8>);
+
+/// What a request shows in its header `Authorization`.
+pub enum Given {
+    /// No such header.
+    Nothing,
+    /// `user:password`.
+    Basic(Vec<u8>),
+    /// A token.
+    Bearer(String),
+    /// What is none of these.
+    Other,
+}
+
+/// Why a request is not let in.
+#[derive(Debug, PartialEq, Eq)]
+enum Denied {
+    /// It shows nothing that holds.
+    Unknown,
+    /// It shows a token that does not hold.
+    Token(TokenFault),
+    /// It shows a token that is not for the API.
+    Forbidden,
 }
 
 /// Lets a request through, or answers it.
@@ -29,33 +60,93 @@ pub enum Access {
 /// Without a password, requests that a browser makes for a foreign page are refused, and so are those to
 /// a name that is not loopback, which a foreign page can have resolve to it.
 pub async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let allowed = match &api.access {
-        Access::Password(password) => has_password(request.headers(), password),
-        Access::Open => {
-            if let Some(why) = foreign(request.headers()) {
-                return (StatusCode::FORBIDDEN, why).into_response();
-            }
-            true
+    let denied = match &api.access {
+        Access::Password(password) => {
+            judge(&Given::read(request.headers()), password, &api.issuer).err()
         }
+        Access::Open => match api.access.refuse_foreign(request.headers()) {
+            Some(refused) => return refused,
+            None => None,
+        },
     };
-    if allowed {
-        return next.run(request).await;
+    match denied {
+        None => next.run(request).await,
+        Some(denied) => denied.into_response(),
     }
-    let realm = HeaderValue::from_static("Basic realm=\"Restricted\"");
-    let headers = [(header::WWW_AUTHENTICATE, realm)];
-    (StatusCode::UNAUTHORIZED, headers, "invalid credentials").into_response()
 }
 
-fn has_password(headers: &HeaderMap, password: &str) -> bool {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let Some(given) = given.and_then(|text| text.split_once(' ')) else { return false };
-    if !given.0.eq_ignore_ascii_case("basic") {
-        return false;
+fn judge(given: &Given, password: &Password, issuer: &Issuer) -> Result<(), Denied> {
+    match given {
+        Given::Basic(pair) if password.is(pair) => Ok(()),
+        Given::Bearer(token) if !token.is_empty() => match issuer.read(token) {
+            Ok(claims) if claims.is_admin() => Ok(()),
+            Ok(_) => Err(Denied::Forbidden),
+            Err(fault) => Err(Denied::Token(fault)),
+        },
+        _ => Err(Denied::Unknown),
     }
-    let Ok(given) = BASE64_STANDARD.decode(given.1.trim()) else { return false };
-    let expected = format!("{USER}:{password}");
-    // Only the length can be learnt from the time this takes.
-    given.ct_eq(expected.as_bytes()).into()
+}
+
+impl Access {
+    /// The answer to a request that a web page of others makes, where nobody is asked for a password.
+    pub fn refuse_foreign(&self, headers: &HeaderMap) -> Option<Response> {
+        match self {
+            Self::Password(_) => None,
+            Self::Open => foreign(headers).map(|why| (StatusCode::FORBIDDEN, why).into_response()),
+        }
+    }
+}
+
+impl Password {
+    /// A password of [`USER`].
+    #[must_use]
+    pub fn new(password: &str) -> Self {
+        Self(format!("{USER}:{password}").into_bytes())
+    }
+
+    /// Whether it is this `user:password`. Only the length can be learnt from the time this takes.
+    #[must_use]
+    pub fn is(&self, pair: &[u8]) -> bool {
+        pair.ct_eq(&self.0).into()
+    }
+}
+
+impl Given {
+    /// What these headers show.
+    pub fn read(headers: &HeaderMap) -> Self {
+        let Some(value) = headers.get(header::AUTHORIZATION) else { return Self::Nothing };
+        let Ok(text) = value.to_str() else { return Self::Other };
+        let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Self::Bearer(rest.trim().to_owned());
+        }
+        let pair = BASE64_STANDARD.decode(rest.trim()).ok();
+        match pair.filter(|_| scheme.eq_ignore_ascii_case("basic")) {
+            Some(pair) => Self::Basic(pair),
+            None => Self::Other,
+        }
+    }
+}
+
+impl IntoResponse for Denied {
+    fn into_response(self) -> Response {
+        if self == Self::Forbidden {
+            let words = "this token is for calls of functions; the API takes the password, or a token that was asked \
+                         for without scope=function\n";
+            return (StatusCode::FORBIDDEN, words).into_response();
+        }
+        let headers = [(header::WWW_AUTHENTICATE, REALM)];
+        let mut response =
+            (StatusCode::UNAUTHORIZED, headers, "invalid credentials").into_response();
+        // RFC 6750 section 3.1, behind what clients look for.
+        if let Self::Token(fault) = self
+            && let Ok(why) =
+                format!("Bearer error=\"invalid_token\", error_description=\"{fault}\"").parse()
+        {
+            response.headers_mut().append(header::WWW_AUTHENTICATE, why);
+        }
+        response
+    }
 }
 
 fn foreign(headers: &HeaderMap) -> Option<&'static str> {
@@ -96,12 +187,18 @@ mod tests {
         pairs.iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap())).collect()
     }
 
+    fn judged(headers: &HeaderMap, issuer: &Issuer) -> Result<(), Denied> {
+        judge(&Given::read(headers), &Password::new("secret"), issuer)
+    }
+
     #[test]
     fn only_the_right_password_passes() {
+        let dir = tempfile::tempdir().unwrap();
+        let issuer = Issuer::open(dir.path(), None).unwrap().0;
         let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
-        let with = |value: &str| has_password(&headers(&[("authorization", value)]), "secret");
-        assert!(with(&basic("admin:secret")));
-        assert!(with(&basic("admin:secret").replace("Basic", "basic")));
+        let with = |value: &str| judged(&headers(&[("authorization", value)]), &issuer);
+        assert_eq!(with(&basic("admin:secret")), Ok(()));
+        assert_eq!(with(&basic("admin:secret").replace("Basic", "basic")), Ok(()));
         for wrong in [
             &basic("admin:wrong"),
             &basic("root:secret"),
@@ -111,9 +208,30 @@ mod tests {
             "Basic %%%",
             "",
         ] {
-            assert!(!with(wrong), "{wrong}");
+            assert_eq!(with(wrong), Err(Denied::Unknown), "{wrong}");
         }
-        assert!(!has_password(&HeaderMap::new(), "secret"));
+        assert_eq!(judged(&HeaderMap::new(), &issuer), Err(Denied::Unknown));
+    }
+
+    #[test]
+    fn tokens_pass_that_are_for_the_api() {
+        let dir = tempfile::tempdir().unwrap();
+        let issuer = Issuer::open(dir.path(), None).unwrap().0;
+        let with = |token: &str| {
+            judged(&headers(&[("authorization", &format!("Bearer {token}"))]), &issuer)
+        };
+        let given = |claims: &pinnace_core::token::Claims| issuer.give(claims).unwrap().token;
+        let admin = given(&issuer.admin());
+        assert_eq!(with(&admin), Ok(()));
+        let function = given(&issuer.admin().for_functions(&["*:*".to_owned()]));
+        assert_eq!(with(&function), Err(Denied::Forbidden));
+        let strange = with(&admin[..admin.len() - 1]).unwrap_err();
+        let response = strange.into_response();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        let challenges: Vec<_> =
+            response.headers().get_all(header::WWW_AUTHENTICATE).iter().collect();
+        assert_eq!(challenges[0], REALM);
+        assert!(challenges[1].to_str().unwrap().starts_with("Bearer error=\"invalid_token\""));
     }
 
     #[test]

@@ -24,6 +24,16 @@ impl ApiError {
     pub fn new(status: StatusCode, text: impl Into<String>) -> Self {
         Self { status, text: text.into() }
     }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The sentence.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
 }
 
 /// The answer to a method that a path does not know. The router names those it does in `Allow`.

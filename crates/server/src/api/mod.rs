@@ -9,6 +9,7 @@ mod error;
 mod functions;
 mod images;
 mod info;
+mod issuer;
 mod json;
 mod logs;
 mod namespaces;
@@ -26,7 +27,7 @@ use axum::{
     body::Body,
     http::{Request, Response, StatusCode},
     middleware,
-    response::IntoResponse,
+    response::{IntoResponse, Redirect},
     routing::{get, post},
 };
 use futures_util::future::BoxFuture;
@@ -34,8 +35,8 @@ use hyper::body::Incoming;
 use pinnace_sandbox::images::ImageStore;
 use tower::ServiceExt;
 
-pub use self::access::Access;
-use self::error::ApiError;
+pub use self::access::{Access, Password, USER};
+use self::{error::ApiError, issuer::Asker};
 use crate::{
     deployments::Deployments,
     metrics::{self, Requests},
@@ -43,6 +44,7 @@ use crate::{
     queue::AsyncQueue,
     registry::Puller,
     schedules::Schedules,
+    tokens::Issuer,
 };
 
 /// What the handlers share.
@@ -51,6 +53,12 @@ pub struct Api {
     pub deployments: Arc<Deployments>,
     /// Who may use `/system`.
     pub access: Access,
+    /// Gives tokens.
+    pub issuer: Arc<Issuer>,
+    /// By which URL clients reach this server, if the operator says so.
+    pub external_url: Option<String>,
+    /// Whether clients are served over TLS.
+    pub has_tls: bool,
     /// Counts requests.
     pub requests: Arc<Requests>,
     /// Asynchronous calls.
@@ -70,6 +78,8 @@ pub struct Api {
 /// The control plane as the workers see it.
 pub struct ControlPlane {
     router: Router,
+    /// What functions get: the issuer, and none of the rest whatever they ask for.
+    for_functions: Router,
     runtime: tokio::runtime::Handle,
 }
 
@@ -77,13 +87,17 @@ impl ControlPlane {
     /// A control plane that answers on this runtime.
     #[must_use]
     pub fn new(api: Arc<Api>, runtime: tokio::runtime::Handle) -> Self {
-        Self { router: router(api), runtime }
+        Self { router: router(api.clone()), for_functions: router_for_functions(api), runtime }
     }
 }
 
 impl Control for ControlPlane {
-    fn answer(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Body>> {
-        let router = self.router.clone();
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        by_function: bool,
+    ) -> BoxFuture<'static, Response<Body>> {
+        let router = if by_function { &self.for_functions } else { &self.router }.clone();
         // A client that leaves does not undo what it asked for: the task goes on without it.
         let task = self.runtime.spawn(router.oneshot(request.map(Body::new)));
         Box::pin(async move {
@@ -142,8 +156,17 @@ fn router(api: Arc<Api>) -> Router {
         .layer(middleware::from_fn_with_state(api.requests.clone(), metrics::count));
     Router::new()
         .nest("/system", system)
+        .merge(issuer::routes(Asker::Client))
+        .route("/", get(async || Redirect::temporary("/ui/")))
         .route("/healthz", get(async || "OK"))
         .route("/openapi.json", get(description::openapi))
+        .method_not_allowed_fallback(error::no_such_method)
+        .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "404 page not found"))
+        .with_state(api)
+}
+
+fn router_for_functions(api: Arc<Api>) -> Router {
+    issuer::routes(Asker::Function)
         .method_not_allowed_fallback(error::no_such_method)
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "404 page not found"))
         .with_state(api)

@@ -50,7 +50,7 @@ impl Line {
     }
 
     /// Appends the line as it stands in a file.
-    pub(super) fn write_to(&self, buffer: &mut String) {
+    pub fn write_to(&self, buffer: &mut String) {
         buffer.push_str(&timestamp(self.time));
         for part in [self.instance.as_str(), self.source.as_str(), self.text.as_str()] {
             buffer.push(' ');
@@ -60,7 +60,8 @@ impl Line {
     }
 
     /// Reads a line of a file. `None` if it is none, such as one that a full disk cut short.
-    pub(super) fn read(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
         let (time, rest) = text.split_once(' ')?;
         let (instance, rest) = rest.split_once(' ')?;
         let (word, text) = rest.split_once(' ')?;

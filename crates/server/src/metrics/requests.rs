@@ -1,4 +1,4 @@
-//! Requests to the API: how many, how long, how they were answered.
+//! Requests to the API and to the queue: how many, how long, how they were answered.
 
 use std::{
     collections::BTreeMap,
@@ -52,7 +52,7 @@ impl Requests {
                 let Kind { path, method, status } = kind;
                 format!("method=\"{method}\",path=\"{path}\",{status_label}=\"{status}\"")
             };
-            Head { name: prefix_total, kind: "counter", help: "Requests to the API" }
+            Head { name: prefix_total, kind: "counter", help: "Requests to the API and the queue" }
                 .write(&mut text);
             for (kind, durations) in &counted {
                 line(&mut text, prefix_total, &labels(kind), durations.count as f64);

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     catalog::{Catalog, Entry},
+    metrics::Requests,
     proxy::{
         admission::{Activate, Entered, Seat, seat, seat_at_once},
         connection::refuse,
@@ -35,6 +36,8 @@ pub struct Calls {
     pub activate: Arc<dyn Activate>,
     /// Takes asynchronous calls.
     pub queue: Arc<AsyncQueue>,
+    /// Counts those.
+    pub requests: Arc<Requests>,
     /// Longest time to a function's first byte, unless it names its own.
     pub deadline: Duration,
     /// Which worker this is.
@@ -98,7 +101,7 @@ enum Broken {
 }
 
 /// How calls are counted whose caller left before an answer began; servers agree on no other number.
-const CALLER_LEFT: u16 = 499;
+pub(super) const CALLER_LEFT: u16 = 499;
 
 impl From<Failure> for Broken {
     fn from(failure: Failure) -> Self {
@@ -119,15 +122,20 @@ impl Calls {
         let (segment, rest) = match Route::of(head.target) {
             Route::Function { segment, rest } => (segment, rest),
             Route::Async { segment, rest } => {
+                let started = Instant::now();
                 return match self.judge_asynchronous(head, segment, rest, peer) {
                     Ok(asked) => {
                         *asynchronous = Some(asked);
                         Asked::Hold
                     }
-                    Err(failure) => Asked::Refuse(failure),
+                    Err(failure) => {
+                        let status = failure.status().as_u16();
+                        self.count_asynchronous(head.method, status, started);
+                        Asked::Refuse(failure)
+                    }
                 };
             }
-            Route::Control if peer.function.is_some() => {
+            Route::Control if peer.function.is_some() && !route::is_issuer(head.target) => {
                 return Asked::Refuse(Failure::NotAtGateway);
             }
             Route::Control => return Asked::Lend,

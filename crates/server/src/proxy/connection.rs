@@ -80,7 +80,7 @@ pub async fn serve(desk: &Desk, mut ear: Ear, stream: Stream, peer: Peer) {
             Err(fault) => Err(fault),
         };
         let asked = (asked, asynchronous);
-        match answer(desk, asked, &mut caller, &mut request, may_stay).await {
+        match answer(desk, &peer, asked, &mut caller, &mut request, may_stay).await {
             Next::Request(ended) if may_stay && caller.can_stay() => {
                 idle_since = ended;
                 caller.finish(ended);
@@ -96,6 +96,7 @@ pub async fn serve(desk: &Desk, mut ear: Ear, stream: Stream, peer: Peer) {
 /// Answers a request, or what should have been one. Beside it comes what is asked of the queue.
 pub async fn answer(
     desk: &Desk,
+    peer: &Peer,
     (asked, asynchronous): (Result<Asked<Call, Failure>, HeadFault>, Option<Asynchronous>),
     caller: &mut Inbound,
     request: &mut Outgoing,
@@ -104,7 +105,9 @@ pub async fn answer(
     let outcome = match asked {
         Ok(Asked::Relay(call)) => return desk.calls.answer(call, caller, request, may_stay).await,
         Ok(Asked::Hold) => desk.calls.take(asynchronous, caller, request, may_stay).await,
-        Ok(Asked::Lend) => lend(caller, &*desk.shared.control, may_stay).await,
+        Ok(Asked::Lend) => {
+            lend(caller, &*desk.shared.control, peer.function.is_some(), may_stay).await
+        }
         Ok(Asked::Refuse(failure)) => refuse(caller, &failure, may_stay).await,
         Ok(Asked::Multiplex) => return Next::Close,
         Err(fault) => refuse(caller, &Failure::Request(fault), false).await,
@@ -128,7 +131,12 @@ pub async fn refuse(caller: &mut Inbound, failure: &Failure, may_stay: bool) -> 
 ///
 /// # Errors
 /// The client has left.
-async fn lend(caller: &mut Inbound, control: &dyn Control, may_stay: bool) -> io::Result<()> {
+async fn lend(
+    caller: &mut Inbound,
+    control: &dyn Control,
+    by_function: bool,
+    may_stay: bool,
+) -> io::Result<()> {
     let stays = may_stay && caller.keeps_alive();
     let (lent, returned) = Lent::new(caller);
     let returned = Mutex::new(Some(returned));
@@ -136,7 +144,7 @@ async fn lend(caller: &mut Inbound, control: &dyn Control, may_stay: bool) -> io
         let returned = returned.lock().ok().and_then(|mut returned| returned.take());
         Box::pin(async move {
             let returned = returned.ok_or_else(|| io::Error::other("a second request was read"))?;
-            let response = control.answer(request).await;
+            let response = control.answer(request, by_function).await;
             Ok::<_, io::Error>(response.map(|body| returned.with(body)))
         })
     });

@@ -26,7 +26,8 @@ pub enum Failure {
     NameMissing,
     /// A function asks the gateway for something else than a function.
     #[error(
-        "the gateway serves functions /function/NAME and /async-function/NAME alone; the API is not reached from within"
+        "the gateway serves functions /function/NAME, /async-function/NAME and /oauth/token alone; the API is not \
+         reached from within"
     )]
     NotAtGateway,
     /// No such function is deployed.

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use pinnace_core::{FunctionRef, limits};
+use pinnace_core::{FunctionRef, limits, network::Network};
 use pinnace_sandbox::network::plan::GATEWAY_PORT;
 use socket2::SockRef;
 use tokio::{
@@ -36,6 +36,8 @@ pub struct Caller {
     pub function: FunctionRef,
     /// Its id.
     pub replica: String,
+    /// What it reaches beside the platform.
+    pub network: Network,
 }
 
 /// The replicas in the network, by their addresses.
@@ -277,7 +279,11 @@ mod tests {
     fn places_are_bounded_and_given_back() {
         let callers = Arc::new(Callers::default());
         let (one, two) = (Ipv4Addr::new(198, 19, 1, 1), Ipv4Addr::new(198, 19, 1, 2));
-        let caller = Caller { function: FunctionRef::new("a", "").unwrap(), replica: "r".into() };
+        let caller = Caller {
+            function: FunctionRef::new("a", "").unwrap(),
+            replica: "r".into(),
+            network: Network::None,
+        };
         callers.register(one, caller.clone());
         let held: Vec<_> = (0..limits::GATEWAY_CONNECTIONS_PER_REPLICA_MAX)
             .map(|_| callers.enter(one).unwrap())

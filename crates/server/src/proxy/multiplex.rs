@@ -124,7 +124,7 @@ async fn one(desk: Desk, peer: Arc<Peer>, call: Caller, place: Place) {
         Err(fault) => Err(fault),
     };
     let asked = (asked, asynchronous);
-    let next = answer(&desk, asked, &mut caller, &mut request, true).await;
+    let next = answer(&desk, &peer, asked, &mut caller, &mut request, true).await;
     if matches!(next, Next::Request(_) | Next::End) {
         // Some clients take a request that is reset for one without an answer, even if that was whole.
         caller.close().await;

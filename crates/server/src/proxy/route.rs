@@ -1,5 +1,7 @@
 //! Which requests call a function, decided on the raw path before any router.
 
+use crate::tokens;
+
 /// What a request's target asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route<'a> {
@@ -22,7 +24,8 @@ pub enum Route<'a> {
 }
 
 const PREFIX: &str = "/function/";
-const ASYNC_PREFIX: &str = "/async-function/";
+/// How the paths of asynchronous calls begin.
+pub(super) const ASYNC_PREFIX: &str = "/async-function/";
 
 impl<'a> Route<'a> {
     /// Reads a target as it was sent: nothing is decoded, so `%2F` stays what it is.
@@ -39,6 +42,13 @@ impl<'a> Route<'a> {
             Self::Control
         }
     }
+}
+
+/// Whether a target is one of the issuer of tokens, which functions reach too.
+#[must_use]
+pub fn is_issuer(target: &str) -> bool {
+    let path = origin_form(target).split(['?', '#']).next().unwrap_or_default();
+    tokens::PATHS.contains(&path)
 }
 
 fn split(tail: &str) -> (&str, &str) {
@@ -123,6 +133,19 @@ mod tests {
         assert_eq!(function("ftp://h/function/env"), None);
         assert_eq!(function("*"), None);
         assert_eq!(function("/x?http://h/function/env"), None);
+    }
+
+    #[test]
+    fn what_functions_reach_beside_functions() {
+        for path in ["/oauth/token", "/.well-known/jwks.json?a", "http://gateway:8080/oauth/token"]
+        {
+            assert!(is_issuer(path), "{path}");
+        }
+        for path in
+            ["/", "/system/info", "/oauth/token/", "/oauth/../system/info", "/x?/oauth/token"]
+        {
+            assert!(!is_issuer(path), "{path}");
+        }
     }
 
     #[test]

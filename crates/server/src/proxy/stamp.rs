@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use pinnace_core::network::Reach;
 use pinnace_proxy::h1::{RequestHead, ResponseHead, write_header, write_number};
 use uuid::Uuid;
 
@@ -41,19 +42,36 @@ pub struct Peer {
     /// Which function, if it came by the gateway.
     pub function: Option<FromFunction>,
     is_own: bool,
+    is_here: bool,
 }
 
 impl Peer {
     /// The other end of a connection.
     #[must_use]
     pub fn new(address: SocketAddr, function: Option<FromFunction>) -> Self {
-        Self { address: address.to_string(), function, is_own: false }
+        let is_here = address.ip().to_canonical().is_loopback();
+        Self { address: address.to_string(), function, is_own: false, is_here }
     }
 
     /// The platform itself, which calls for somebody who has left.
     #[must_use]
     pub fn own(address: SocketAddr) -> Self {
-        Self { address: address.to_string(), function: None, is_own: true }
+        Self { address: address.to_string(), function: None, is_own: true, is_here: false }
+    }
+
+    /// How far the platform goes for it. One that another program forwards may be anywhere.
+    #[must_use]
+    pub fn reach(&self, is_forwarded: bool) -> Reach {
+        match &self.function {
+            // Headers of a function's answer ask for what is asked for in the platform's name.
+            None if self.is_own => Reach::Gateway,
+            None if self.is_here && !is_forwarded => Reach::Host,
+            None => Reach::Elsewhere,
+            Some(function) => match &function.caller {
+                Some(caller) => Reach::of_function(caller.network),
+                None => Reach::Gateway,
+            },
+        }
     }
 
     /// Whether it comes from outside: neither from a function nor from the platform itself.

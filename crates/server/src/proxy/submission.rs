@@ -5,26 +5,27 @@
 
 use std::sync::Arc;
 
-use http::{StatusCode, Uri};
+use http::{Method, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use pinnace_core::limits;
 use pinnace_proxy::h1::{ExchangeFailure, Framing, Inbound, Outgoing, RequestHead};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     catalog::Entry,
     proxy::{
-        call::{Calls, unknown},
+        call::{CALLER_LEFT, Calls, unknown},
         connection::refuse,
         failure::Failure,
         route,
         stamp::{self, Peer, Stamp},
     },
-    queue::{Call, Room},
+    queue::{self, Call, Room},
 };
 
 const CALLBACK_URL: &str = "X-Callback-Url";
 const CALL_ID: &str = "X-Call-Id";
+const FORWARDED_FOR: &str = "X-Forwarded-For";
 
 /// What is asked of the queue.
 pub enum Asynchronous {
@@ -87,6 +88,14 @@ impl Calls {
             return Err(Failure::Target(entry.id.to_string()));
         }
         let callback = header(head, CALLBACK_URL).map(callback_url).transpose()?;
+        let reach = peer.reach(header(head, FORWARDED_FOR).is_some());
+        let is_beyond = |url: &String| !queue::is_within(url, reach);
+        if callback.as_ref().is_some_and(is_beyond) {
+            return Err(Failure::Callback(
+                "the function that asks reaches no network (`--network none`): give it one, or name \
+                 http://gateway:8080/function/NAME",
+            ));
+        }
         let bytes_max = self.queue.body_bytes_max();
         let body_bytes = match head.framing {
             Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
@@ -108,6 +117,7 @@ impl Calls {
             target: text(&target),
             headers,
             callback,
+            reach,
             body: Vec::new(),
         };
         Ok(Box::new(Submission { entry, call, stamp, room }))
@@ -124,18 +134,32 @@ impl Calls {
         request: &mut Outgoing,
         may_stay: bool,
     ) -> std::io::Result<()> {
-        let done = match asked {
+        let begun = Instant::now();
+        let (method, done) = match asked {
             Some(Asynchronous::Submit(submission)) => {
-                self.submit(*submission, caller, request).await
+                ("POST", self.submit(*submission, caller, request).await)
             }
-            Some(Asynchronous::Cancel(id)) => self.cancel(id, caller, request).await,
-            None => Err(Missed::Left),
+            Some(Asynchronous::Cancel(id)) => ("DELETE", self.cancel(id, caller, request).await),
+            None => return Err(std::io::ErrorKind::ConnectionAborted.into()),
         };
+        let status = match &done {
+            Ok(_) => StatusCode::ACCEPTED.as_u16(),
+            Err(Missed::Refuse(failure)) => failure.status().as_u16(),
+            Err(Missed::Left) => CALLER_LEFT,
+        };
+        self.count_asynchronous(method, status, begun);
         match done {
             Ok(headers) => caller.answer(StatusCode::ACCEPTED, &headers, b"", may_stay).await,
             Err(Missed::Refuse(failure)) => refuse(caller, &failure, may_stay).await,
             Err(Missed::Left) => Err(std::io::ErrorKind::ConnectionAborted.into()),
         }
+    }
+
+    /// Counts a request for the queue.
+    pub(super) fn count_asynchronous(&self, method: &str, status: u16, begun: Instant) {
+        let method = Method::from_bytes(method.as_bytes()).unwrap_or_default();
+        let took = begun.elapsed();
+        self.requests.answered(route::ASYNC_PREFIX, &method, status, took);
     }
 
     /// Answers the headers of the 202.

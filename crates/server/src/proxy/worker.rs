@@ -48,10 +48,11 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// Answers everything that is no call of a function. Runs elsewhere than on the workers.
 pub trait Control: Send + Sync {
-    /// Answers one request.
+    /// Answers one request, of a client or of a function.
     fn answer(
         &self,
         request: Request<Incoming>,
+        by_function: bool,
     ) -> futures_util::future::BoxFuture<'static, Response<axum::body::Body>>;
 }
 

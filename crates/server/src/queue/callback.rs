@@ -1,15 +1,18 @@
 //! Callbacks: the answer to an asynchronous call goes to the URL that its caller gave (contract section 7.3).
 //!
 //! Best effort: a few tries, and none after a crash. The URL comes from anybody who may call functions, so what
-//! it reaches is bounded. Addresses of one link (where clouds keep credentials), of many hosts and of none are
-//! refused, however a name resolves; of this server functions alone are reached, whatever the API asks for.
-//! Private addresses and this host's own are allowed: that is where callers' services are. No redirect is
-//! followed, and no credential of ours is sent.
+//! it reaches is bounded, however a name resolves. Addresses of one link (where clouds keep credentials), of many
+//! hosts and of none are refused; of this server functions alone are reached. Beyond that a callback goes no further
+//! than whoever asked for it ([`Reach`]): to this host's own services for callers on this host, to what a function's
+//! network is for a function, to other hosts for callers on them, whose services are in private ranges. No redirect
+//! is followed, and no credential of ours is sent.
 
 use std::{
+    collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr, UdpSocket},
-    sync::Arc,
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -25,10 +28,13 @@ use hyper_util::{
     },
     rt::TokioExecutor,
 };
-use pinnace_core::{FunctionRef, limits};
+use pinnace_core::{
+    FunctionRef, limits,
+    network::{self, Block, Reach},
+};
 use pinnace_proxy::h1::{WholeAnswer, write_header};
 use tokio::{
-    sync::{AcquireError, OnceCell, OwnedSemaphorePermit, Semaphore},
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tower::util::BoxCloneSyncService;
@@ -53,22 +59,44 @@ type Client = legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes
 /// Sends callbacks.
 pub struct Callbacks {
     places: Arc<Semaphore>,
+    /// Places of each receiver, so that one that hangs leaves some to others.
+    receivers: Mutex<HashMap<String, Weak<Semaphore>>>,
     /// Ports of this server.
     own_ports: Vec<u16>,
+    /// Ranges that functions with network nat do not reach.
+    closed: Arc<[RangeInclusive<Ipv4Addr>]>,
     clients: OnceCell<Clients>,
+}
+
+/// A place for a callback, among those of its receiver and among all; given back when it is dropped.
+pub(super) struct CallbackPlace {
+    _receiver: Arc<Semaphore>,
+    _of_receiver: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
 }
 
 /// Connections are not kept.
 struct Clients {
     anywhere: Client,
-    /// Not to this host.
     elsewhere: Client,
+    nat: Client,
+}
+
+/// Which addresses a callback may have.
+#[derive(Clone)]
+enum Bounds {
+    Anywhere,
+    /// Not this host's.
+    Elsewhere,
+    /// Neither this host's nor these.
+    Nat(Arc<[RangeInclusive<Ipv4Addr>]>),
 }
 
 /// What a callback is told.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
     pub(super) url: String,
+    pub(super) reach: Reach,
     pub(super) function: FunctionRef,
     pub(super) call_id: String,
     pub(super) answer: WholeAnswer,
@@ -87,23 +115,54 @@ enum Fault {
 
 /// What an address is, as far as callbacks go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
+enum Place {
     Refused,
     ThisHost,
     Elsewhere,
 }
 
 impl Callbacks {
-    /// Callbacks of a server that has these ports.
+    /// Callbacks of a server that has these ports, and opens these private ranges to functions.
     #[must_use]
-    pub fn new(own_ports: Vec<u16>) -> Self {
+    pub fn new(own_ports: Vec<u16>, allow_net: &[Block]) -> Self {
         let places = Arc::new(Semaphore::new(limits::CALLBACKS_MAX));
-        Self { places, own_ports, clients: OnceCell::new() }
+        let closed = network::closed(allow_net).into();
+        let receivers = Mutex::default();
+        Self { places, receivers, own_ports, closed, clients: OnceCell::new() }
     }
 
-    /// Waits for a place for a callback.
-    pub(super) async fn place(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
-        self.places.clone().acquire_owned().await
+    /// Waits for a place for a callback. `None` if it is given up, which is said on the log: its receiver has had all
+    /// places that it may have for too long.
+    pub(super) async fn place(&self, told: &Told) -> Option<CallbackPlace> {
+        let receiver = self.receiver(receiver(&told.url));
+        let waiting = timeout(limits::CALLBACK_PLACE_WAIT_MAX, receiver.clone().acquire_owned());
+        let Ok(Ok(of_receiver)) = waiting.await else {
+            tracing::warn!(
+                function = %told.function,
+                call_id = told.call_id,
+                "the answer to an asynchronous call did not reach its callback: whoever receives it was busy with \
+                 {} others for {} s (CALLBACKS_PER_RECEIVER_MAX, CALLBACK_PLACE_WAIT_MAX)",
+                limits::CALLBACKS_PER_RECEIVER_MAX,
+                limits::CALLBACK_PLACE_WAIT_MAX.as_secs()
+            );
+            return None;
+        };
+        let of_all = self.places.clone().acquire_owned().await.ok()?;
+        Some(CallbackPlace { _receiver: receiver, _of_receiver: of_receiver, _of_all: of_all })
+    }
+
+    fn receiver(&self, name: String) -> Arc<Semaphore> {
+        let mut receivers = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = receivers.get(&name).and_then(Weak::upgrade) {
+            return known;
+        }
+        // As many as there are deliveries can be in use.
+        if receivers.len() >= 2 * limits::DELIVERIES_MAX {
+            receivers.retain(|_, places| places.strong_count() > 0);
+        }
+        let places = Arc::new(Semaphore::new(limits::CALLBACKS_PER_RECEIVER_MAX));
+        receivers.insert(name, Arc::downgrade(&places));
+        places
     }
 
     /// Sends one, with a few tries. What it comes to is said on the log.
@@ -149,18 +208,32 @@ impl Callbacks {
     }
 
     async fn over_network(&self, told: &Told, uri: Uri) -> Result<u16, Fault> {
-        let clients = self.clients.get_or_try_init(Clients::build).await?;
+        if !is_within(&told.url, told.reach) {
+            return Err(Fault::Lasting("it may go to functions of this server alone".to_owned()));
+        }
+        let build = || Clients::build(self.closed.clone());
+        let clients = self.clients.get_or_try_init(build).await?;
         let is_https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
-        let may_be_here = !self.own_ports.contains(&port) || is_function_path(&uri);
+        let is_ours = self.own_ports.contains(&port);
+        let (client, bounds) = match told.reach {
+            // Of this server, functions; of this host, the rest for who is on it.
+            Reach::Host if !is_ours || is_function_path(&uri) => {
+                (&clients.anywhere, Bounds::Anywhere)
+            }
+            Reach::Elsewhere if is_ours && is_function_path(&uri) => {
+                (&clients.anywhere, Bounds::Anywhere)
+            }
+            Reach::Host | Reach::Elsewhere => (&clients.elsewhere, Bounds::Elsewhere),
+            Reach::Nat | Reach::Gateway => (&clients.nat, Bounds::Nat(self.closed.clone())),
+        };
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         // Addresses that are spelled out are resolved by nobody.
         if let Ok(address) = host.parse()
-            && !allowed(address, may_be_here)
+            && !bounds.allow(address)
         {
             return Err(Fault::Lasting(refusal(host)));
         }
-        let client = if may_be_here { &clients.anywhere } else { &clients.elsewhere };
         let request = request(told, uri).map_err(Fault::Lasting)?;
         let answer = client.request(request).await.map_err(|error| {
             let why = chain(&error).last().map(ToString::to_string).unwrap_or_default();
@@ -172,7 +245,7 @@ impl Callbacks {
 
 impl Clients {
     /// Reads the host's certificates, which takes a while, when the first callback needs them.
-    async fn build() -> Result<Self, Fault> {
+    async fn build(closed: Arc<[RangeInclusive<Ipv4Addr>]>) -> Result<Self, Fault> {
         let built = tokio::task::spawn_blocking(|| {
             let provider = rustls::crypto::ring::default_provider();
             let tls = rustls::ClientConfig::builder_with_provider(provider.into())
@@ -183,19 +256,26 @@ impl Clients {
                 Err(_) => tls.with_root_certificates(rustls::RootCertStore::empty()),
             };
             let tls = tls.with_no_client_auth();
-            Ok(Self { anywhere: client(tls.clone(), true), elsewhere: client(tls, false) })
+            Ok(Self {
+                anywhere: client(tls.clone(), Bounds::Anywhere),
+                elsewhere: client(tls.clone(), Bounds::Elsewhere),
+                nat: client(tls, Bounds::Nat(closed)),
+            })
         });
         built.await.map_err(|error| Fault::Passing(error.to_string()))?
     }
 }
 
-fn client(tls: rustls::ClientConfig, may_be_here: bool) -> Client {
-    let resolver = tower::service_fn(move |name: Name| async move {
-        let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-        let found: Vec<_> = found.filter(|found| allowed(found.ip(), may_be_here)).collect();
-        match found.is_empty() {
-            true => Err(io::Error::other(refusal(name.as_str()))),
-            false => Ok(found.into_iter()),
+fn client(tls: rustls::ClientConfig, bounds: Bounds) -> Client {
+    let resolver = tower::service_fn(move |name: Name| {
+        let bounds = bounds.clone();
+        async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let found: Vec<_> = found.filter(|found| bounds.allow(found.ip())).collect();
+            match found.is_empty() {
+                true => Err(io::Error::other(refusal(name.as_str()))),
+                false => Ok(found.into_iter()),
+            }
         }
     });
     let mut tcp = HttpConnector::new_with_resolver(Resolver::new(resolver));
@@ -210,20 +290,36 @@ fn client(tls: rustls::ClientConfig, may_be_here: bool) -> Client {
 
 fn refusal(host: &str) -> String {
     format!(
-        "{host} has no address that callbacks may reach: those of one link, of many hosts and of none are \
-         refused, and of this server all but /function/ and /async-function/"
+        "{host} has no address that this callback may reach: those of one link, of many hosts and of none are \
+         refused, of this server all but /function/ and /async-function/, this host's own unless the call came from \
+         this host, and for functions what their network does not reach"
     )
 }
 
-fn allowed(address: IpAddr, may_be_here: bool) -> bool {
-    match reach(address) {
-        Reach::Refused => false,
-        Reach::ThisHost => may_be_here,
-        Reach::Elsewhere => true,
+impl Bounds {
+    fn allow(&self, address: IpAddr) -> bool {
+        match (place(address), self) {
+            (Place::Refused, _) => false,
+            (_, Self::Anywhere) => true,
+            (Place::ThisHost, _) => false,
+            (Place::Elsewhere, Self::Elsewhere) => true,
+            (Place::Elsewhere, Self::Nat(closed)) => match address.to_canonical() {
+                IpAddr::V4(v4) => !closed.iter().any(|range| range.contains(&v4)),
+                // Networks of functions have none.
+                IpAddr::V6(_) => false,
+            },
+        }
     }
 }
 
-fn reach(address: IpAddr) -> Reach {
+/// Whether a URL is one that a callback of this reach may have, as far as it can be told before it is resolved.
+#[must_use]
+pub fn is_within(url: &str, reach: Reach) -> bool {
+    reach != Reach::Gateway
+        || url.parse().is_ok_and(|uri| is_gateway(&uri) && is_function_path(&uri))
+}
+
+fn place(address: IpAddr) -> Place {
     let address = address.to_canonical();
     let is_refused = match address {
         IpAddr::V4(v4) => {
@@ -237,11 +333,11 @@ fn reach(address: IpAddr) -> Reach {
         }
     };
     if is_refused {
-        return Reach::Refused;
+        return Place::Refused;
     }
     // An address that can be bound is one of this host.
     let is_here = address.is_loopback() || UdpSocket::bind((address, 0)).is_ok();
-    if is_here { Reach::ThisHost } else { Reach::Elsewhere }
+    if is_here { Place::ThisHost } else { Place::Elsewhere }
 }
 
 fn is_gateway(uri: &Uri) -> bool {
@@ -249,6 +345,19 @@ fn is_gateway(uri: &Uri) -> bool {
     uri.scheme_str() == Some("http")
         && uri.port_u16() == Some(GATEWAY_PORT)
         && GATEWAY_NAMES.iter().any(|name| host.eq_ignore_ascii_case(name))
+}
+
+/// Who gets a callback: a function, or else whatever listens at one port of a host.
+fn receiver(url: &str) -> String {
+    let Ok(uri) = url.parse::<Uri>() else { return String::new() };
+    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+    match Route::of(target(&uri)) {
+        Route::Function { segment, .. } | Route::Async { segment, .. } if is_gateway(&uri) => {
+            format!("{host}/{segment}")
+        }
+        _ => host,
+    }
 }
 
 fn is_function_path(uri: &Uri) -> bool {
@@ -278,6 +387,7 @@ async fn through_door(door: &Door, told: &Told, uri: &Uri) -> Result<u16, Fault>
         target: String::new(),
         headers,
         callback: None,
+        reach: Reach::Gateway,
         body: told.answer.body.clone(),
     };
     let answer = ask(door, &call, target(uri), 0).await;
@@ -315,6 +425,8 @@ fn headers_of(told: &Told) -> http::HeaderMap {
     // Of the function's own answer; the message is framed anew.
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::HOST);
+    // Of a function that is called next it would ask for a callback in the platform's name, and so on for ever.
+    headers.remove("x-callback-url");
     let function = match told.function.is_default_namespace() {
         true => told.function.name().to_owned(),
         false => told.function.to_string(),
@@ -341,9 +453,22 @@ fn headers_of(told: &Told) -> http::HeaderMap {
 mod tests {
     use super::*;
 
+    fn told_to(reach: Reach, url: &str) -> Told {
+        Told {
+            url: url.to_owned(),
+            reach,
+            function: FunctionRef::new("f", "").unwrap(),
+            call_id: "id".to_owned(),
+            answer: WholeAnswer::default(),
+            took: Duration::ZERO,
+            retries: 0,
+            retries_max: 9,
+        }
+    }
+
     #[test]
     fn what_callbacks_reach() {
-        let reach = |address: &str| super::reach(address.parse().unwrap());
+        let place = |address: &str| super::place(address.parse().unwrap());
         for refused in [
             "169.254.169.254",
             "0.0.0.0",
@@ -355,28 +480,20 @@ mod tests {
             "fd00:ec2::254",
             "::ffff:169.254.169.254",
         ] {
-            assert_eq!(reach(refused), Reach::Refused, "{refused}");
+            assert_eq!(place(refused), Place::Refused, "{refused}");
         }
         for here in ["127.0.0.1", "127.5.6.7", "::1", "::ffff:127.0.0.1"] {
-            assert_eq!(reach(here), Reach::ThisHost, "{here}");
+            assert_eq!(place(here), Place::ThisHost, "{here}");
         }
         for elsewhere in ["192.0.2.1", "10.255.3.4", "2001:db8::1"] {
-            assert_eq!(reach(elsewhere), Reach::Elsewhere, "{elsewhere}");
+            assert_eq!(place(elsewhere), Place::Elsewhere, "{elsewhere}");
         }
     }
 
     #[tokio::test]
     async fn of_this_server_only_functions_are_reached() {
-        let callbacks = Callbacks::new(vec![1]);
-        let told = |url: &str| Told {
-            url: url.to_owned(),
-            function: FunctionRef::new("f", "").unwrap(),
-            call_id: "id".to_owned(),
-            answer: WholeAnswer::default(),
-            took: Duration::ZERO,
-            retries: 0,
-            retries_max: 9,
-        };
+        let callbacks = Callbacks::new(vec![1], &[]);
+        let told = |url: &str| told_to(Reach::Host, url);
         let door = Door::new(Box::default(), Vec::new());
         let lasting = async |url: &str| {
             matches!(callbacks.try_send(&door, &told(url)).await, Err(Fault::Lasting(_)))
@@ -390,12 +507,63 @@ mod tests {
         assert!(matches!(by_name, Err(Fault::Passing(why)) if why.contains("may reach")));
         let functions = callbacks.try_send(&door, &told("http://127.0.0.1:1/function/f")).await;
         assert!(matches!(functions, Err(Fault::Passing(why)) if !why.contains("may reach")));
+        for (reach, url) in [
+            (Reach::Elsewhere, "http://127.0.0.1:2/"),
+            (Reach::Nat, "http://127.0.0.1:2/"),
+            (Reach::Nat, "http://127.0.0.1:1/function/f"),
+            (Reach::Nat, "http://10.255.3.4/"),
+            (Reach::Nat, "http://[2001:db8::1]/"),
+            (Reach::Gateway, "http://192.0.2.1/"),
+            (Reach::Gateway, "http://gateway:8081/function/f"),
+        ] {
+            let sent = callbacks.try_send(&door, &told_to(reach, url)).await;
+            assert!(matches!(sent, Err(Fault::Lasting(_))), "{url} {reach:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_that_hangs_leaves_places_to_others() {
+        let callbacks = Callbacks::new(Vec::new(), &[]);
+        let place = async |url: &str| callbacks.place(&told_to(Reach::Host, url)).await;
+        let mut held = Vec::new();
+        for at in 0..limits::CALLBACKS_PER_RECEIVER_MAX {
+            held.push(place(&format!("http://user{at}@Hangs/{at}")).await.unwrap());
+        }
+        assert!(place("http://hangs/").await.is_none());
+        assert!(place("http://hangs:81/").await.is_some());
+        assert!(place("http://gateway:8080/function/a").await.is_some());
+        held.pop();
+        assert!(place("http://hangs/").await.is_some());
+    }
+
+    #[test]
+    fn receivers_are_functions_and_ports() {
+        assert_eq!(receiver("http://gateway:8080/async-function/a.b/c"), "gateway:8080/a.b");
+        assert_eq!(receiver("http://u:p@H:1/function/a"), "h:1");
+        assert_eq!(receiver("\u{1}"), "");
+    }
+
+    #[test]
+    fn a_function_is_sent_no_further_than_its_network_is() {
+        let allows = |bounds: &Bounds, address: &str| bounds.allow(address.parse().unwrap());
+        let nat = Bounds::Nat(network::closed(&["10.1.0.0/16".parse().unwrap()]).into());
+        for open in ["192.88.98.1", "10.1.2.3"] {
+            assert!(allows(&nat, open) && allows(&Bounds::Elsewhere, open), "{open}");
+        }
+        for closed in ["10.2.0.1", "192.168.1.1", "127.0.0.1", "2001:db8::1"] {
+            assert!(!allows(&nat, closed), "{closed}");
+        }
+        assert!(allows(&Bounds::Elsewhere, "192.168.1.1"));
+        assert!(!allows(&Bounds::Elsewhere, "127.0.0.1"));
+        assert!(allows(&Bounds::Anywhere, "127.0.0.1"));
+        assert!(!allows(&Bounds::Anywhere, "169.254.169.254"));
     }
 
     #[test]
     fn headers_are_the_functions_and_what_is_told_of_the_call() {
         let told = Told {
             url: String::new(),
+            reach: Reach::Host,
             function: FunctionRef::new("env", "").unwrap(),
             call_id: "mine".to_owned(),
             answer: WholeAnswer {
@@ -405,6 +573,7 @@ mod tests {
                     ("x-a", "2"),
                     ("X-Call-Id", "theirs"),
                     ("Content-Length", "9"),
+                    ("X-Callback-Url", "http://gateway:8080/async-function/env"),
                 ]
                 .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
                 .to_vec(),
@@ -423,6 +592,7 @@ mod tests {
         assert_eq!(all("x-duration-seconds"), ["0.012000"]);
         assert_eq!(all("x-retry"), ["2"]);
         assert_eq!(all("x-retry-max"), ["9"]);
+        assert!(all("x-callback-url").is_empty());
         assert!(all("content-length").is_empty() && all("x-pinnace-cut-at").is_empty());
         let uri = "http://us%40er:pw@h/".parse().unwrap();
         let expected = format!("Basic {}", BASE64_STANDARD.encode("us@er:pw"));

@@ -52,6 +52,12 @@ pub struct Delivery {
     pub ending: watch::Receiver<bool>,
 }
 
+/// How a call ends.
+enum End {
+    Settled,
+    Failed(Progress),
+}
+
 /// What one attempt came to.
 struct Tried {
     answer: io::Result<WholeAnswer>,
@@ -127,7 +133,7 @@ impl Delivery {
             }
             Verdict::Settled => {
                 let told = told(&stored.call, tried, stored.attempts, policy);
-                self.end(number, Ending::Forget, told).await;
+                self.end(number, End::Settled, told).await;
             }
             Verdict::Again(wait) => {
                 let due = now() + wait;
@@ -146,14 +152,10 @@ impl Delivery {
                 );
                 let why = sentence(&tried.answer);
                 let told = told(&stored.call, tried, stored.attempts, policy);
-                self.fail(progressed(stored, outcome.status, why), number, told).await;
+                let end = End::Failed(progressed(stored, outcome.status, why));
+                self.end(number, end, told).await;
             }
         }
-    }
-
-    async fn fail(&self, progress: Progress, number: u64, told: Option<Told>) {
-        self.note(number, Progress { is_failed: true, ..progress }).await;
-        self.end(number, Ending::Failed, told).await;
     }
 
     /// Keeps an attempt, before there is another: that one counts from it.
@@ -173,18 +175,27 @@ impl Delivery {
         let number = stored.number;
         let tried = Tried { answer: Err(io::Error::other(why.clone())), took: Duration::ZERO };
         let told = told(&stored.call, tried, stored.attempts, &self.policy);
-        self.fail(progressed(stored, status, why), number, told).await;
+        self.end(number, End::Failed(progressed(stored, status, why)), told).await;
     }
 
-    /// Ends a call, and sends its answer on. So many answers are on their way at once, and no more ends are.
-    async fn end(&self, number: u64, ending: Ending, told: Option<Told>) {
-        let Some(told) = told else { return self.queue.finish(number, ending) };
-        let Ok(place) = self.callbacks.place().await else {
-            return self.queue.finish(number, ending);
+    /// Ends a call, and sends its answer on. So many answers are on their way at once, and no more ends are: it is under
+    /// way, and not among those that failed, until its answer has a place.
+    async fn end(&self, number: u64, end: End, told: Option<Told>) {
+        let place = match &told {
+            Some(told) => self.callbacks.place(told).await,
+            None => None,
+        };
+        let ending = match end {
+            End::Settled => Ending::Forget,
+            End::Failed(progress) => {
+                self.note(number, Progress { is_failed: true, ..progress }).await;
+                Ending::Failed
+            }
         };
         self.queue.finish(number, ending);
-        self.callbacks.send(&self.door, &told).await;
-        drop(place);
+        if let (Some(told), Some(_place)) = (&told, &place) {
+            self.callbacks.send(&self.door, told).await;
+        }
     }
 }
 
@@ -263,6 +274,7 @@ fn told(call: &Call, tried: Tried, retries: u32, policy: &RetryPolicy) -> Option
     let unreached = || WholeAnswer { status: 503, ..WholeAnswer::default() };
     Some(Told {
         url,
+        reach: call.reach,
         function: call.function.clone(),
         call_id: call.id.clone(),
         answer: tried.answer.unwrap_or_else(|_| unreached()),

@@ -1,6 +1,6 @@
 //! What the API shows of the queue and does to it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use pinnace_core::{
     FunctionRef, limits,
@@ -12,6 +12,9 @@ use super::{
     AsyncQueue,
     ledger::{Ledger, LedgerError, Stored},
 };
+
+/// How long it is waited for the end of a delivery before it is looked for again.
+const ENDING_PAUSE: Duration = Duration::from_millis(5);
 
 impl AsyncQueue {
     /// Calls of the queue, oldest first: those that failed, or all others; of one function, if it is named.
@@ -73,11 +76,18 @@ impl AsyncQueue {
                 let call_id = call.call.id.as_str().into();
                 let bytes = call.call.bytes() + call.body_bytes;
                 let queued = Queued { function: call.call.function, id: call_id, bytes };
-                self.shared.state().queue.add(call.number, queued, None);
-                self.shared.wake.notify_one();
+                self.wait_again(call.number, queued).await;
             }
         }
         Ok(any)
+    }
+
+    /// The delivery that has noted that a call failed may be a moment from having ended.
+    async fn wait_again(&self, number: u64, queued: Queued) {
+        while !self.shared.state().queue.add(number, queued.clone(), None) {
+            tokio::time::sleep(ENDING_PAUSE).await;
+        }
+        self.shared.wake.notify_one();
     }
 
     /// Forgets the failed calls of an id, and cancels the others. False if there is none.

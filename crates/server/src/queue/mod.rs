@@ -32,7 +32,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use self::ledger::{Ledger, now_ms};
 pub use self::{
-    callback::Callbacks,
+    callback::{Callbacks, is_within},
     delivery::Delivery,
     ledger::{Call, LedgerError, Mark},
     pump::Pump,

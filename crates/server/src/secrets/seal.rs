@@ -4,12 +4,7 @@
 //! secret pass for another. The key protects copies of the database, such as backups; whoever can read the
 //! state directory can read the key.
 
-use std::{
-    fs::{self, Permissions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
-};
+use std::{io, path::Path};
 
 use pinnace_core::secret::Value;
 use ring::{
@@ -17,6 +12,8 @@ use ring::{
     error::Unspecified,
     rand::{SecureRandom as _, SystemRandom},
 };
+
+use crate::key_file;
 
 /// Bytes of the key.
 const KEY_BYTES: usize = 32;
@@ -37,12 +34,10 @@ impl Seal {
     /// The file cannot be read or made, or holds no key.
     pub fn open(path: &Path) -> io::Result<(Self, bool)> {
         let random = SystemRandom::new();
-        let (bytes, is_new) = match fs::File::open(path) {
-            Ok(file) => (read(file, path)?, false),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (make(path, &random)?, true),
-            Err(error) => return Err(error),
-        };
-        let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(failed)?;
+        let (bytes, is_new) = key_file::read_or_make(path, KEY_BYTES, || make(&random))?;
+        let not_a_key =
+            |_| io::Error::other(format!("it does not hold the {KEY_BYTES} bytes of a key"));
+        let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(not_a_key)?;
         Ok((Self { key: LessSafeKey::new(key), random }, is_new))
     }
 
@@ -85,33 +80,9 @@ fn label(namespace: &str, name: &str) -> Vec<u8> {
     format!("{namespace}/{name}").into_bytes()
 }
 
-fn read(mut file: fs::File, path: &Path) -> io::Result<[u8; KEY_BYTES]> {
-    let mode = file.metadata()?.permissions().mode();
-    if mode & 0o077 != 0 {
-        tracing::warn!(key = %path.display(), "others could read the key of secrets; now they cannot");
-        fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    }
-    let (mut key, mut beyond) = ([0; KEY_BYTES], [0; 1]);
-    let is_key = file.read_exact(&mut key).is_ok() && file.read(&mut beyond)? == 0;
-    let not_a_key = || io::Error::other(format!("it does not hold the {KEY_BYTES} bytes of a key"));
-    is_key.then_some(key).ok_or_else(not_a_key)
-}
-
-fn make(path: &Path, random: &SystemRandom) -> io::Result<[u8; KEY_BYTES]> {
-    let mut key = [0; KEY_BYTES];
+fn make(random: &SystemRandom) -> io::Result<Vec<u8>> {
+    let mut key = vec![0; KEY_BYTES];
     random.fill(&mut key).map_err(failed)?;
-    // Whole or not at all: half a key would keep the server from ever starting.
-    let unfinished = path.with_extension("key.new");
-    let mut file = fs::File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&unfinished)?;
-    file.write_all(&key)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    fs::File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()?;
     Ok(key)
 }
 
@@ -152,17 +123,11 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_for_its_owner_alone() {
+    fn what_is_no_key_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secrets.key");
-        Seal::open(&path).unwrap();
-        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(), 0o600);
-        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        Seal::open(&path).unwrap();
-        assert_eq!(mode(), 0o600);
         for bytes in [0, 31, 33] {
-            fs::write(&path, vec![0; bytes]).unwrap();
+            std::fs::write(&path, vec![0; bytes]).unwrap();
             assert!(Seal::open(&path).is_err(), "{bytes}");
         }
     }

@@ -5,8 +5,8 @@
 //! that one of the keys has signed (`token`) and that names this function.
 
 mod fetch;
-mod keys;
-mod token;
+pub mod keys;
+pub mod token;
 
 use std::time::{Instant, SystemTime};
 

@@ -6,7 +6,7 @@
 
 mod body;
 mod listing;
-mod ranges;
+pub mod ranges;
 
 use std::{
     fs::{File, Metadata},

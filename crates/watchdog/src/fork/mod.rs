@@ -9,7 +9,7 @@
 //! functions answer early in this way: it stays until it ends or the replica does, its errors are logged, and
 //! what bounds such jobs is the sandbox's limit of processes.
 
-mod classic;
+pub mod classic;
 mod errors;
 mod input;
 mod serializing;

@@ -60,7 +60,7 @@ pub struct InvokeArgs {
         help_heading = "Proof"
     )]
     key: Option<String>,
-    /// Call with a token for this function, in exchange for yours; without the flag it is fetched when the
+    /// Call with a token for this function, in exchange for your login; without the flag it is fetched when the
     /// function asks for it
     #[arg(long, help_heading = "Proof")]
     auth: bool,

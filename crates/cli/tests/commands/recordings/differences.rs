@@ -17,7 +17,9 @@
 //!   with it, in each namespace of the file.
 //! - `describe` also shows whether the root filesystem is read-only, and what a server of ours says.
 //! - `version --json` succeeds without a gateway, with its part left out; no other host is ever asked.
-//! - `invoke` sends no body with GET and HEAD.
+//! - `invoke` sends no body with GET and HEAD; for a function that asks for a token it gets one for the password too.
+//! - `login` keeps tokens: `--token`, `--token-stdin`, `--as-token`.
+//! - `FAAS_DEBUG=1` shows requests on standard error, and neither secrets' values nor what is sent to functions.
 //! - `${V:?word}` and `${V:+word}` are faults; in faas-cli they are silently defaults.
 
 /// One recording where ours differs.

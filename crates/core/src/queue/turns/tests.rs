@@ -38,11 +38,22 @@ fn calls_of_a_function_go_in_order_and_functions_take_turns() {
 }
 
 #[test]
+fn a_number_stands_for_one_call() {
+    let (mut queue, now) = (queue(10), Instant::now());
+    assert!(queue.add(1, call("a", "x"), None));
+    assert_eq!(leased(&mut queue, now), [1]);
+    assert!(!queue.add(1, call("a", "x"), None), "it has not ended yet");
+    assert_eq!((queue.len(), queue.in_flight()), (1, 1));
+    queue.end(1);
+    assert!(queue.add(1, call("a", "x"), None));
+}
+
+#[test]
 fn a_slow_function_leaves_places_to_others() {
     let (mut queue, now) = (queue(10), Instant::now());
-    (0..50).for_each(|number| queue.add(number, call("slow", "x"), None));
+    (0..50).for_each(|number| assert!(queue.add(number, call("slow", "x"), None)));
     assert_eq!(leased(&mut queue, now).len(), 5, "half of all");
-    (50..80).for_each(|number| queue.add(number, call("other", "x"), None));
+    (50..80).for_each(|number| assert!(queue.add(number, call("other", "x"), None)));
     let others = leased(&mut queue, now);
     assert_eq!(others.len(), 3, "half of what is left, rounded up");
     queue.add(90, call("third", "x"), None);
@@ -55,7 +66,7 @@ fn a_slow_function_leaves_places_to_others() {
 #[test]
 fn a_function_has_no_more_under_way_than_it_has_places() {
     let (mut queue, now) = (queue(100), Instant::now());
-    (0..5).for_each(|number| queue.add(number, call("a", "x"), None));
+    (0..5).for_each(|number| assert!(queue.add(number, call("a", "x"), None)));
     assert_eq!(queue.lease(now, |_| 2), Some(0));
     assert_eq!(queue.lease(now, |_| 2), Some(1));
     assert_eq!(queue.lease(now, |_| 2), None);

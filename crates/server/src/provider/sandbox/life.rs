@@ -6,7 +6,7 @@
 use std::{fs, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use pinnace_core::{Exit, FunctionRef, limits, probes::Probes, secret};
+use pinnace_core::{Exit, FunctionRef, Network, limits, probes::Probes, secret};
 use pinnace_sandbox::{
     adoption::kill,
     channel::Channel,
@@ -77,6 +77,8 @@ pub struct Life {
     pub layers: Option<Arc<Lease>>,
     /// How it is asked whether it is ready and healthy.
     pub probes: Probes,
+    /// What it reaches beside the platform.
+    pub network: Network,
 }
 
 /// What a replica is waiting for, and until when.
@@ -307,7 +309,7 @@ impl Life {
         // The spawner has written it down; missing where there is no network.
         let at_router = || fs::read_to_string(self.slot.dir.join("address")).ok()?.parse().ok();
         if let Some(address) = self.slot.host_gateway.or_else(at_router) {
-            self.ground.located(&self.id, &self.function, address);
+            self.ground.located(&self.id, &self.function, address, self.network);
         }
     }
 

@@ -442,6 +442,7 @@ impl Sandboxes {
                 let (door, layers) = (prepared.door(), prepared.lease());
                 let mut life = self.life(replica, function, slot, (door, layers), reports);
                 life.probes = deployed.spec.probes.clone();
+                life.network = prepared.network();
                 if record.secrets.is_empty() {
                     tokio::spawn(life.start(spec, listeners, record));
                 } else {
@@ -464,6 +465,11 @@ impl Sandboxes {
         let probes = (revision == deployed.revision).then(|| deployed.spec.probes.clone());
         let layers = image.and_then(|digest| self.preparer.lease(&digest));
         let mut life = self.life(&replica, entry.id.clone(), slot, (door, layers), reports);
+        // Of an earlier revision nobody knows it any more.
+        life.network = match probes {
+            Some(_) => self.preparer.network(&deployed.spec),
+            None => Network::None,
+        };
         life.probes = probes.unwrap_or_default();
         self.ground.note_adoption(&replica);
         tokio::spawn(life.adopt(leftover.init.pidfd));
@@ -494,6 +500,7 @@ impl Sandboxes {
             stops,
             layers,
             probes: Probes::default(),
+            network: Network::None,
         }
     }
 }
@@ -524,8 +531,14 @@ impl Ground {
     }
 
     /// A replica's place in the network is known.
-    fn located(&self, id: &str, function: &FunctionRef, address: std::net::Ipv4Addr) {
-        let caller = Caller { function: function.clone(), replica: id.to_owned() };
+    fn located(
+        &self,
+        id: &str,
+        function: &FunctionRef,
+        address: std::net::Ipv4Addr,
+        network: Network,
+    ) {
+        let caller = Caller { function: function.clone(), replica: id.to_owned(), network };
         self.callers.register(address, caller);
     }
 

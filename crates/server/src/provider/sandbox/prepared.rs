@@ -285,7 +285,13 @@ impl Prepared {
     /// Whether its replicas share the host's network.
     #[must_use]
     pub fn is_on_host(&self) -> bool {
-        self.plan.network == Network::Host
+        self.network() == Network::Host
+    }
+
+    /// What its replicas reach beside the platform.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        self.plan.network
     }
 
     /// Keeps its layers.

@@ -26,7 +26,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use pinnace_core::{FunctionRef, limits, queue::Attempt};
+use pinnace_core::{FunctionRef, limits, network::Reach, queue::Attempt};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -51,6 +51,8 @@ pub struct Call {
     pub headers: Vec<u8>,
     /// Where its answer goes.
     pub callback: Option<String>,
+    /// How far it may go.
+    pub reach: Reach,
     /// The body.
     pub body: Vec<u8>,
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use pinnace_core::{FunctionRef, queue::Attempt};
+use pinnace_core::{FunctionRef, network::Reach, queue::Attempt};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params, types::Type};
 
 use super::{Call, Ledger, LedgerError, Left};
@@ -37,7 +37,7 @@ pub struct Stored {
 }
 
 const COLUMNS: &str = "number, name, namespace, id, method, target, headers, callback, body_bytes, \
-                       submitted_ms, attempts, due_ms, failed_ms, history";
+                       submitted_ms, attempts, due_ms, failed_ms, history, reach";
 
 pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -88,6 +88,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         target: row.get(5)?,
         headers: row.get(6)?,
         callback: row.get(7)?,
+        reach: Reach::named(row.get_ref(14)?.as_str()?),
         body: Vec::new(),
     };
     Ok(Stored {
@@ -123,7 +124,7 @@ impl Ledger {
         let sql = format!("SELECT {COLUMNS}, body FROM calls WHERE number = ?1");
         let found = self.read(|connection| {
             let mut statement = connection.prepare_cached(&sql)?;
-            let row = |row: &Row<'_>| Ok((stored(row)?, row.get::<_, Option<Vec<u8>>>(14)?));
+            let row = |row: &Row<'_>| Ok((stored(row)?, row.get::<_, Option<Vec<u8>>>(15)?));
             statement.query_row([number], row).optional()
         })?;
         let Some((mut stored, body)) = found else { return Ok(None) };

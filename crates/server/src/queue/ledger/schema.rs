@@ -5,7 +5,13 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 /// Version of the tables below, kept in the file's `user_version`.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// From version 1, which did not know by whom a callback was asked for: none of its goes further than to functions.
+const FROM_1: &str = "BEGIN;
+    ALTER TABLE calls ADD COLUMN reach TEXT NOT NULL DEFAULT 'gateway';
+    PRAGMA user_version = 2;
+    COMMIT;";
 
 /// How long a statement waits for another process that has the file open, such as `sqlite3`.
 const BUSY: Duration = Duration::from_secs(5);
@@ -24,6 +30,7 @@ pub(super) fn prepare(connection: &Connection) -> anyhow::Result<()> {
     let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match version {
         VERSION => Ok(()),
+        1 => Ok(connection.execute_batch(FROM_1)?),
         0 => Ok(connection.execute_batch(&create())?),
         newer => anyhow::bail!(
             "it was written by a newer Pinnace (tables of version {newer}, this one knows {VERSION}); \
@@ -51,7 +58,8 @@ fn create() -> String {
              due_ms INTEGER NOT NULL DEFAULT 0,
              failed_ms INTEGER,
              history TEXT NOT NULL DEFAULT '[]',
-             body BLOB
+             body BLOB,
+             reach TEXT NOT NULL DEFAULT 'gateway'
          );
          CREATE INDEX failed ON calls (failed_ms, body_bytes) WHERE failed_ms IS NOT NULL;
          CREATE INDEX failed_ids ON calls (id) WHERE failed_ms IS NOT NULL;

@@ -10,6 +10,7 @@ fn call(id: &str, body: &[u8]) -> Call {
         target: "/a?b".to_owned(),
         headers: b"A: b\r\n".to_vec(),
         callback: Some("http://h/".to_owned()),
+        reach: Reach::Nat,
         body: body.to_vec(),
     }
 }

@@ -243,8 +243,8 @@ fn add(connection: &Connection, added: &Added) -> rusqlite::Result<bool> {
     let call = &added.call;
     let is_inline = added.body_bytes <= QUEUED_BODY_INLINE_BYTES_MAX as u64;
     let sql = "INSERT INTO calls
-         (number, name, namespace, id, method, target, headers, callback, body_bytes, submitted_ms, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+         (number, name, namespace, id, method, target, headers, callback, body_bytes, submitted_ms, body, reach)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     connection.prepare_cached(sql)?.execute(params![
         added.number,
         call.function.name(),
@@ -257,6 +257,7 @@ fn add(connection: &Connection, added: &Added) -> rusqlite::Result<bool> {
         added.body_bytes,
         added.submitted_ms,
         is_inline.then_some(&call.body),
+        call.reach.name(),
     ])?;
     Ok(true)
 }

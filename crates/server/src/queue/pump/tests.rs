@@ -43,7 +43,7 @@ impl Pumped {
             queue: queue.clone(),
             catalog: Arc::new(catalog),
             door,
-            callbacks: Callbacks::new(Vec::new()),
+            callbacks: Callbacks::new(Vec::new(), &[]),
             policy: RetryPolicy::default(),
             ending: is_ending.clone(),
         };
@@ -64,6 +64,7 @@ impl Pumped {
             target: "/a%2F?b".to_owned(),
             headers: b"Host: h\r\n".to_vec(),
             callback: None,
+            reach: pinnace_core::network::Reach::Gateway,
             body: b"body.".to_vec(),
         };
         let room = self.queue.reserve(100).unwrap();

@@ -4,7 +4,7 @@
 //! of the answer unless `combine_output` says otherwise.
 
 mod debug;
-mod marshal;
+pub mod marshal;
 
 use std::{io, process::ExitStatus, sync::Arc, time::Duration};
 

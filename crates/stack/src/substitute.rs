@@ -15,6 +15,8 @@
 
 mod part;
 
+use pinnace_core::limits::STACK_FILE_BYTES_MAX;
+
 use super::Fault;
 
 /// How deep defaults may hold further substitutions.
@@ -31,7 +33,7 @@ pub fn substitute(
     text: &str,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<String, Vec<Fault>> {
-    let mut reader = Reader { text, at: 0, variable, faults: Vec::new() };
+    let mut reader = Reader { text, at: 0, variable, faults: Vec::new(), is_too_large: false };
     let out = reader.until_end();
     if reader.faults.is_empty() { Ok(out) } else { Err(reader.faults) }
 }
@@ -41,6 +43,8 @@ struct Reader<'a> {
     at: usize,
     variable: &'a dyn Fn(&str) -> Option<String>,
     faults: Vec<Fault>,
+    /// Whether something became larger than a file may be. Replacements within replacements multiply.
+    is_too_large: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -56,7 +60,14 @@ impl<'a> Reader<'a> {
                 let start = self.at;
                 match self.substitution(0) {
                     Some(value) => out.push_str(&value),
+                    None if self.is_too_large => {}
                     None => self.skip_fault(start),
+                }
+                if self.fits(out.len()).is_none() {
+                    self.faults.push(Fault::new(format!(
+                        "is more than {STACK_FILE_BYTES_MAX} bytes after substitution"
+                    )));
+                    return out;
                 }
                 if self.faults.len() == FAULTS_MAX {
                     return out;
@@ -113,6 +124,8 @@ impl<'a> Reader<'a> {
             return None;
         }
         let by = self.word("}", depth)?;
+        let found = if form == "//" { value.matches(&*text).count() } else { 1 };
+        self.fits(found.saturating_mul(by.len()).saturating_add(value.len()))?;
         Some(part::replaced(value, form, &text, &by))
     }
 
@@ -127,6 +140,7 @@ impl<'a> Reader<'a> {
             let rest = self.rest();
             if rest.starts_with("${") {
                 out.push_str(&self.substitution(depth + 1)?);
+                self.fits(out.len())?;
                 continue;
             }
             if rest.starts_with("\\/") || rest.starts_with("\\\\") {
@@ -137,6 +151,12 @@ impl<'a> Reader<'a> {
             out.push(next);
             self.at += next.len_utf8();
         }
+    }
+
+    /// Says that nothing becomes larger than a file may be, and remembers if it would.
+    fn fits(&mut self, bytes: usize) -> Option<()> {
+        self.is_too_large |= bytes as u64 > STACK_FILE_BYTES_MAX;
+        (!self.is_too_large).then_some(())
     }
 
     /// Reads a name and looks its variable up.
@@ -203,6 +223,16 @@ mod tests {
 
     fn done(text: &str) -> String {
         substitute(text, &variable).unwrap()
+    }
+
+    #[test]
+    fn what_grows_too_large_is_refused_before_it_does() {
+        let lookup = |name: &str| (name == "A").then(|| "a".repeat(1000));
+        let nested = format!("{}b{}", "${A//a/".repeat(9), "}".repeat(9));
+        for text in [nested, "${A}".repeat(2000)] {
+            let faults = substitute(&text, &lookup).unwrap_err();
+            assert!(faults[0].text.contains("after substitution"), "{faults:?}");
+        }
     }
 
     #[test]

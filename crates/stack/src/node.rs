@@ -250,4 +250,12 @@ mod tests {
         }
         assert!(Node::parse(&text).is_err());
     }
+
+    #[test]
+    fn aliases_of_a_long_text_are_refused() {
+        let long = "x".repeat(500_000);
+        let text = format!("a: &a {long}\nb: [{}]\n", "*a, ".repeat(50_000));
+        let (_, said) = Node::parse(&text).unwrap_err();
+        assert!(!said.is_empty());
+    }
 }
