@@ -67,6 +67,20 @@ pub fn send(
     run(method, url, headers, body, CALL_TIME_MAX)
 }
 
+/// As [`send`], within a time.
+///
+/// # Errors
+/// No connection, or it broke, or the time was over.
+pub fn send_within(
+    time_max: Duration,
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<Answer, ureq::Error> {
+    run(method, url, headers, body, time_max)
+}
+
 /// Sends a body as it is read, in chunks, and reads the whole answer.
 ///
 /// # Errors

@@ -12,8 +12,10 @@ pub mod faulty;
 pub mod gateway;
 pub mod http;
 pub mod images;
+pub mod machine;
 pub mod registry;
 pub mod stand_ins;
+pub mod volatile_disk;
 pub mod wait;
 
 pub use callbacks::Callbacks;

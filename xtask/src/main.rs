@@ -47,6 +47,12 @@ enum Command {
         /// Only tests whose names contain one of these
         filters: Vec<String>,
     },
+    /// The test of the queue in a virtual machine that loses its power, with a debug build
+    PowerCut {
+        /// How often, after 400 calls each time
+        #[arg(long, default_value_t = 2)]
+        cuts: u32,
+    },
     /// The tests that can last: as long as you wish
     Soak {
         /// How often the server is killed under load
@@ -58,6 +64,9 @@ enum Command {
         /// How often the server is while asynchronous calls are submitted
         #[arg(long, default_value_t = 100)]
         queue_kills: u32,
+        /// How often a machine's power is cut while asynchronous calls are submitted
+        #[arg(long, default_value_t = 5)]
+        power_cuts: u32,
         /// Calls while their function is redeployed and scaled
         #[arg(long, default_value_t = 1_000_000)]
         calls: u64,
@@ -96,10 +105,18 @@ fn main() -> ExitCode {
         Command::Test { provision } => test::test(provision),
         Command::Tidy => tidy::tidy(),
         Command::Bench { provision, arguments } => test::bench(provision, &arguments),
-        Command::Soak { kills, spawner_kills, queue_kills, calls, image_mib, fuzz_s } => {
-            fuzz::fuzz(fuzz_s)
-                .and_then(|()| test::soak(kills, spawner_kills, queue_kills, calls, image_mib))
-        }
+        Command::Soak {
+            kills,
+            spawner_kills,
+            queue_kills,
+            power_cuts,
+            calls,
+            image_mib,
+            fuzz_s,
+        } => fuzz::fuzz(fuzz_s).and_then(|()| {
+            test::soak(kills, spawner_kills, queue_kills, power_cuts, calls, image_mib)
+        }),
+        Command::PowerCut { cuts } => test::power_cut(cuts),
         Command::Fuzz { seconds } => fuzz::fuzz(seconds),
         Command::Vm { filters } => test::vm(&filters),
         Command::Ci => check::check().and_then(|()| test::test(true)),

@@ -74,6 +74,7 @@ pub const VM: &[Need] = &[
     need("qemu-system-x86_64", "qemu-system-x86", "emulates a machine with cgroup v2"),
     need("cpio", "cpio", "packs that machine's root"),
     need("modprobe", "kmod", "finds its kernel's modules"),
+    need("mkfs.ext4", "e2fsprogs", "makes the file system of the disk that loses its power"),
     Need {
         program: "/bin/busybox",
         package: "busybox-static",

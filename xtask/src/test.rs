@@ -24,7 +24,10 @@ pub fn test(provision: bool) -> Result<()> {
     run(&mut cargo(&["test", "--workspace", "--exclude", "pinnace-tests"]))?;
     run(&mut cargo(&["build", "--package", "pinnace", "--package", "pinnace-watchdog"]))?;
     let binaries = host_folder.join("debug");
+    let (kernel, archive) = vm::power_cut_machine(&binaries.join("pinnace"))?;
     run(cargo(&["test", "--package", "pinnace-tests"])
+        .env("PINNACE_VM_KERNEL", kernel)
+        .env("PINNACE_VM_ARCHIVE", archive)
         .env("PINNACE_BIN", binaries.join("pinnace"))
         .env("PINNACE_WATCHDOG", binaries.join("pinnace-watchdog")))?;
     vm::test(&[])?;
@@ -43,6 +46,22 @@ pub fn vm(filters: &[String]) -> Result<()> {
     vm::test(filters)
 }
 
+/// Cuts the power of a virtual machine under a debug build of the server.
+///
+/// # Errors
+/// This machine lacks something, or a call was lost; it was shown.
+pub fn power_cut(cuts: u32) -> Result<()> {
+    needs::meet(needs::VM, false)?;
+    run(&mut cargo(&["build", "--package", "pinnace"]))?;
+    let (kernel, archive) = vm::power_cut_machine(&target_folder()?.join("debug/pinnace"))?;
+    let arguments = ["test", "--package", "pinnace-tests", "--test", "power_cut"];
+    run(cargo(&arguments)
+        .args(["--", "--nocapture"])
+        .env("PINNACE_VM_KERNEL", kernel)
+        .env("PINNACE_VM_ARCHIVE", archive)
+        .env("PINNACE_SOAK_POWER_CUTS", cuts.to_string()))
+}
+
 /// How often soak has each operation of the API tried by a client made from its description.
 const SOAK_EXAMPLES: &str = "200";
 
@@ -54,15 +73,19 @@ pub fn soak(
     kills: u32,
     spawner_kills: u32,
     queue_kills: u32,
+    power_cuts: u32,
     calls: u64,
     image_mib: u64,
 ) -> Result<()> {
+    needs::meet(needs::VM, false)?;
     run(&mut cargo(&["build", "--release", "--package", "pinnace"]))?;
     let binary = target_folder()?.join("release/pinnace");
+    let (kernel, archive) = vm::power_cut_machine(&binary)?;
     for (test, name) in [
         ("crash", "a_killed_server_comes_back_and_its_functions_never_left"),
         ("crash", "a_killed_spawner_is_replaced_and_no_call_fails"),
         ("queue", "a_killed_server_loses_no_call"),
+        ("power_cut", "a_machine_that_loses_its_power_loses_no_call"),
         ("openapi", "a_client_made_from_the_description_finds_nothing_amiss"),
         ("churn", "no_call_fails_while_its_function_is_redeployed_and_scaled"),
         ("bad_days", "an_image_of_many_gibibytes_is_loaded_run_and_removed_in_little_memory"),
@@ -73,6 +96,9 @@ pub fn soak(
             .env("PINNACE_SOAK_KILLS", kills.to_string())
             .env("PINNACE_SOAK_SPAWNER_KILLS", spawner_kills.to_string())
             .env("PINNACE_SOAK_QUEUE_KILLS", queue_kills.to_string())
+            .env("PINNACE_SOAK_POWER_CUTS", power_cuts.to_string())
+            .env("PINNACE_VM_KERNEL", &kernel)
+            .env("PINNACE_VM_ARCHIVE", &archive)
             .env("PINNACE_SOAK_CALLS", calls.to_string())
             .env("PINNACE_SOAK_EXAMPLES", SOAK_EXAMPLES)
             .env("PINNACE_SOAK_IMAGE_MIB", image_mib.to_string()))?;

@@ -1,5 +1,6 @@
 //! The sandbox's tests on a kernel and a cgroup version that this machine may not have: in a throw-away
 //! virtual machine with Debian's cloud kernel, under qemu's software emulation, everything in its initramfs.
+//! And the machine whose power a test cuts: [`power_cut_machine`] makes what it boots, the test does the rest.
 //!
 //! Emulated code runs 10 to 30 times slower: nothing is timed there. A machine with control groups of
 //! version 1 cannot show version 2 otherwise, since a controller belongs to one of them at a time.
@@ -24,8 +25,31 @@ const RUN_S_MAX: u32 = 1500;
 const MEMORY_MIB: u32 = 3072;
 
 /// Modules of the kernel that sandboxes need and that are not built in.
-const MODULES: &[&str] =
-    &["overlay", "veth", "nf_tables", "nft_masq", "nft_ct", "nft_chain_nat", "nft_fib_inet"];
+const MODULES: &[&str] = &["overlay"];
+
+/// Further modules of the machine whose power is cut: its bus, its disk, its network, and that of its functions. There
+/// is no modprobe(8) in it, by which a kernel loads those itself when rules for packets name them.
+const SERVER_MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_net",
+    "veth",
+    "nft_chain_nat",
+    "nft_connlimit",
+    "nft_ct",
+    "nft_fib_ipv4",
+    "nft_masq",
+    "nft_reject_ipv4",
+];
+
+/// Serves from a state directory on the disk, to the host, which qemu's network has at 10.0.2.2: functions may reach
+/// it there. The test knows the password.
+const SERVE: &str = "ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up &&
+ip route add default via 10.0.2.2 && mkdir -p /state && mount -t ext4 /dev/vda /state || exit 3
+mkdir -p /state/pinnace && touch /state/pinnace/lock
+echo password > /state/pinnace/basic-auth-password
+pinnace up --listen 0.0.0.0:8080 --state-dir /state/pinnace --allow-net 10.0.2.2/32
+";
 
 /// What tests run that busybox has not, or not like this: functions in Python, ordinary users and their ids.
 const PROGRAMS: [&str; 5] = [
@@ -73,14 +97,14 @@ pub fn test(filters: &[String]) -> Result<()> {
     let programs = tests.parent().and_then(Path::parent).context("cargo has a folder for tests")?;
     let folder = root().join("target/vm");
     let (kernel, modules) = kernel(&folder)?;
-    let mut image = Image::new(&folder)?;
+    let mut image = Image::new(folder.join("root"))?;
     for program in ["pinnace-init", "pinnace-spawner"] {
         // The tests know them by the paths that they have here.
         image.add(&programs.join(program), &programs.join(program))?;
     }
     image.add(&tests, Path::new("/sandboxes"))?;
     image.add_programs()?;
-    image.modules(&kernel, &modules)?;
+    image.modules(&kernel, &modules, MODULES)?;
     image.command(&format!("/sandboxes --test-threads 2 {}", filters.join(" ")))?;
     let archive = image.pack()?;
     let boot = modules.join("boot").join(format!("vmlinuz-{kernel}"));
@@ -92,6 +116,20 @@ pub fn test(filters: &[String]) -> Result<()> {
         Some(code) => bail!("tests failed in the virtual machine (exit code {code})"),
         None => bail!("the virtual machine did not end within {RUN_S_MAX} s; it said:\n{said}"),
     }
+}
+
+/// What the machine boots that runs a server and loses its power: a kernel, and an archive with this binary.
+///
+/// # Errors
+/// One of them cannot be made.
+pub fn power_cut_machine(pinnace: &Path) -> Result<(PathBuf, PathBuf)> {
+    let folder = root().join("target/vm");
+    let (kernel, modules) = kernel(&folder)?;
+    let mut image = Image::new(folder.join("power-cut"))?;
+    image.add(pinnace, Path::new("/bin/pinnace"))?;
+    image.modules(&kernel, &modules, &[MODULES, SERVER_MODULES].concat())?;
+    image.command(SERVE)?;
+    Ok((modules.join("boot").join(format!("vmlinuz-{kernel}")), image.pack()?))
 }
 
 /// Builds the tests and answers where they are.
@@ -149,8 +187,8 @@ struct Image {
 }
 
 impl Image {
-    fn new(folder: &Path) -> Result<Self> {
-        let image = Self { folder: folder.join("root") };
+    fn new(folder: PathBuf) -> Result<Self> {
+        let image = Self { folder };
         if image.folder.exists() {
             fs::remove_dir_all(&image.folder)?;
         }
@@ -242,9 +280,9 @@ impl Image {
     }
 
     /// Adds the modules with all that they need, so that they are loaded in an order that works.
-    fn modules(&mut self, version: &str, kernel: &Path) -> Result<()> {
+    fn modules(&mut self, version: &str, kernel: &Path, modules: &[&str]) -> Result<()> {
         let mut added: Vec<String> = Vec::new();
-        for module in MODULES {
+        for module in modules {
             let mut modprobe = Command::new("modprobe");
             modprobe.arg("-d").arg(kernel).args(["-S", version, "--show-depends", module]);
             for line in output(&mut modprobe)?.lines() {

@@ -158,7 +158,7 @@ impl Router {
         self.links
             .ask(vec![links::up(links::LOOPBACK), links::address(links::LOOPBACK, GATEWAY, 32)])
             .doing(|| "give the router its address")?;
-        rules().commit(&mut self.rules).doing(|| "set the router's rules for packets")?;
+        rules().commit_new(&mut self.rules).doing(|| "set the router's rules for packets")?;
         self.apply(policy)
     }
 

@@ -113,7 +113,7 @@ impl Uplink {
         if is_off {
             rules.note(WAS_OFF);
         }
-        rules.commit(&mut Socket::netfilter()?).doing(|| "set the host's rules for packets")?;
+        rules.commit_new(&mut Socket::netfilter()?).doing(|| "set the host's rules for packets")?;
         if is_off {
             set(FORWARDING, "1")?;
         }

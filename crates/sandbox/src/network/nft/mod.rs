@@ -306,6 +306,30 @@ impl<'t> Transaction<'t> {
         self.requests.push(Request { flags: 0, message: Message::border(BATCH_END) });
         socket.ask_until(self.requests, last)
     }
+
+    /// Makes the changes where all that they refer to is made by them: the table and what is in it.
+    ///
+    /// # Errors
+    /// The kernel's, which names its modules where it lacks one; nothing has changed then.
+    pub(super) fn commit_new(self, socket: &mut Socket) -> io::Result<()> {
+        self.commit(socket).map_err(with_modules)
+    }
+}
+
+/// Its modules with the parts of our rules.
+const MODULES: &str =
+    "nft_chain_nat, nft_connlimit, nft_ct, nft_fib_ipv4, nft_masq, nft_reject_ipv4";
+
+/// What a kernel means that finds nothing, though everything of ours is there.
+fn with_modules(error: io::Error) -> io::Error {
+    if error.raw_os_error() != Some(libc::ENOENT) {
+        return error;
+    }
+    let text = format!(
+        "the kernel lacks a part of nf_tables; load its modules {MODULES} (it does so itself where they are \
+         installed and kernel.modules_disabled is 0)"
+    );
+    io::Error::new(error.kind(), text)
 }
 
 fn element(address: Ipv4Addr, flags: u32) -> DefaultNla {
@@ -374,4 +398,16 @@ pub(super) fn addresses(socket: &mut Socket, table: &str, set: &str) -> io::Resu
         }
     })?;
     Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_lacks_a_module_is_told_from_other_faults() {
+        let said = |code| with_modules(io::Error::from_raw_os_error(code)).to_string();
+        assert!(said(libc::ENOENT).contains("nft_reject_ipv4"), "{}", said(libc::ENOENT));
+        assert!(!said(libc::EPERM).contains("nft_"), "{}", said(libc::EPERM));
+    }
 }
