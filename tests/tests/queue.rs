@@ -298,7 +298,7 @@ fn callbacks_do_not_reach_the_api() {
     let metadata = [("X-Callback-Url", "http://169.254.169.254/latest/meta-data")];
     submit(&gateway, "hello/echo", &metadata, deployed).expect(202);
     eventually("all are refused", PATIENCE, || {
-        let refused = gateway.log().matches("no address that callbacks may reach").count();
+        let refused = gateway.log().matches("no address that this callback may reach").count();
         (refused == 5).then_some(())
     });
     let listed = http::send("GET", &url, &[], b"").unwrap().text();
@@ -312,6 +312,33 @@ fn callbacks_do_not_reach_the_api() {
             (gateway.call(&format!("hello/read/tmp/{name}"), b"").body == b"told").then_some(())
         });
     }
+}
+
+#[test]
+fn a_function_has_the_platform_reach_no_more_than_it_does() {
+    let gateway = Gateway::start();
+    gateway.load("hello:test", &Image::hello("hello:test"));
+    let shut = Function::new("shut", "hello:test").annotation("dev.pinnace.network", "none");
+    gateway.deploy(&shut);
+    let callbacks = Callbacks::start(&[]);
+    let asked = |callback: &str| {
+        let request = format!(
+            "POST /async-function/shut/echo HTTP/1.1\r\nHost: gateway\r\nX-Callback-Url: {callback}\r\n\
+             Content-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        gateway.call("shut/dial/gateway:8080", request.as_bytes()).expect(200).text()
+    };
+    let refused = asked(&callbacks.url("/"));
+    assert!(
+        refused.starts_with("HTTP/1.1 400 ") && refused.contains("--network none"),
+        "{refused}"
+    );
+    let taken = asked("http://gateway:8080/function/shut/write/tmp/told");
+    assert!(taken.starts_with("HTTP/1.1 202 "), "{taken}");
+    eventually("the function was called", PATIENCE, || {
+        (gateway.call("shut/read/tmp/told", b"").status == 200).then_some(())
+    });
+    assert_eq!(callbacks.all().len(), 0);
 }
 
 #[test]

@@ -12,6 +12,8 @@
 //! [`protocol`] is what they say to each other.
 
 pub mod adoption;
+#[cfg(feature = "allocator")]
+pub mod allocator;
 pub mod cgroup;
 pub mod channel;
 pub mod client;

@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context;
 use pinnace_core::{FunctionRef, queue::RetryPolicy};
 use pinnace_sandbox::{
+    allocator,
     cgroup::Cgroups,
     host::Host,
     host_root,
@@ -66,6 +67,7 @@ const END_MAX: Duration = Duration::from_secs(30);
 /// # Errors
 /// It cannot start: the state directory is in use, the address is taken, the host lacks what it needs.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    allocator::give_back_at_once();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
