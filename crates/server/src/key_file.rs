@@ -1,4 +1,4 @@
-//! Files that hold a key: for their owner alone, and whole or not there.
+//! Files that hold a key or a password: for their owner alone, and whole or not there, also after a power cut.
 
 use std::{
     fs::{self, File, Permissions},
@@ -45,8 +45,11 @@ pub fn read(path: &Path, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(key))
 }
 
-/// Half a key would keep the server from ever starting, so a file beside it becomes the file.
-fn write(path: &Path, key: &[u8]) -> io::Result<()> {
+/// Writes a key to its file. Half a key would keep the server from ever starting, so a file beside it becomes the file.
+///
+/// # Errors
+/// The file or its directory cannot be written.
+pub fn write(path: &Path, key: &[u8]) -> io::Result<()> {
     let unfinished = path.with_added_extension("new");
     match fs::remove_file(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

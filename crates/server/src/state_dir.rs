@@ -18,7 +18,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io::{self, Read, Write},
+    io::{self, Read},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -28,7 +28,7 @@ use rustix::{
     process::{Flock, FlockType, fcntl_getlk},
 };
 
-use crate::{provider::sandbox::replicas_in, run_dir};
+use crate::{key_file, provider::sandbox::replicas_in, run_dir};
 
 /// Name of the directory of what runs.
 pub(crate) const RUN: &str = "run";
@@ -217,7 +217,7 @@ impl StateDir {
             Err(_) => {}
         }
         let password = random_password().map_err(in_file)?;
-        write_private(&path, &password).map_err(in_file)?;
+        key_file::write(&path, password.as_bytes()).map_err(in_file)?;
         Ok((password, true))
     }
 
@@ -230,7 +230,7 @@ impl StateDir {
         if fs::read_to_string(&path).is_ok_and(|kept| kept.trim() == user) {
             return Ok(());
         }
-        write_private(&path, user).map_err(|error| {
+        key_file::write(&path, user.as_bytes()).map_err(|error| {
             io::Error::new(error.kind(), format!("the user in {}: {error}", path.display()))
         })
     }
@@ -242,17 +242,6 @@ impl StateDir {
         let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
         digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
     }
-}
-
-/// Writes a file that its owner alone may read, whole or not at all.
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let making = path.with_added_extension("new");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&making)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&making, path)
 }
 
 /// Length of a password that we make, in characters of six bits.
@@ -282,6 +271,8 @@ mod tests {
     fn the_password_is_made_once_and_private() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(&dir.path().join("a/b"), None).unwrap();
+        // What a crash left, readable for all.
+        fs::write(state.path().join("basic-auth-password.new"), "half").unwrap();
         let (first, made) = state.password().unwrap();
         assert!(made && first.len() == PASSWORD_CHARS);
         assert_eq!(state.password().unwrap(), (first, false));
