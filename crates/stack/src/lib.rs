@@ -71,3 +71,6 @@ pub fn parse(text: &str, variable: Option<Lookup<'_>>, faults: &mut Vec<Fault>) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

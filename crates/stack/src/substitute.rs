@@ -209,8 +209,6 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn variable(name: &str) -> Option<String> {
@@ -288,27 +286,5 @@ mod tests {
     fn depth_is_bounded() {
         let deep = "${N:-".repeat(10_000) + &"}".repeat(10_000);
         assert!(substitute(&deep, &variable).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn text_without_a_dollar_sign_and_a_backslash_stays_as_it_is(text in r"[^$\\]{0,80}") {
-            prop_assert_eq!(substitute(&text, &|_| None), Ok(text));
-        }
-
-        #[test]
-        fn what_is_left_of_a_value_is_its_beginning_or_end(
-            value in "[ab/]{0,8}",
-            pattern in "[ab/*?]{1,4}",
-            form in prop::sample::select(vec!["#", "##", "%", "%%"]),
-        ) {
-            let text = format!("${{V{form}{pattern}}}");
-            let rest = substitute(&text, &|_| Some(value.clone()));
-            // A pattern that begins as the form goes on is part of the form.
-            if let Ok(rest) = rest {
-                let is_end = form.starts_with('#') && value.ends_with(&rest);
-                prop_assert!(is_end || value.starts_with(&rest), "{} of {}", rest, value);
-            }
-        }
     }
 }

@@ -129,18 +129,6 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn no_text_makes_the_reader_fail_otherwise_than_by_saying_so(
-        text in r#"[ a-z$\{\}:#%/^,=?*\[\]\-\\"'\nä]{0,80}"#,
-        value in "[ab/ä]{0,6}",
-    ) {
-        let variable = |_: &str| Some(value.clone());
-        let mut faults = Vec::new();
-        if let Some(document) = parse(&text, Some(&variable), &mut faults) {
-            StackFile::read(&document, &mut faults);
-        }
-    }
-
-    #[test]
     fn a_wildcard_matches_what_its_regular_expression_does(
         glob in "[ab*]{0,6}",
         name in "[ab]{0,8}",
