@@ -72,13 +72,18 @@ impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match &self.faults[..] {
-            [only] => write!(f, "{path}: {only}"),
+            [only] => write!(f, "{path}: {}", shown(only)),
             many => {
                 write!(f, "{path} has {} faults:", many.len())?;
-                many.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+                many.iter().try_for_each(|fault| write!(f, "\n  {}", shown(fault)))
             }
         }
     }
+}
+
+/// A fault names what stands in the file, which may speak to terminals.
+fn shown(fault: &Fault) -> String {
+    output::printable(&fault.to_string())
 }
 
 impl std::error::Error for Faults {}

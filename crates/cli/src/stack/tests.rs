@@ -125,6 +125,12 @@ fn files_are_bounded_and_must_be_there() {
     assert!(read_bounded(&path).unwrap_err().to_string().contains("UTF-8"));
 }
 
+#[test]
+fn what_a_file_says_to_terminals_is_shown_escaped() {
+    let said = read("  \"f\\e[31m\":\n    image: [a]\n", &Selection::All).unwrap_err().to_string();
+    assert!(said.contains("\\u{1b}[31m") && !said.contains('\u{1b}'), "{said}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
