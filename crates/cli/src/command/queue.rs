@@ -31,7 +31,7 @@ enum QueueCommand {
     Show(ShowArgs),
     /// Have failed calls tried again
     Retry(RetryArgs),
-    /// Forget calls, and end those under way
+    /// Forget calls; of one under way the delivery ends, and what it started goes on to its own end
     #[command(aliases = ["rm", "remove"])]
     Drop(DropArgs),
 }
