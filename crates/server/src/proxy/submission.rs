@@ -20,7 +20,7 @@ use crate::{
         route,
         stamp::{self, Peer, Stamp},
     },
-    queue::{self, Call, Room},
+    queue::{Call, Callback, Room},
 };
 
 const CALLBACK_URL: &str = "X-Callback-Url";
@@ -87,15 +87,8 @@ impl Calls {
         if !route::write_target(rest, &mut target) {
             return Err(Failure::Target(entry.id.to_string()));
         }
-        let callback = header(head, CALLBACK_URL).map(callback_url).transpose()?;
-        let reach = peer.reach(header(head, FORWARDED_FOR).is_some());
-        let is_beyond = |url: &String| !queue::is_within(url, reach);
-        if callback.as_ref().is_some_and(is_beyond) {
-            return Err(Failure::Callback(
-                "the function that asks reaches no network (`--network none`): give it one, or name \
-                 http://gateway:8080/function/NAME",
-            ));
-        }
+        let callback =
+            header(head, CALLBACK_URL).map(|url| callback(url, head, peer)).transpose()?;
         let bytes_max = self.queue.body_bytes_max();
         let body_bytes = match head.framing {
             Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
@@ -117,7 +110,6 @@ impl Calls {
             target: text(&target),
             headers,
             callback,
-            reach,
             body: Vec::new(),
         };
         Ok(Box::new(Submission { entry, call, stamp, room }))
@@ -213,6 +205,19 @@ fn header<'b>(head: &RequestHead<'b>, name: &str) -> Option<&'b [u8]> {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A callback that whoever asks for it may have.
+fn callback(url: &[u8], head: &RequestHead<'_>, peer: &Peer) -> Result<Callback, Failure> {
+    let reach = peer.reach(header(head, FORWARDED_FOR).is_some());
+    let callback = Callback { url: callback_url(url)?, reach };
+    if !callback.stays_within_reach() {
+        return Err(Failure::Callback(
+            "the function that asks reaches no network (`--network none`): give it one, or name \
+             http://gateway:8080/function/NAME",
+        ));
+    }
+    Ok(callback)
 }
 
 /// A callback's URL that can be called.

@@ -39,7 +39,7 @@ use tokio::{
 };
 use tower::util::BoxCloneSyncService;
 
-use super::{Call, delivery::ask};
+use super::{Call, Callback, delivery::ask};
 use crate::{
     proxy::{door::Door, route::Route, stamp::QUEUE_AGENT},
     tls::chain,
@@ -70,7 +70,6 @@ pub struct Callbacks {
 
 /// A place for a callback, among those of its receiver and among all; given back when it is dropped.
 pub(super) struct CallbackPlace {
-    _receiver: Arc<Semaphore>,
     _of_receiver: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
 }
@@ -95,8 +94,7 @@ enum Bounds {
 /// What a callback is told.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
-    pub(super) url: String,
-    pub(super) reach: Reach,
+    pub(super) callback: Callback,
     pub(super) function: FunctionRef,
     pub(super) call_id: String,
     pub(super) answer: WholeAnswer,
@@ -134,8 +132,8 @@ impl Callbacks {
     /// Waits for a place for a callback. `None` if it is given up, which is said on the log: its receiver has had all
     /// places that it may have for too long.
     pub(super) async fn place(&self, told: &Told) -> Option<CallbackPlace> {
-        let receiver = self.receiver(receiver(&told.url));
-        let waiting = timeout(limits::CALLBACK_PLACE_WAIT_MAX, receiver.clone().acquire_owned());
+        let receiver = self.receiver(receiver(&told.callback.url));
+        let waiting = timeout(limits::CALLBACK_PLACE_WAIT_MAX, receiver.acquire_owned());
         let Ok(Ok(of_receiver)) = waiting.await else {
             tracing::warn!(
                 function = %told.function,
@@ -148,7 +146,7 @@ impl Callbacks {
             return None;
         };
         let of_all = self.places.clone().acquire_owned().await.ok()?;
-        Some(CallbackPlace { _receiver: receiver, _of_receiver: of_receiver, _of_all: of_all })
+        Some(CallbackPlace { _of_receiver: of_receiver, _of_all: of_all })
     }
 
     fn receiver(&self, name: String) -> Arc<Semaphore> {
@@ -195,7 +193,8 @@ impl Callbacks {
     }
 
     async fn try_send(&self, door: &Door, told: &Told) -> Result<(), Fault> {
-        let uri: Uri = told.url.parse().map_err(|_| Fault::Lasting("it is no URL".to_owned()))?;
+        let uri: Uri =
+            told.callback.url.parse().map_err(|_| Fault::Lasting("it is no URL".to_owned()))?;
         let status = match is_gateway(&uri) {
             true => through_door(door, told, &uri).await?,
             false => self.over_network(told, uri).await?,
@@ -208,7 +207,7 @@ impl Callbacks {
     }
 
     async fn over_network(&self, told: &Told, uri: Uri) -> Result<u16, Fault> {
-        if !is_within(&told.url, told.reach) {
+        if !told.callback.stays_within_reach() {
             return Err(Fault::Lasting("it may go to functions of this server alone".to_owned()));
         }
         let build = || Clients::build(self.closed.clone());
@@ -216,7 +215,7 @@ impl Callbacks {
         let is_https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
         let is_ours = self.own_ports.contains(&port);
-        let (client, bounds) = match told.reach {
+        let (client, bounds) = match told.callback.reach {
             // Of this server, functions; of this host, the rest for who is on it.
             Reach::Host if !is_ours || is_function_path(&uri) => {
                 (&clients.anywhere, Bounds::Anywhere)
@@ -312,11 +311,13 @@ impl Bounds {
     }
 }
 
-/// Whether a URL is one that a callback of this reach may have, as far as it can be told before it is resolved.
-#[must_use]
-pub fn is_within(url: &str, reach: Reach) -> bool {
-    reach != Reach::Gateway
-        || url.parse().is_ok_and(|uri| is_gateway(&uri) && is_function_path(&uri))
+impl Callback {
+    /// Whether it stays within its reach, as far as it can be told before its name is resolved.
+    #[must_use]
+    pub fn stays_within_reach(&self) -> bool {
+        let is_function = |uri: Uri| is_gateway(&uri) && is_function_path(&uri);
+        self.reach != Reach::Gateway || self.url.parse().is_ok_and(is_function)
+    }
 }
 
 fn place(address: IpAddr) -> Place {
@@ -387,7 +388,6 @@ async fn through_door(door: &Door, told: &Told, uri: &Uri) -> Result<u16, Fault>
         target: String::new(),
         headers,
         callback: None,
-        reach: Reach::Gateway,
         body: told.answer.body.clone(),
     };
     let answer = ask(door, &call, target(uri), 0).await;
@@ -455,8 +455,7 @@ mod tests {
 
     fn told_to(reach: Reach, url: &str) -> Told {
         Told {
-            url: url.to_owned(),
-            reach,
+            callback: Callback { url: url.to_owned(), reach },
             function: FunctionRef::new("f", "").unwrap(),
             call_id: "id".to_owned(),
             answer: WholeAnswer::default(),
@@ -562,8 +561,7 @@ mod tests {
     #[test]
     fn headers_are_the_functions_and_what_is_told_of_the_call() {
         let told = Told {
-            url: String::new(),
-            reach: Reach::Host,
+            callback: Callback { url: String::new(), reach: Reach::Host },
             function: FunctionRef::new("env", "").unwrap(),
             call_id: "mine".to_owned(),
             answer: WholeAnswer {

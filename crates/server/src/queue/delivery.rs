@@ -269,12 +269,11 @@ fn progressed(stored: Stored, status: Option<u16>, error: String) -> Progress {
 
 /// What the callback is told, if there is one.
 fn told(call: &Call, tried: Tried, retries: u32, policy: &RetryPolicy) -> Option<Told> {
-    let url = call.callback.clone()?;
+    let callback = call.callback.clone()?;
     // A function that could not be reached (contract section 7.3).
     let unreached = || WholeAnswer { status: 503, ..WholeAnswer::default() };
     Some(Told {
-        url,
-        reach: call.reach,
+        callback,
         function: call.function.clone(),
         call_id: call.id.clone(),
         answer: tried.answer.unwrap_or_else(|_| unreached()),

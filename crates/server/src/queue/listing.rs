@@ -136,7 +136,7 @@ fn document(stored: &Stored, stage: Option<Stage>) -> Option<CallDocument> {
         attempts: stored.attempts,
         next_attempt_at: (is_later && stored.due_ms > 0).then(|| time_of(stored.due_ms)),
         failed_at: stored.failed_ms.map(time_of),
-        callback_url: stored.call.callback.as_deref().map(without_password),
+        callback_url: stored.call.callback.as_ref().map(|to| without_password(&to.url)),
         history: stored.history.clone(),
     })
 }

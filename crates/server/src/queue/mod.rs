@@ -32,9 +32,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use self::ledger::{Ledger, now_ms};
 pub use self::{
-    callback::{Callbacks, is_within},
+    callback::Callbacks,
     delivery::Delivery,
-    ledger::{Call, LedgerError, Mark},
+    ledger::{Call, Callback, LedgerError, Mark},
     pump::Pump,
 };
 use crate::clock::now;

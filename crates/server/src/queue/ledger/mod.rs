@@ -50,9 +50,7 @@ pub struct Call {
     /// The request's headers, whole lines, without those of framing.
     pub headers: Vec<u8>,
     /// Where its answer goes.
-    pub callback: Option<String>,
-    /// How far it may go.
-    pub reach: Reach,
+    pub callback: Option<Callback>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -63,6 +61,15 @@ impl Call {
     pub fn bytes(&self) -> u64 {
         (self.target.len() + self.headers.len() + self.body.len()) as u64
     }
+}
+
+/// Where an answer goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Callback {
+    /// To whom.
+    pub url: String,
+    /// No further than this.
+    pub reach: Reach,
 }
 
 /// How far a row of calls has come of which each may happen once.

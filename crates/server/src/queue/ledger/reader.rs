@@ -10,7 +10,7 @@ use std::{
 use pinnace_core::{FunctionRef, network::Reach, queue::Attempt};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params, types::Type};
 
-use super::{Call, Ledger, LedgerError, Left};
+use super::{Call, Callback, Ledger, LedgerError, Left};
 
 /// How long a read waits for a checkpoint.
 const BUSY: Duration = Duration::from_secs(5);
@@ -79,6 +79,11 @@ fn unreadable(
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
+fn callback(row: &Row<'_>) -> rusqlite::Result<Option<Callback>> {
+    let Some(url) = row.get(7)? else { return Ok(None) };
+    Ok(Some(Callback { url, reach: Reach::named(row.get_ref(14)?.as_str()?) }))
+}
+
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     let history: String = row.get(13)?;
     let call = Call {
@@ -87,8 +92,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         method: row.get(4)?,
         target: row.get(5)?,
         headers: row.get(6)?,
-        callback: row.get(7)?,
-        reach: Reach::named(row.get_ref(14)?.as_str()?),
+        callback: callback(row)?,
         body: Vec::new(),
     };
     Ok(Stored {

@@ -9,8 +9,7 @@ fn call(id: &str, body: &[u8]) -> Call {
         method: "POST".to_owned(),
         target: "/a?b".to_owned(),
         headers: b"A: b\r\n".to_vec(),
-        callback: Some("http://h/".to_owned()),
-        reach: Reach::Nat,
+        callback: Some(Callback { url: "http://h/".to_owned(), reach: Reach::Nat }),
         body: body.to_vec(),
     }
 }

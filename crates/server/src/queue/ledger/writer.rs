@@ -12,12 +12,13 @@ use pinnace_core::{
         FAILED_CALL_AGE_MAX, FAILED_CALLS_BYTES_MAX, FAILED_CALLS_BYTES_PER_FUNCTION_MAX,
         FAILED_CALLS_MAX, FAILED_CALLS_PER_FUNCTION_MAX, QUEUED_BODY_INLINE_BYTES_MAX,
     },
+    network::Reach,
     queue::Attempt,
 };
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
-use super::{Call, LedgerError, Mark, bodies::Bodies, now_ms};
+use super::{Call, Callback, LedgerError, Mark, bodies::Bodies, now_ms};
 
 /// How long changes that nobody waits for are collected: to settle a call must not cost a flush of its own.
 const COLLECT: Duration = Duration::from_millis(20);
@@ -256,6 +257,10 @@ fn add(connection: &Connection, added: &Added) -> rusqlite::Result<bool> {
         }
     }
     let call = &added.call;
+    let (callback, reach) = match &call.callback {
+        Some(Callback { url, reach }) => (Some(url), *reach),
+        None => (None, Reach::Gateway),
+    };
     let is_inline = added.body_bytes <= QUEUED_BODY_INLINE_BYTES_MAX as u64;
     let sql = "INSERT INTO calls
          (number, name, namespace, id, method, target, headers, callback, body_bytes, submitted_ms, body, reach)
@@ -268,11 +273,11 @@ fn add(connection: &Connection, added: &Added) -> rusqlite::Result<bool> {
         call.method,
         call.target,
         call.headers,
-        call.callback,
+        callback,
         added.body_bytes,
         added.submitted_ms,
         is_inline.then_some(&call.body),
-        call.reach.name(),
+        reach.name(),
     ])?;
     Ok(true)
 }

@@ -64,7 +64,6 @@ impl Pumped {
             target: "/a%2F?b".to_owned(),
             headers: b"Host: h\r\n".to_vec(),
             callback: None,
-            reach: pinnace_core::network::Reach::Gateway,
             body: b"body.".to_vec(),
         };
         let room = self.queue.reserve(&call.function, 100).unwrap();
