@@ -13,8 +13,6 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use pinnace_core::{
     FunctionRef,
-    limits::SCHEDULE_AHEAD_MAX,
-    network::Reach,
     schedule::{self, Agenda, Due, Entry, Schedule, ScheduleDocument},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -131,18 +129,14 @@ impl Schedules {
         marks: BTreeMap<String, i64>,
         now_s: i64,
     ) -> BTreeMap<String, i64> {
-        let most_s = now_s.saturating_add(SCHEDULE_AHEAD_MAX.as_secs().cast_signed());
-        let (ahead, marks): (Vec<_>, BTreeMap<_, _>) = {
-            let (ahead, marks): (BTreeMap<_, _>, _) =
-                marks.into_iter().partition(|(_, at)| *at > most_s);
-            (ahead.into_keys().collect(), marks)
-        };
+        let (ahead, marks): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            marks.into_iter().partition(|(_, at)| schedule::is_ahead(*at, now_s));
         if !ahead.is_empty() {
             tracing::warn!(
                 schedules = ahead.len(),
                 "the clock was ahead when these schedules were last due; they begin anew"
             );
-            if let Err(error) = self.queue.mark(Vec::new(), ahead).await {
+            if let Err(error) = self.queue.mark(Vec::new(), ahead.into_keys().collect()).await {
                 tracing::error!(%error, "schedules that the clock was ahead of are not called yet");
             }
         }
@@ -191,7 +185,6 @@ impl Schedules {
             target: "/".to_owned(),
             headers: headers.into_bytes(),
             callback: None,
-            reach: Reach::Gateway,
             body: Vec::new(),
         };
         let bytes = call.headers.len() + call.target.len();
@@ -267,4 +260,48 @@ async fn sleep(wait: Option<Duration>) {
 fn shown(time_s: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp(time_s).ok();
     time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use pinnace_core::{FunctionSpec, wire::FunctionDeployment};
+
+    use super::*;
+    use crate::catalog::Deployed;
+
+    fn catalog() -> Arc<Catalog> {
+        let catalog = Catalog::new(1);
+        let annotations = [("topic", "cron-function"), ("schedule", "@every 1s")];
+        let annotations = annotations.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let deployment = FunctionDeployment {
+            service: "f".to_owned(),
+            image: "host".to_owned(),
+            env_process: "cat".to_owned(),
+            annotations: Some(annotations.into()),
+            ..FunctionDeployment::default()
+        };
+        let spec = FunctionSpec::check(deployment).unwrap();
+        let deployed = Deployed { spec, revision: 1, created_at: String::new() };
+        catalog.insert_all([Arc::new(catalog::Entry::new(
+            Arc::new(deployed),
+            1,
+            String::new(),
+            1,
+        ))]);
+        Arc::new(catalog)
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_ahead_silences_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = AsyncQueue::open(dir.path(), 1000).unwrap();
+        let schedules = Schedules::new(catalog(), queue.clone());
+        schedules.look_through().await;
+        let (name, at) = queue.marks().unwrap().pop_first().unwrap();
+        queue.mark(Vec::new(), vec![name.clone()]).await.unwrap();
+        queue.mark(vec![Mark { name: name.clone(), at: at + 7200 }], Vec::new()).await.unwrap();
+        Schedules::new(catalog(), queue.clone()).look_through().await;
+        let again = queue.marks().unwrap()[&name];
+        assert!((at..at + 3600).contains(&again), "{again} after {at}");
+    }
 }

@@ -48,6 +48,12 @@ struct Planned {
     next_s: Option<i64>,
 }
 
+/// Whether a call was made for a time that is too far ahead to be true: the clock was set back since.
+#[must_use]
+pub fn is_ahead(done_s: i64, now_s: i64) -> bool {
+    done_s > now_s.saturating_add(limits::SCHEDULE_AHEAD_MAX.as_secs().cast_signed())
+}
+
 impl Agenda {
     /// Has these entries from now on. One that was there before keeps how far it has come.
     pub fn set(&mut self, entries: BTreeMap<String, Entry>, now_s: i64) {
@@ -57,8 +63,7 @@ impl Agenda {
             if let Some(known) = before.remove(&key) {
                 entry.done_s = entry.done_s.max(known.entry.done_s);
             }
-            let ahead_s = limits::SCHEDULE_AHEAD_MAX.as_secs().cast_signed();
-            if entry.done_s > now_s.saturating_add(ahead_s) {
+            if is_ahead(entry.done_s, now_s) {
                 entry.done_s = now_s;
             }
             self.plan(key, entry);

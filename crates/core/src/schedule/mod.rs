@@ -17,7 +17,7 @@ use croner::{
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 
 pub use self::{
-    agenda::{Agenda, Due, Entry},
+    agenda::{Agenda, Due, Entry, is_ahead},
     document::ScheduleDocument,
 };
 use crate::{duration, image::shown, limits, wire::Map};
