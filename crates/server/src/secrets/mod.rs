@@ -7,7 +7,7 @@ mod projection;
 mod seal;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -199,10 +199,18 @@ impl Secrets {
         bytes: usize,
         functions: &[(FunctionRef, BTreeSet<String>)],
     ) -> Result<(), SecretError> {
+        // Many functions may see the same ones, and each is to be unsealed to be measured.
+        let mut measured = HashMap::new();
         for (function, names) in functions.iter().filter(|(_, names)| names.contains(name)) {
             let mut all = bytes;
             for other in names.iter().filter(|other| *other != name) {
-                all += self.value(function.namespace(), other)?.map_or(0, |value| value.0.len());
+                all += match measured.entry((function.namespace(), other)) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(unknown) => {
+                        let value = self.value(function.namespace(), other)?;
+                        *unknown.insert(value.map_or(0, |value| value.0.len()))
+                    }
+                };
             }
             if all > limits::SECRET_BYTES_PER_FUNCTION_MAX {
                 return Err(SecretError::TooLarge(function.clone()));
