@@ -43,19 +43,20 @@ const PACKED_SINCE: (u32, u32) = (2, 36);
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=PINNACE_EMBED_DIR");
-    if packs_relocations() {
+    let packs_relocations = packs_relocations();
+    if packs_relocations {
         println!("cargo::rustc-link-arg-bins={PACKED_RELOCATIONS}");
     }
     let out = PathBuf::from(variable("OUT_DIR"));
     let programs = match env::var_os("PINNACE_EMBED_DIR").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir),
-        None => build(&out),
+        None => build(&out, packs_relocations),
     };
     pack(&programs, &out);
 }
 
 /// Builds the programs and answers the directory they are in.
-fn build(out: &Path) -> PathBuf {
+fn build(out: &Path, packs_relocations: bool) -> PathBuf {
     let workspace = workspace();
     let target = variable("TARGET");
     let folder = target_folder(out).join("embed");
@@ -68,7 +69,7 @@ fn build(out: &Path) -> PathBuf {
     for (program, _) in PROGRAMS {
         cargo.args(["--bin", program]);
     }
-    if packs_relocations() {
+    if packs_relocations {
         let flags = format!("target.{target}.rustflags=[\"-Clink-arg={PACKED_RELOCATIONS}\"]");
         cargo.arg("--config").arg(flags);
     }
