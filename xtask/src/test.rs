@@ -24,10 +24,9 @@ pub fn test(provision: bool) -> Result<()> {
     run(&mut cargo(&["test", "--workspace", "--exclude", "pinnace-tests"]))?;
     run(&mut cargo(&["build", "--package", "pinnace", "--package", "pinnace-watchdog"]))?;
     let binaries = host_folder.join("debug");
-    let (kernel, archive) = vm::power_cut_machine(&binaries.join("pinnace"))?;
+    let machine = vm::power_cut_machine(&binaries.join("pinnace"))?;
     run(cargo(&["test", "--package", "pinnace-tests"])
-        .env("PINNACE_VM_KERNEL", kernel)
-        .env("PINNACE_VM_ARCHIVE", archive)
+        .envs(machine)
         .env("PINNACE_BIN", binaries.join("pinnace"))
         .env("PINNACE_WATCHDOG", binaries.join("pinnace-watchdog")))?;
     vm::test(&[])?;
@@ -53,12 +52,11 @@ pub fn vm(filters: &[String]) -> Result<()> {
 pub fn power_cut(cuts: u32) -> Result<()> {
     needs::meet(needs::VM, false)?;
     run(&mut cargo(&["build", "--package", "pinnace"]))?;
-    let (kernel, archive) = vm::power_cut_machine(&target_folder()?.join("debug/pinnace"))?;
+    let machine = vm::power_cut_machine(&target_folder()?.join("debug/pinnace"))?;
     let arguments = ["test", "--package", "pinnace-tests", "--test", "power_cut"];
     run(cargo(&arguments)
         .args(["--", "--nocapture"])
-        .env("PINNACE_VM_KERNEL", kernel)
-        .env("PINNACE_VM_ARCHIVE", archive)
+        .envs(machine)
         .env("PINNACE_SOAK_POWER_CUTS", cuts.to_string()))
 }
 
@@ -80,7 +78,7 @@ pub fn soak(
     needs::meet(needs::VM, false)?;
     run(&mut cargo(&["build", "--release", "--package", "pinnace"]))?;
     let binary = target_folder()?.join("release/pinnace");
-    let (kernel, archive) = vm::power_cut_machine(&binary)?;
+    let machine = vm::power_cut_machine(&binary)?;
     for (test, name) in [
         ("crash", "a_killed_server_comes_back_and_its_functions_never_left"),
         ("crash", "a_killed_spawner_is_replaced_and_no_call_fails"),
@@ -97,8 +95,7 @@ pub fn soak(
             .env("PINNACE_SOAK_SPAWNER_KILLS", spawner_kills.to_string())
             .env("PINNACE_SOAK_QUEUE_KILLS", queue_kills.to_string())
             .env("PINNACE_SOAK_POWER_CUTS", power_cuts.to_string())
-            .env("PINNACE_VM_KERNEL", &kernel)
-            .env("PINNACE_VM_ARCHIVE", &archive)
+            .envs(machine.clone())
             .env("PINNACE_SOAK_CALLS", calls.to_string())
             .env("PINNACE_SOAK_EXAMPLES", SOAK_EXAMPLES)
             .env("PINNACE_SOAK_IMAGE_MIB", image_mib.to_string()))?;

@@ -118,18 +118,20 @@ pub fn test(filters: &[String]) -> Result<()> {
     }
 }
 
-/// What the machine boots that runs a server and loses its power: a kernel, and an archive with this binary.
+/// What the machine boots that runs a server and loses its power, in the variables by which its test knows it: a kernel,
+/// and an archive with this binary.
 ///
 /// # Errors
 /// One of them cannot be made.
-pub fn power_cut_machine(pinnace: &Path) -> Result<(PathBuf, PathBuf)> {
+pub fn power_cut_machine(pinnace: &Path) -> Result<[(&'static str, PathBuf); 2]> {
     let folder = root().join("target/vm");
     let (kernel, modules) = kernel(&folder)?;
     let mut image = Image::new(folder.join("power-cut"))?;
     image.add(pinnace, Path::new("/bin/pinnace"))?;
     image.modules(&kernel, &modules, &[MODULES, SERVER_MODULES].concat())?;
     image.command(SERVE)?;
-    Ok((modules.join("boot").join(format!("vmlinuz-{kernel}")), image.pack()?))
+    let kernel = modules.join("boot").join(format!("vmlinuz-{kernel}"));
+    Ok([("PINNACE_VM_KERNEL", kernel), ("PINNACE_VM_ARCHIVE", image.pack()?)])
 }
 
 /// Builds the tests and answers where they are.
