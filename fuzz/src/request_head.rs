@@ -1,5 +1,7 @@
 //! A caller's bytes: the head of a request, and its body.
 
+use std::fmt::Debug;
+
 use pinnace_proxy::h1::{
     Framing,
     body::{Decoder, Encoder, recode},
@@ -47,30 +49,30 @@ fn taken(bytes: &[u8]) -> Result<Option<Taken>, HeadFault> {
 /// # Panics
 /// It is not so.
 pub fn check(bytes: &[u8]) {
-    let whole = taken(bytes);
-    for place in cuts::places(bytes) {
-        check_begin(taken(&bytes[..place]), &whole, place);
-    }
-    let Ok(Some(whole)) = whole else { return };
+    let Some(whole) = check_cuts(bytes, taken, |taken| taken.size) else { return };
     check_framing(&whole, &Head::read(&bytes[..whole.size]));
     check_again(&whole);
     check_body(whole.framing, &bytes[whole.size..]);
 }
 
-/// What a part of the bytes makes of them is what all of them do.
-fn check_begin(
-    begin: Result<Option<Taken>, HeadFault>,
-    whole: &Result<Option<Taken>, HeadFault>,
-    place: usize,
-) {
-    match begin {
-        Ok(None) => {
-            if let Ok(Some(whole)) = whole {
-                assert!(whole.size > place, "a whole head was not taken");
+/// What a part of the bytes makes of them is what all of them do, which is answered where it is a head.
+pub(crate) fn check_cuts<T: Debug + PartialEq>(
+    bytes: &[u8],
+    taken: fn(&[u8]) -> Result<Option<T>, HeadFault>,
+    size: fn(&T) -> usize,
+) -> Option<T> {
+    let whole = taken(bytes);
+    for place in cuts::places(bytes) {
+        match taken(&bytes[..place]) {
+            Ok(None) => {
+                if let Ok(Some(whole)) = &whole {
+                    assert!(size(whole) > place, "a whole head was not taken");
+                }
             }
+            decided => assert_eq!(decided, whole, "after {place} bytes"),
         }
-        decided => assert_eq!(&decided, whole, "after {place} bytes"),
     }
+    whole.ok().flatten()
 }
 
 /// No other reader can see the body's end elsewhere.
@@ -103,23 +105,33 @@ fn check_framing(taken: &Taken, head: &Head<'_>) {
 fn check_again(whole: &Taken) {
     let version = if whole.is_http10 { "1.0" } else { "1.1" };
     let mut text = format!("{} {} HTTP/{version}\r\n", whole.method, whole.target).into_bytes();
-    for (name, value) in &whole.passing {
-        write_header(&mut text, name.as_bytes(), value);
-    }
-    match whole.framing {
-        Framing::Length(length) => head::write_number(&mut text, b"Content-Length", length),
-        Framing::Chunked => write_header(&mut text, b"Transfer-Encoding", b"chunked"),
-        Framing::None | Framing::UntilClose => {}
-    }
-    if let Some(protocol) = &whole.upgrade {
-        write_header(&mut text, b"Connection", b"upgrade");
-        write_header(&mut text, b"Upgrade", protocol);
-    }
-    text.extend_from_slice(b"\r\n");
+    write_headers(&mut text, &whole.passing, whole.framing, whole.upgrade.as_deref());
     let again = taken(&text).expect("what is passed on is taken").expect("it is whole");
     assert_eq!(again.size, text.len());
     let size = whole.size;
     assert_eq!(&Taken { size, ..again }, whole);
+}
+
+/// Headers as they are passed on, to the head's end.
+pub(crate) fn write_headers(
+    text: &mut Vec<u8>,
+    passing: &[(String, Vec<u8>)],
+    framing: Framing,
+    upgrade: Option<&[u8]>,
+) {
+    for (name, value) in passing {
+        write_header(text, name.as_bytes(), value);
+    }
+    match framing {
+        Framing::Length(length) => head::write_number(text, b"Content-Length", length),
+        Framing::Chunked => write_header(text, b"Transfer-Encoding", b"chunked"),
+        Framing::None | Framing::UntilClose => {}
+    }
+    if let Some(protocol) = upgrade {
+        write_header(text, b"Connection", b"upgrade");
+        write_header(text, b"Upgrade", protocol);
+    }
+    text.extend_from_slice(b"\r\n");
 }
 
 /// A body that was read: its data, its trailer, the bytes that it took, and whether it has ended.

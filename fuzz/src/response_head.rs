@@ -2,10 +2,13 @@
 
 use pinnace_proxy::h1::{
     Framing,
-    head::{self, HeadFault, ResponseHead, write_header},
+    head::{self, HeadFault, ResponseHead},
 };
 
-use crate::{cuts, plain::Head, request_head::check_body};
+use crate::{
+    plain::Head,
+    request_head::{check_body, check_cuts, write_headers},
+};
 
 #[derive(Debug, PartialEq)]
 struct Taken {
@@ -47,18 +50,7 @@ fn taken(bytes: &[u8]) -> Result<Option<Taken>, HeadFault> {
 /// # Panics
 /// It is not so.
 pub fn check(bytes: &[u8]) {
-    let whole = taken(bytes);
-    for place in cuts::places(bytes) {
-        match taken(&bytes[..place]) {
-            Ok(None) => {
-                if let Ok(Some(whole)) = &whole {
-                    assert!(whole.size > place, "a whole head was not taken");
-                }
-            }
-            decided => assert_eq!(decided, whole, "after {place} bytes"),
-        }
-    }
-    let Ok(Some(whole)) = whole else { return };
+    let Some(whole) = check_cuts(bytes, taken, |taken| taken.size) else { return };
     check_framing(&whole, &Head::read(&bytes[..whole.size]));
     check_again(&whole);
     check_body(whole.framing, &bytes[whole.size..]);
@@ -97,19 +89,7 @@ fn check_framing(taken: &Taken, head: &Head<'_>) {
 /// What is passed on is read by the caller as the same.
 fn check_again(whole: &Taken) {
     let mut text = format!("HTTP/1.1 {} {}\r\n", whole.status, whole.reason).into_bytes();
-    for (name, value) in &whole.passing {
-        write_header(&mut text, name.as_bytes(), value);
-    }
-    match whole.framing {
-        Framing::Length(length) => head::write_number(&mut text, b"Content-Length", length),
-        Framing::Chunked => write_header(&mut text, b"Transfer-Encoding", b"chunked"),
-        Framing::None | Framing::UntilClose => {}
-    }
-    if let Some(protocol) = &whole.upgrade {
-        write_header(&mut text, b"Connection", b"upgrade");
-        write_header(&mut text, b"Upgrade", protocol);
-    }
-    text.extend_from_slice(b"\r\n");
+    write_headers(&mut text, &whole.passing, whole.framing, whole.upgrade.as_deref());
     let again = taken(&text).expect("what is passed on is taken").expect("it is whole");
     assert_eq!(again.size, text.len());
     let same = |taken: &Taken| {
