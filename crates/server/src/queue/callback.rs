@@ -76,9 +76,15 @@ pub(super) struct CallbackPlace {
 
 /// Connections are not kept.
 struct Clients {
-    anywhere: Client,
-    elsewhere: Client,
-    nat: Client,
+    anywhere: Bounded,
+    elsewhere: Bounded,
+    nat: Bounded,
+}
+
+/// A client that keeps to its bounds where names are resolved; who spells an address out is to be asked about it.
+struct Bounded {
+    client: Client,
+    bounds: Bounds,
 }
 
 /// Which addresses a callback may have.
@@ -215,16 +221,12 @@ impl Callbacks {
         let is_https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
         let is_ours = self.own_ports.contains(&port);
-        let (client, bounds) = match told.callback.reach {
+        let Bounded { client, bounds } = match told.callback.reach {
             // Of this server, functions; of this host, the rest for who is on it.
-            Reach::Host if !is_ours || is_function_path(&uri) => {
-                (&clients.anywhere, Bounds::Anywhere)
-            }
-            Reach::Elsewhere if is_ours && is_function_path(&uri) => {
-                (&clients.anywhere, Bounds::Anywhere)
-            }
-            Reach::Host | Reach::Elsewhere => (&clients.elsewhere, Bounds::Elsewhere),
-            Reach::Nat | Reach::Gateway => (&clients.nat, Bounds::Nat(self.closed.clone())),
+            Reach::Host if !is_ours || is_function_path(&uri) => &clients.anywhere,
+            Reach::Elsewhere if is_ours && is_function_path(&uri) => &clients.anywhere,
+            Reach::Host | Reach::Elsewhere => &clients.elsewhere,
+            Reach::Nat | Reach::Gateway => &clients.nat,
         };
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         // Addresses that are spelled out are resolved by nobody.
@@ -256,35 +258,40 @@ impl Clients {
             };
             let tls = tls.with_no_client_auth();
             Ok(Self {
-                anywhere: client(tls.clone(), Bounds::Anywhere),
-                elsewhere: client(tls.clone(), Bounds::Elsewhere),
-                nat: client(tls, Bounds::Nat(closed)),
+                anywhere: Bounded::new(tls.clone(), Bounds::Anywhere),
+                elsewhere: Bounded::new(tls.clone(), Bounds::Elsewhere),
+                nat: Bounded::new(tls, Bounds::Nat(closed)),
             })
         });
         built.await.map_err(|error| Fault::Passing(error.to_string()))?
     }
 }
 
-fn client(tls: rustls::ClientConfig, bounds: Bounds) -> Client {
-    let resolver = tower::service_fn(move |name: Name| {
-        let bounds = bounds.clone();
-        async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let found: Vec<_> = found.filter(|found| bounds.allow(found.ip())).collect();
-            match found.is_empty() {
-                true => Err(io::Error::other(refusal(name.as_str()))),
-                false => Ok(found.into_iter()),
+impl Bounded {
+    fn new(tls: rustls::ClientConfig, bounds: Bounds) -> Self {
+        let kept = bounds.clone();
+        let resolver = tower::service_fn(move |name: Name| {
+            let bounds = kept.clone();
+            async move {
+                let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+                let found: Vec<_> = found.filter(|found| bounds.allow(found.ip())).collect();
+                match found.is_empty() {
+                    true => Err(io::Error::other(refusal(name.as_str()))),
+                    false => Ok(found.into_iter()),
+                }
             }
-        }
-    });
-    let mut tcp = HttpConnector::new_with_resolver(Resolver::new(resolver));
-    tcp.enforce_http(false);
-    let https = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(tcp);
-    legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(https)
+        });
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::new(resolver));
+        tcp.enforce_http(false);
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        let client = builder.pool_max_idle_per_host(0).build(https);
+        Self { client, bounds }
+    }
 }
 
 fn refusal(host: &str) -> String {
