@@ -70,21 +70,23 @@ fn a_hog_is_contained() {
     gateway.deploy(&hog.with("limits", json!({ "memory": "320Mi" })));
     gateway.deploy_hello("neighbour");
     let alone = middle((0..10).map(|_| median(&gateway)).collect());
-    for (hog, ends, bound) in [
-        ("processor", 200, ""),
-        ("fork_without_end", 200, "EAGAIN"),
-        ("threads", 200, "refused"),
-        ("memory", 200, ""),
-        ("disk", 200, "ENOSPC"),
-        ("files", 200, "ENOSPC"),
+    let ends: [(&str, &[(u16, &str)]); 8] = [
+        ("processor", &[(200, "")]),
+        // A fork copies its tables before the kernel refuses it one process more, so memory may be what ends first.
+        ("fork_without_end", &[(200, "EAGAIN"), (500, "killed")]),
+        ("threads", &[(200, "refused")]),
+        ("memory", &[(200, "")]),
+        ("disk", &[(200, "ENOSPC")]),
+        ("files", &[(200, "ENOSPC")]),
         // The kernel's buffers count as memory.
-        ("sockets", 500, "killed"),
-        ("renames", 200, ""),
-    ] {
+        ("sockets", &[(500, "killed")]),
+        ("renames", &[(200, "")]),
+    ];
+    for (hog, ends) in ends {
         let (status, said, meanwhile) = beside(&gateway, hog);
         println!("{hog}: {status} {} {meanwhile:?}, alone {alone:?}", said.trim());
-        assert_eq!(status, ends, "{hog}: {said}");
-        assert!(said.contains(bound), "{hog} met no bound: {said}");
+        let bounded = ends.iter().any(|&(end, bound)| status == end && said.contains(bound));
+        assert!(bounded, "{hog} ended by none of {ends:?}: {status} {said}");
         assert!(meanwhile <= alone * SLOWER_MAX, "{hog}: {meanwhile:?}, alone {alone:?}");
         assert_eq!(gateway.api("GET", "/healthz", b"").status, 200);
     }
