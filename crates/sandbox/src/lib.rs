@@ -28,6 +28,7 @@ pub mod images;
 pub mod init;
 pub mod network;
 mod patience;
+pub mod program_pages;
 pub mod protocol;
 mod rootfs;
 mod seccomp;

@@ -12,11 +12,14 @@ use std::{
     fs, io,
     marker::PhantomData,
     mem,
+    ops::Range,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     ptr,
 };
 
 use rustix::process::{Pid, WaitOptions, waitpid};
+
+use crate::program_pages::Unwritten;
 
 /// One instruction of a seccomp program, as the kernel reads it.
 #[repr(C)]
@@ -870,6 +873,17 @@ pub fn page_out(part: &[u8]) {
     // SAFETY: whole pages that `part` covers. MADV_PAGEOUT changes where their content is kept, never what it
     // is, so it is no write for whoever reads them.
     let _ = unsafe { libc::madvise(start, bytes, libc::MADV_PAGEOUT) };
+}
+
+/// Lets go of pages whose content is that of their file.
+pub fn forget_pages(pages: &Unwritten) {
+    let Range { start, end } = pages.addresses();
+    // SAFETY: private pages of this program's file that nobody has written to, which is what `Unwritten` says, and that
+    // stay mapped as long as the program runs: after MADV_DONTNEED whoever reads or runs them finds the same bytes, out
+    // of the file.
+    let _ = unsafe {
+        libc::madvise(ptr::without_provenance_mut(start), end - start, libc::MADV_DONTNEED)
+    };
 }
 
 /// Sends a signal by its number, which may be one of the real-time signals.

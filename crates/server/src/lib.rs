@@ -26,6 +26,7 @@ pub mod proxy;
 pub mod queue;
 pub mod registry;
 pub mod replica;
+mod rest;
 mod run_dir;
 pub mod scaler;
 pub mod schedules;

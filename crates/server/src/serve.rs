@@ -47,6 +47,7 @@ use crate::{
     },
     queue::{AsyncQueue, Callbacks, Delivery, Pump},
     registry::Puller,
+    rest,
     scaler::Scaler,
     schedules::Schedules,
     secrets::{Projections, Seal, Secrets},
@@ -267,6 +268,7 @@ impl Started {
         }
         let requests = Arc::new(Requests::default());
         let changes = deployments.changes();
+        tokio::spawn(rest::give_back_at_rest(deployments.changes()));
         let schedules = settings.schedules.then(|| Schedules::new(catalog.clone(), queue.clone()));
         let api = Arc::new(Api {
             deployments,

@@ -7,6 +7,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pinnace_core::limits;
 use pinnace_proxy::Stream;
+use pinnace_sandbox::program_pages;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
@@ -39,6 +40,9 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 /// How long accepting pauses when descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long after the start it is over, and what only it needed is given back.
+const START_MAX: Duration = Duration::from_secs(1);
+
 /// Serves until it is asked to end, or the function ends. Returns the exit code.
 pub async fn run(
     settings: Settings,
@@ -47,12 +51,22 @@ pub async fn run(
     journal: &Journal,
 ) -> u8 {
     match Server::start(settings, environment, handed, journal).await {
-        Ok(server) => server.serve().await,
+        Ok(server) => {
+            tokio::spawn(give_start_back());
+            server.serve().await
+        }
         Err(failure) => {
             journal.say(format_args!("{}", failure.why));
             failure.exit_code
         }
     }
+}
+
+/// Half of the program serves no call: each replica has a watchdog, and its memory counts as the function's.
+async fn give_start_back() {
+    tokio::time::sleep(START_MAX).await;
+    // Where there is no /proc it stays.
+    let _ = program_pages::give_back();
 }
 
 /// Why nothing is served.
