@@ -26,7 +26,8 @@ pub struct Queue {
     /// Functions that have taken their share of what may be under way.
     have_share: Vec<Arc<FunctionRef>>,
     later: BTreeSet<(Instant, u64)>,
-    ids: BTreeSet<(Arc<str>, u64)>,
+    /// Calls of each id, which are one nearly always.
+    ids: HashMap<Arc<str>, Vec<u64>>,
     in_flight: usize,
     bytes: u64,
     reserved: usize,
@@ -118,7 +119,7 @@ impl Queue {
             turns: VecDeque::new(),
             have_share: Vec::new(),
             later: BTreeSet::new(),
-            ids: BTreeSet::new(),
+            ids: HashMap::new(),
             in_flight: 0,
             bytes: 0,
             reserved: 0,
@@ -164,7 +165,7 @@ impl Queue {
         let line = self.lines.entry(function.clone()).or_default();
         line.calls += 1;
         line.bytes += bytes;
-        self.ids.insert((id.clone(), number));
+        self.ids.entry(id.clone()).or_insert_with(|| Vec::with_capacity(1)).push(number);
         self.bytes += bytes;
         self.calls.insert(number, Call { function, id, bytes, stage: Stage::Due });
         match due {
@@ -242,12 +243,9 @@ impl Queue {
     /// The calls of an id.
     #[must_use]
     pub fn find(&self, id: &str) -> Vec<Found> {
-        let from: Arc<str> = id.into();
-        let same = self.ids.range((from.clone(), 0)..=(from, u64::MAX));
-        same.filter_map(|(_, number)| {
-            Some(Found { number: *number, stage: self.calls.get(number)?.stage })
-        })
-        .collect()
+        let found =
+            |number: &u64| Some(Found { number: *number, stage: self.calls.get(number)?.stage });
+        self.ids.get(id).into_iter().flatten().filter_map(found).collect()
     }
 
     /// Where a call stands, if it is here.
@@ -357,7 +355,12 @@ impl Queue {
     fn forget(&mut self, number: u64) {
         let Some(call) = self.calls.remove(&number) else { return };
         self.bytes -= call.bytes;
-        self.ids.remove(&(call.id, number));
+        if let Some(same) = self.ids.get_mut(&call.id) {
+            same.retain(|other| *other != number);
+            if same.is_empty() {
+                self.ids.remove(&call.id);
+            }
+        }
         if let Some(line) = self.lines.get_mut(&call.function) {
             line.calls -= 1;
             line.bytes -= call.bytes;

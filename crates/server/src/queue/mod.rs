@@ -30,7 +30,7 @@ use pinnace_core::{
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
-use self::ledger::{Ledger, now_ms};
+use self::ledger::{Added, Ledger, now_ms};
 pub use self::{
     callback::Callbacks,
     delivery::Delivery,
@@ -126,14 +126,18 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn added(&self, number: u64, call: &Call, body_bytes: u64) {
-        let queued = Queued {
-            function: call.function.clone(),
-            id: call.id.as_str().into(),
-            bytes: call.bytes() - call.body.len() as u64 + body_bytes,
-        };
-        self.state().queue.add(number, queued, None);
-        self.submitted.fetch_add(1, Ordering::Relaxed);
+    fn added(&self, calls: &[&Added]) {
+        let mut state = self.state();
+        for Added { number, call, body_bytes, .. } in calls {
+            let queued = Queued {
+                function: call.function.clone(),
+                id: call.id.as_str().into(),
+                bytes: call.bytes() - call.body.len() as u64 + body_bytes,
+            };
+            state.queue.add(*number, queued, None);
+        }
+        drop(state);
+        self.submitted.fetch_add(calls.len() as u64, Ordering::Relaxed);
         self.wake.notify_one();
     }
 }
@@ -152,9 +156,7 @@ impl AsyncQueue {
             submitted: AtomicU64::new(0),
         });
         let telling = shared.clone();
-        let (ledger, left) = Ledger::open(state, move |number, call, body_bytes| {
-            telling.added(number, call, body_bytes);
-        })?;
+        let (ledger, left) = Ledger::open(state, move |calls| telling.added(calls))?;
         let (start, start_ms) = (now(), now_ms());
         let mut guard = shared.state();
         for call in left {

@@ -32,9 +32,12 @@ use tokio::sync::oneshot;
 
 use self::{
     bodies::Bodies,
-    writer::{Added, Change, Done, Writer},
+    writer::{Change, Done, Writer},
 };
-pub use self::{reader::Stored, writer::Progress};
+pub use self::{
+    reader::Stored,
+    writer::{Added, Progress},
+};
 
 /// A call as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,13 +121,13 @@ pub struct Ledger {
 
 impl Ledger {
     /// Opens the database in a directory, makes it if it is missing, and says which calls are in it.
-    /// `on_added` is told of each call that is added later, with its bytes, before whoever added it is.
+    /// `on_added` is told of the calls that are added later, before those who added them are.
     ///
     /// # Errors
     /// The file cannot be opened, is no such database, or comes from a newer Pinnace.
     pub fn open(
         state: &Path,
-        on_added: impl Fn(u64, &Call, u64) + Send + 'static,
+        on_added: impl Fn(&[&Added]) + Send + 'static,
     ) -> Result<(Arc<Self>, Vec<Left>), LedgerError> {
         let path = state.join("queue.db");
         let describe = |error: &dyn std::fmt::Display| {

@@ -15,7 +15,7 @@ fn call(id: &str, body: &[u8]) -> Call {
 }
 
 fn open(state: &Path) -> (Arc<Ledger>, Vec<Left>) {
-    Ledger::open(state, |_, _, _| {}).unwrap()
+    Ledger::open(state, |_| {}).unwrap()
 }
 
 fn files(state: &Path) -> usize {
@@ -136,7 +136,7 @@ fn a_database_of_a_newer_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("queue.db");
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    let error = Ledger::open(dir.path(), |_, _, _| {}).err().unwrap().to_string();
+    let error = Ledger::open(dir.path(), |_| {}).err().unwrap().to_string();
     assert!(error.contains("newer"), "{error}");
 }
 

@@ -60,12 +60,14 @@ pub(super) enum Change {
 pub(super) type Done = oneshot::Sender<Result<bool, LedgerError>>;
 
 /// A new call, with who waits for it; told whether it is new, by its mark.
-pub(super) struct Added {
-    pub(super) number: u64,
-    pub(super) call: Call,
+pub struct Added {
+    /// Its number for life.
+    pub number: u64,
+    /// The call, its body gone where that is in a file.
+    pub call: Call,
     pub(super) mark: Option<Mark>,
     /// Bytes of the body, which may be in a file.
-    pub(super) body_bytes: u64,
+    pub body_bytes: u64,
     pub(super) submitted_ms: u64,
     pub(super) done: Done,
 }
@@ -83,8 +85,8 @@ pub struct Progress {
     pub history: Vec<Attempt>,
 }
 
-/// Told of every call that is in the database from now on, before whoever added it is.
-pub(super) type OnAdded = Box<dyn Fn(u64, &Call, u64) + Send>;
+/// Told of the calls that are in the database from now on, before those who added them are.
+pub(super) type OnAdded = Box<dyn Fn(&[&Added]) + Send>;
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
@@ -116,18 +118,30 @@ impl Writer {
     fn commit_all(&mut self, batch: Vec<Change>) {
         // One change that is refused must not take the others with it: then each goes alone.
         match self.commit(&batch) {
-            Ok(outcomes) => {
-                for (change, outcome) in batch.into_iter().zip(outcomes) {
-                    self.tell(change, Ok(outcome));
-                }
-            }
+            Ok(outcomes) => self.tell_all(batch, outcomes),
             Err(_) => {
                 for change in batch {
-                    let outcome = self.commit(std::slice::from_ref(&change));
-                    let outcome = outcome.map(|mut outcomes| outcomes.pop().unwrap_or_default());
-                    self.tell(change, outcome);
+                    match self.commit(std::slice::from_ref(&change)) {
+                        Ok(outcomes) => self.tell_all(vec![change], outcomes),
+                        Err(error) => self.tell(change, Err(error)),
+                    }
                 }
             }
+        }
+    }
+
+    /// Tells of what is durable now: first of all calls that are new, so that their deliveries are woken once.
+    fn tell_all(&self, batch: Vec<Change>, outcomes: Vec<bool>) {
+        let added = batch.iter().zip(&outcomes).filter_map(|(change, outcome)| match change {
+            Change::Add(added) if *outcome => Some(&**added),
+            _ => None,
+        });
+        let added: Vec<_> = added.collect();
+        if !added.is_empty() {
+            (self.on_added)(&added);
+        }
+        for (change, outcome) in batch.into_iter().zip(outcomes) {
+            self.tell(change, Ok(outcome));
         }
     }
 
@@ -165,10 +179,8 @@ impl Writer {
         let outcome = outcome.map_err(refused);
         match change {
             Change::Add(added) => {
-                let Added { number, call, done, body_bytes, .. } = *added;
-                if let Ok(true) = outcome {
-                    (self.on_added)(number, &call, body_bytes);
-                } else {
+                let Added { number, done, .. } = *added;
+                if !matches!(outcome, Ok(true)) {
                     self.bodies.remove(number);
                 }
                 // A caller that left has no use for the answer; the call stands all the same.
