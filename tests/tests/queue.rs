@@ -232,6 +232,43 @@ fn calls_are_cancelled_while_they_wait_and_while_they_run() {
 }
 
 #[test]
+fn all_calls_of_a_function_are_dropped_at_once() {
+    let gateway = Gateway::start();
+    gateway.login();
+    gateway.load("hello:test", &Image::hello("hello:test"));
+    let hello = |name| Function::new(name, "hello:test").annotation("dev.pinnace.concurrency", "1");
+    gateway.deploy(&hello("hello"));
+    gateway.deploy(&hello("other"));
+    let running = submitted(&gateway, "hello/wait/600000");
+    for _ in 0..20 {
+        submitted(&gateway, "hello/write/tmp/never");
+    }
+    let other = submitted(&gateway, "other/wait/600000");
+    eventually("two run", PATIENCE, || (queue(&gateway, "")["inFlight"] == 2).then_some(()));
+    let dropped = gateway.cli(&["queue", "drop", "--function", "hello"]);
+    assert_eq!(String::from_utf8_lossy(&dropped.stdout), "21 dropped.\n", "{dropped:?}");
+    eventually("its calls are gone", PATIENCE, || {
+        let left = queue(&gateway, "");
+        (left["waiting"] == 0 && left["inFlight"] == 1).then_some(())
+    });
+    gateway.api("GET", &format!("/system/queue/{running}"), b"").expect(404);
+    gateway.api("DELETE", "/system/queue", b"").expect(400);
+    cancel(&gateway, &other).expect(202);
+    emptied(&gateway);
+    // Those that have failed are others.
+    let once = Function::host("fails", "false").annotation("com.openfaas.retry.attempts", "1");
+    gateway.deploy(&once);
+    for _ in 0..3 {
+        submitted(&gateway, "fails");
+    }
+    failed(&gateway, 3);
+    assert_eq!(gateway.api("DELETE", "/system/queue?function=fails", b"").json()["dropped"], 0);
+    let answer = gateway.api("DELETE", "/system/queue?function=fails&failed=true", b"");
+    assert_eq!(answer.json()["dropped"], 3);
+    failed(&gateway, 0);
+}
+
+#[test]
 fn calls_of_a_removed_function_are_kept_with_the_reason() {
     let gateway = Gateway::start();
     gateway.load("hello:test", &Image::hello("hello:test"));

@@ -561,14 +561,15 @@ pub const FAILED_CALLS_BYTES_PER_FUNCTION_MAX: u64 = 256 << 20;
 /// How long a failed asynchronous call is kept.
 pub const FAILED_CALL_AGE_MAX: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// Callbacks under way at once. Reached: deliveries wait before they end.
+/// Callbacks under way at once. Reached: further ones wait, and deliveries before they end.
 pub const CALLBACKS_MAX: usize = 64;
 
 /// Callbacks under way at once to one host, or to one function. Reached: further ones wait.
 pub const CALLBACKS_PER_RECEIVER_MAX: usize = 16;
 
-/// Longest that a callback waits while its receiver has all that it may have. Reached: it is given up and said on the log.
-pub const CALLBACK_PLACE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Longest that a callback waits for its place, which is longer than one that is under way may take. Reached: it is given
+/// up and said on the log.
+pub const CALLBACK_PLACE_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// How often a callback is tried. Reached: it is given up and said on the log.
 pub const CALLBACK_TRIES_MAX: u32 = 3;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use pinnace_core::{
     FunctionRef,
     schedule::{self, Agenda, Due, Entry, Schedule, ScheduleDocument},
@@ -31,9 +31,6 @@ const SLEEP_MAX: Duration = Duration::from_secs(30);
 
 /// Wait before the queue is asked again that has refused a call.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// Calls that are written side by side.
-const AT_ONCE: usize = 64;
 
 /// The schedules of all functions.
 pub struct Schedules {
@@ -73,6 +70,8 @@ impl Schedules {
 
     async fn keep_time(&self, changes: &mut watch::Receiver<()>) {
         changes.mark_changed();
+        // A row for each schedule at most.
+        let mut rows = FuturesUnordered::new();
         loop {
             let wait = self.agenda().next_s().map(until);
             tokio::select! {
@@ -85,17 +84,22 @@ impl Schedules {
                     self.look_through().await;
                 }
                 () = sleep(wait) => {}
+                Some(()) = rows.next() => continue,
             }
             let due = self.agenda().due(now_s());
-            // Those of one schedule go one after the other: a later one that is taken ends the earlier.
-            let rows = due.chunk_by(|one, next| one.key == next.key);
-            stream::iter(rows)
-                .for_each_concurrent(AT_ONCE, async |row| {
-                    for due in row {
-                        self.call(due).await;
-                    }
-                })
-                .await;
+            rows.extend(
+                due.chunk_by(|one, next| one.key == next.key).map(|row| self.make(row.to_vec())),
+            );
+        }
+    }
+
+    /// Makes calls of one schedule, one after the other: a later one that is taken ends the earlier.
+    async fn make(&self, row: Vec<Due>) {
+        for due in &row {
+            self.call(due).await;
+        }
+        if let Some(last) = row.last() {
+            self.agenda().made(&last.key);
         }
     }
 
@@ -158,7 +162,7 @@ impl Schedules {
         entries
     }
 
-    /// Puts a call into the queue; tries again until it is there.
+    /// Puts a call into the queue; tries again until it is there, or its schedule is gone.
     async fn call(&self, due: &Due) {
         if due.after_a_gap {
             let at = shown(due.due_s);
@@ -167,6 +171,9 @@ impl Schedules {
         while let Err(error) = self.submit(due).await {
             tracing::error!(function = %due.function, %error, "a scheduled call is late");
             tokio::time::sleep(AGAIN).await;
+            if !self.agenda().has(&due.key) {
+                return;
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
-use pinnace_core::queue::{CallDocument, CallState, QueueListing};
+use pinnace_core::queue::{CallDocument, CallState, Dropped, QueueListing};
 use serde_json::json;
 use ureq::http::{Method, StatusCode};
 
@@ -79,10 +79,23 @@ struct RetryArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  pinnace queue drop 4f0b5c1e-…
+  pinnace queue drop --function report              all of it that wait or are under way
+  pinnace queue drop --function report --failed     all of it that failed")]
 struct DropArgs {
     /// Ids of the calls
-    #[arg(value_name = "CALL-ID", required = true)]
+    #[arg(value_name = "CALL-ID", required_unless_present = "function", conflicts_with_all = ["function", "failed"])]
     ids: Vec<String>,
+    /// All calls of this function that wait or are under way
+    #[arg(long, value_name = "NAME")]
+    function: Option<String>,
+    /// With --function: those that failed for good, and no others
+    #[arg(long, requires = "function")]
+    failed: bool,
+    #[command(flatten)]
+    namespace: NamespaceArgs,
     #[command(flatten)]
     common: AskArgs,
 }
@@ -223,7 +236,28 @@ fn retry(args: &RetryArgs) -> anyhow::Result<()> {
 
 fn discard(args: &DropArgs) -> anyhow::Result<()> {
     let gateway = args.common.open()?;
+    if let Some(name) = &args.function {
+        return discard_all(&gateway, split_name(name, args.namespace.get())?, args);
+    }
     each(&gateway, &args.ids, (Method::DELETE, ""), "dropping", args.common.output.is_json())
+}
+
+fn discard_all(
+    gateway: &Gateway,
+    (name, namespace): (&str, Option<&str>),
+    args: &DropArgs,
+) -> anyhow::Result<()> {
+    let doing = format!("dropping the asynchronous calls of {name}");
+    let failed = args.failed.then_some("true");
+    let pairs = [("function", Some(name)), ("namespace", namespace), ("failed", failed)];
+    let target = format!("/system/queue{}", query(&pairs));
+    let answer = gateway.ask(Method::DELETE, &target, Patience::Request, &doing)?;
+    let dropped: Dropped = gateway.read(answer, &doing)?;
+    let mut out = io::stdout().lock();
+    if args.common.output.is_json() {
+        return output::json(&mut out, &dropped);
+    }
+    Ok(writeln!(out, "{} dropped.", dropped.dropped)?)
 }
 
 /// Does the same to each call; one that is not there keeps no other from it.

@@ -77,3 +77,11 @@ pub struct Attempt {
     /// What went wrong, a sentence.
     pub error: String,
 }
+
+/// How many calls were dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dropped {
+    /// Their number.
+    pub dropped: usize,
+}

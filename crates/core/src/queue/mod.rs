@@ -8,6 +8,6 @@ mod document;
 mod policy;
 mod turns;
 
-pub use document::{Attempt, CallDocument, CallState, QueueListing};
-pub use policy::{Backoff, Outcome, RetryPolicy, Verdict};
+pub use document::{Attempt, CallDocument, CallState, Dropped, QueueListing};
+pub use policy::{Backoff, Outcome, RetryFault, RetryPolicy, Verdict};
 pub use turns::{Counts, Found, Full, Queue, Queued, Stage};

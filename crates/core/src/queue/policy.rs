@@ -84,27 +84,49 @@ impl Default for RetryPolicy {
     }
 }
 
+/// An annotation that says nothing about retries, since it cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("annotation {name} is {text:?}, which is not {expected}: what is usual holds in its place")]
+pub struct RetryFault {
+    name: &'static str,
+    /// What it says, cut.
+    text: String,
+    expected: &'static str,
+}
+
+/// Characters that are told of an annotation which cannot be understood.
+const TOLD_CHARS: usize = 40;
+
 impl RetryPolicy {
     /// This policy with what a function's annotations change of it. What is no valid value changes nothing.
     #[must_use]
     pub fn with(&self, annotations: Option<&Map>) -> Self {
-        let text = |name| annotations.and_then(|map| map.get(name)).map(|text| text.trim());
-        let wait = |name, default: Duration| {
-            let wait = text(name).and_then(duration::parse_seconds_or_go);
-            wait.filter(|wait| !wait.is_zero()).unwrap_or(default).min(DELIVERY_WAIT_MAX)
-        };
-        let attempts = text(ATTEMPTS).and_then(|text| text.parse().ok());
+        let text = |name| annotations.and_then(|map| map.get(name)).map(String::as_str);
+        let wait = |name, default| text(name).and_then(wait).unwrap_or(default);
         let min_wait = wait(MIN_WAIT, self.min_wait);
         Self {
-            attempts: attempts
-                .filter(|attempts| *attempts <= DELIVERY_ATTEMPTS_MAX)
-                .unwrap_or(self.attempts)
-                .max(1),
+            attempts: text(ATTEMPTS).and_then(attempts).unwrap_or(self.attempts).max(1),
             codes: text(CODES).and_then(codes).unwrap_or_else(|| self.codes.clone()),
             min_wait,
             max_wait: wait(MAX_WAIT, self.max_wait).max(min_wait),
             backoff: self.backoff,
         }
+    }
+
+    /// Annotations that change nothing because they cannot be understood.
+    pub fn faults(annotations: Option<&Map>) -> impl Iterator<Item = RetryFault> {
+        type Understands = fn(&str) -> bool;
+        const DURATION: &str = "a duration such as 10s or 2m";
+        let known: [(&str, &str, Understands); 4] = [
+            (ATTEMPTS, "a number from 0 to 1000", |text| attempts(text).is_some()),
+            (CODES, "a list of HTTP statuses such as 429,503", |text| codes(text).is_some()),
+            (MIN_WAIT, DURATION, |text| wait(text).is_some()),
+            (MAX_WAIT, DURATION, |text| wait(text).is_some()),
+        ];
+        known.into_iter().filter_map(move |(name, expected, understands)| {
+            let text = annotations?.get(name).filter(|text| !understands(text))?;
+            Some(RetryFault { name, text: text.chars().take(TOLD_CHARS).collect(), expected })
+        })
     }
 
     /// Judges an attempt, the first being 1. `random` is from 0 to 1.
@@ -143,6 +165,15 @@ impl RetryPolicy {
     }
 }
 
+fn attempts(text: &str) -> Option<u32> {
+    text.trim().parse().ok().filter(|attempts| *attempts <= DELIVERY_ATTEMPTS_MAX)
+}
+
+fn wait(text: &str) -> Option<Duration> {
+    let wait = duration::parse_seconds_or_go(text.trim()).filter(|wait| !wait.is_zero());
+    wait.map(|wait| wait.min(DELIVERY_WAIT_MAX))
+}
+
 fn codes(text: &str) -> Option<Vec<u16>> {
     let code = |text: &str| text.trim().parse().ok().filter(|code| (100..600).contains(code));
     text.split(',').map(code).collect()
@@ -152,9 +183,17 @@ fn codes(text: &str) -> Option<Vec<u16>> {
 mod tests {
     use super::*;
 
+    fn annotations(pairs: &[(&str, &str)]) -> Map {
+        let named = |(n, v): &(&str, &str)| (format!("com.openfaas.retry.{n}"), (*v).to_owned());
+        pairs.iter().map(named).collect()
+    }
+
     fn policy(pairs: &[(&str, &str)]) -> RetryPolicy {
-        let map = pairs.iter().map(|(n, v)| (format!("com.openfaas.retry.{n}"), (*v).to_owned()));
-        RetryPolicy::default().with(Some(&map.collect()))
+        RetryPolicy::default().with(Some(&annotations(pairs)))
+    }
+
+    fn faults(pairs: &[(&str, &str)]) -> Vec<String> {
+        RetryPolicy::faults(Some(&annotations(pairs))).map(|fault| fault.to_string()).collect()
     }
 
     fn status(status: u16) -> Outcome {
@@ -245,8 +284,13 @@ mod tests {
             ("max_wait", "-3s"),
         ] {
             assert_eq!(policy(&[invalid]), RetryPolicy::default(), "{invalid:?}");
+            let said = faults(&[invalid]);
+            assert!(said.len() == 1 && said[0].contains(invalid.0), "{invalid:?}: {said:?}");
         }
         assert_eq!(policy(&[("attempts", "0")]).attempts, 1, "no retry");
+        let valid =
+            [("attempts", "0"), ("codes", "418, 500"), ("min_wait", "2s"), ("max_wait", "90")];
+        assert!(faults(&valid).is_empty());
         let long = policy(&[("min_wait", "10m")]);
         assert_eq!((long.min_wait, long.max_wait), (Duration::from_secs(600), long.min_wait));
         assert_eq!(RetryPolicy::default().with(None), RetryPolicy::default());

@@ -240,6 +240,25 @@ impl Queue {
         found
     }
 
+    /// As [`Self::cancel`], of all calls of a function.
+    pub fn cancel_all(&mut self, function: &FunctionRef) -> Vec<Found> {
+        let own = self.calls.iter().filter(|(_, call)| *call.function == *function);
+        let found: Vec<_> =
+            own.map(|(number, call)| Found { number: *number, stage: call.stage }).collect();
+        if let Some(line) = self.lines.get_mut(function) {
+            line.due.clear();
+        }
+        for call in &found {
+            match call.stage {
+                Stage::InFlight => continue,
+                Stage::Later(due) => drop(self.later.remove(&(due, call.number))),
+                Stage::Due => {}
+            }
+            self.forget(call.number);
+        }
+        found
+    }
+
     /// The calls of an id.
     #[must_use]
     pub fn find(&self, id: &str) -> Vec<Found> {

@@ -38,8 +38,10 @@ pub struct Due {
 #[derive(Debug, Default)]
 pub struct Agenda {
     entries: BTreeMap<String, Planned>,
-    /// When each entry is due next.
+    /// When each entry is due next, but those whose calls are being made.
     order: BTreeSet<(i64, String)>,
+    /// Entries whose calls are being made.
+    told: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ impl Agenda {
             }
             self.plan(key, entry);
         }
+        self.told.retain(|key| self.entries.contains_key(key));
     }
 
     /// When something is due next, in Unix time.
@@ -76,7 +79,8 @@ impl Agenda {
         self.order.first().map(|(next_s, _)| *next_s)
     }
 
-    /// The calls that are due by now. Each is told once.
+    /// The calls that are due by now. Each is told once; an entry tells no others until its have been made, which it is
+    /// to be told.
     pub fn due(&mut self, now_s: i64) -> Vec<Due> {
         let mut calls = Vec::new();
         while let Some((next_s, key)) =
@@ -86,9 +90,26 @@ impl Agenda {
             let Some(Planned { mut entry, .. }) = self.entries.remove(&key) else { continue };
             calls.extend(missed(&key, &entry, next_s, now_s));
             entry.done_s = now_s;
+            self.told.insert(key.clone());
             self.plan(key, entry);
         }
         calls
+    }
+
+    /// The calls of an entry that were told have been made.
+    pub fn made(&mut self, key: &str) {
+        if !self.told.remove(key) {
+            return;
+        }
+        if let Some(next_s) = self.entries.get(key).and_then(|planned| planned.next_s) {
+            self.order.insert((next_s, key.to_owned()));
+        }
+    }
+
+    /// Whether there is an entry of this key.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
     }
 
     /// Every entry, with when it is due next.
@@ -98,7 +119,9 @@ impl Agenda {
 
     fn plan(&mut self, key: String, entry: Entry) {
         let next_s = entry.schedule.next(entry.done_s, entry.since_s);
-        self.order.extend(next_s.map(|next_s| (next_s, key.clone())));
+        if !self.told.contains(&key) {
+            self.order.extend(next_s.map(|next_s| (next_s, key.clone())));
+        }
         self.entries.insert(key, Planned { entry, next_s });
     }
 }
@@ -144,6 +167,13 @@ mod tests {
         agenda
     }
 
+    /// The calls that are due, which are made at once.
+    fn due(agenda: &mut Agenda, now_s: i64) -> Vec<Due> {
+        let calls = agenda.due(now_s);
+        calls.iter().for_each(|call| agenda.made(&call.key));
+        calls
+    }
+
     fn times(calls: &[Due]) -> Vec<(String, i64)> {
         calls.iter().map(|call| (call.function.name().to_owned(), call.due_s)).collect()
     }
@@ -152,10 +182,10 @@ mod tests {
     fn each_due_time_is_told_once() {
         let mut agenda = agenda(&[("a", "* * * * *"), ("b", "@every 90s")], 0);
         assert_eq!(agenda.next_s(), Some(60));
-        assert!(agenda.due(59).is_empty());
-        assert_eq!(times(&agenda.due(60)), [("a".to_owned(), 60)]);
-        assert!(agenda.due(60).is_empty());
-        let calls = agenda.due(181);
+        assert!(due(&mut agenda, 59).is_empty());
+        assert_eq!(times(&due(&mut agenda, 60)), [("a".to_owned(), 60)]);
+        assert!(due(&mut agenda, 60).is_empty());
+        let calls = due(&mut agenda, 181);
         let expected = [("b", 90), ("a", 120), ("a", 180), ("b", 180)];
         let mut seen = times(&calls);
         seen.sort_by_key(|(name, due)| (*due, name.clone()));
@@ -166,27 +196,47 @@ mod tests {
     #[test]
     fn what_was_missed_is_made_up_for_but_not_all_of_it() {
         let mut minutely = agenda(&[("a", "* * * * *")], 0);
-        let calls = minutely.due(HOUR);
+        let calls = due(&mut minutely, HOUR);
         assert_eq!((calls.first().unwrap().due_s, calls.len()), (HOUR - 300, 6));
         assert!(calls[0].after_a_gap && !calls[1].after_a_gap);
         let mut daily = agenda(&[("a", "0 0 * * *")], 1);
-        let calls = daily.due(4 * 24 * HOUR + HOUR);
+        let calls = due(&mut daily, 4 * 24 * HOUR + HOUR);
         assert_eq!(times(&calls), [("a".to_owned(), 4 * 24 * HOUR)]);
         assert!(calls[0].after_a_gap);
         let mut once = agenda(&[("a", "0 0 * * *")], 1);
-        let calls = once.due(24 * HOUR + HOUR);
+        let calls = due(&mut once, 24 * HOUR + HOUR);
         assert_eq!((times(&calls).len(), calls[0].after_a_gap), (1, false));
     }
 
     #[test]
     fn new_entries_do_not_undo_what_was_told() {
         let mut agenda = agenda(&[("a", "* * * * *")], 0);
-        assert_eq!(agenda.due(60).len(), 1);
+        assert_eq!(due(&mut agenda, 60).len(), 1);
         let entries = [entry("a", "* * * * *", 0), entry("b", "* * * * *", 70)].into();
         agenda.set(entries, 70);
-        assert_eq!(times(&agenda.due(120)).len(), 2);
+        assert_eq!(times(&due(&mut agenda, 120)).len(), 2);
         agenda.set(BTreeMap::new(), 120);
         assert_eq!((agenda.next_s(), agenda.entries().count()), (None, 0));
+    }
+
+    #[test]
+    fn an_entry_whose_calls_are_not_made_yet_tells_no_others_and_keeps_nobody() {
+        let mut agenda = agenda(&[("a", "* * * * *"), ("b", "@every 90s")], 0);
+        assert_eq!(times(&agenda.due(60)), [("a".to_owned(), 60)]);
+        assert_eq!(times(&agenda.due(130)), [("b".to_owned(), 90)]);
+        assert_eq!((agenda.next_s(), agenda.due(300)), (None, Vec::new()));
+        let (b, _) = entry("b", "@every 90s", 0);
+        let (a, entry_of_a) = entry("a", "* * * * *", 0);
+        agenda.made(&a);
+        assert_eq!(agenda.next_s(), Some(120));
+        assert_eq!(times(&agenda.due(180)), [("a".to_owned(), 120), ("a".to_owned(), 180)]);
+        // What is deployed has changed: that is still so.
+        agenda.set([(a.clone(), entry_of_a)].into(), 180);
+        assert!(agenda.has(&a) && !agenda.has(&b));
+        assert_eq!(agenda.next_s(), None);
+        agenda.made(&b);
+        agenda.made(&a);
+        assert_eq!(agenda.next_s(), Some(240));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use futures_util::{Stream, stream};
 use pinnace_core::{
     FunctionRef,
     name::{DEFAULT_NAMESPACE, check_label},
+    queue::RetryPolicy,
     schedule,
     spec::LABEL_FUNCTION,
     wire::{DeleteFunctionRequest, FunctionDeployment, FunctionStatus, Resources},
@@ -169,8 +170,10 @@ fn status(entry: &Entry) -> FunctionStatus {
     let deployed = entry.deployed();
     let standing = entry.standing();
     let deployment = &deployed.spec.deployment;
-    let faults = schedule::of(deployment.annotations.as_ref()).into_iter();
-    let faults = faults.filter_map(|schedule| schedule.err().map(|fault| fault.to_string()));
+    let annotations = deployment.annotations.as_ref();
+    let schedules = schedule::of(annotations).into_iter().filter_map(Result::err);
+    let faults = schedules.map(|fault| fault.to_string());
+    let faults = faults.chain(RetryPolicy::faults(annotations).map(|fault| fault.to_string()));
     let conditions = standing.conditions.iter().cloned().chain(faults).collect();
     let mut labels = deployment.labels.clone().unwrap_or_default();
     labels.insert(LABEL_FUNCTION.to_owned(), entry.id.name().to_owned());

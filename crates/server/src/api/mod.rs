@@ -147,7 +147,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/images", get(images::list).post(images::load).delete(images::remove))
         .route("/images/pull", post(images::pull))
         .route("/images/prune", post(images::prune))
-        .route("/queue", get(queue::list))
+        .route("/queue", get(queue::list).delete(queue::discard_all))
         .route("/schedules", get(schedules::list))
         .route("/queue/{id}", get(queue::show).delete(queue::discard))
         .route("/queue/{id}/retry", post(queue::retry))

@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use pinnace_core::queue::{CallDocument, QueueListing};
+use pinnace_core::queue::{CallDocument, Dropped, QueueListing};
 use serde::Deserialize;
 
 use super::{Api, error::ApiError, functions::reference};
@@ -30,6 +30,20 @@ pub async fn list(
     let name = listed.function.as_deref();
     let function = name.map(|name| reference(name, &listed.namespace)).transpose()?;
     Ok(Json(api.queue.list(function, listed.failed).await?))
+}
+
+/// DELETE `/system/queue?function=NAME`: all of the function's that wait are forgotten and those under way ended; with
+/// `failed=true` those that failed are forgotten.
+pub async fn discard_all(
+    State(api): State<Arc<Api>>,
+    Query(listed): Query<Listed>,
+) -> Result<Json<Dropped>, ApiError> {
+    let Some(name) = listed.function.as_deref() else {
+        let text = "calls of which function are to be dropped is not said: add ?function=NAME";
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, text.to_owned()));
+    };
+    let function = reference(name, &listed.namespace)?;
+    Ok(Json(Dropped { dropped: api.queue.discard_all(function, listed.failed).await? }))
 }
 
 /// GET `/system/queue/CALL-ID`.

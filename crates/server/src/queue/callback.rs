@@ -135,24 +135,28 @@ impl Callbacks {
         Self { places, receivers, own_ports, closed, clients: OnceCell::new() }
     }
 
-    /// Waits for a place for a callback. `None` if it is given up, which is said on the log: its receiver has had all
-    /// places that it may have for too long.
+    /// Waits for a place for a callback, its receiver's first. `None` if it is given up, which is said on the log: all that
+    /// it may have were taken for too long.
     pub(super) async fn place(&self, told: &Told) -> Option<CallbackPlace> {
         let receiver = self.receiver(receiver(&told.callback.url));
-        let waiting = timeout(limits::CALLBACK_PLACE_WAIT_MAX, receiver.acquire_owned());
-        let Ok(Ok(of_receiver)) = waiting.await else {
-            tracing::warn!(
-                function = %told.function,
-                call_id = told.call_id,
-                "the answer to an asynchronous call did not reach its callback: whoever receives it was busy with \
-                 {} others for {} s (CALLBACKS_PER_RECEIVER_MAX, CALLBACK_PLACE_WAIT_MAX)",
-                limits::CALLBACKS_PER_RECEIVER_MAX,
-                limits::CALLBACK_PLACE_WAIT_MAX.as_secs()
-            );
-            return None;
+        let places = async {
+            let of_receiver = receiver.acquire_owned().await.ok()?;
+            let of_all = self.places.clone().acquire_owned().await.ok()?;
+            Some(CallbackPlace { _of_receiver: of_receiver, _of_all: of_all })
         };
-        let of_all = self.places.clone().acquire_owned().await.ok()?;
-        Some(CallbackPlace { _of_receiver: of_receiver, _of_all: of_all })
+        if let Ok(place) = timeout(limits::CALLBACK_PLACE_WAIT_MAX, places).await {
+            return place;
+        }
+        tracing::warn!(
+            function = %told.function,
+            call_id = told.call_id,
+            "the answer to an asynchronous call did not reach its callback: for {} s whoever receives it was busy with \
+             {} others, or all receivers with {} (CALLBACK_PLACE_WAIT_MAX, CALLBACKS_PER_RECEIVER_MAX, CALLBACKS_MAX)",
+            limits::CALLBACK_PLACE_WAIT_MAX.as_secs(),
+            limits::CALLBACKS_PER_RECEIVER_MAX,
+            limits::CALLBACKS_MAX,
+        );
+        None
     }
 
     fn receiver(&self, name: String) -> Arc<Semaphore> {

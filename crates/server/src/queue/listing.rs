@@ -16,6 +16,9 @@ use super::{
 /// How long it is waited for the end of a delivery before it is looked for again.
 const ENDING_PAUSE: Duration = Duration::from_millis(5);
 
+/// Calls that are forgotten by one write, which keeps those that are new waiting for its milliseconds.
+const FORGOTTEN_AT_ONCE: usize = 1000;
+
 impl AsyncQueue {
     /// Calls of the queue, oldest first: those that failed, or all others; of one function, if it is named.
     ///
@@ -98,6 +101,25 @@ impl AsyncQueue {
         let failed: Vec<_> = self.failed_of(id).await?.iter().map(|call| call.number).collect();
         let any = !failed.is_empty() && self.ledger.forget(failed).await?;
         Ok(self.cancel(id).await? || any)
+    }
+
+    /// Forgets all failed calls of a function, or cancels all others. Answers how many.
+    ///
+    /// # Errors
+    /// It is not durable for all of them.
+    pub async fn discard_all(
+        &self,
+        function: FunctionRef,
+        failed: bool,
+    ) -> Result<usize, LedgerError> {
+        let numbers = match failed {
+            true => self.read(move |ledger| ledger.failed_numbers(&function)).await?,
+            false => self.cancel_all(&function),
+        };
+        for some in numbers.chunks(FORGOTTEN_AT_ONCE) {
+            self.ledger.forget(some.to_vec()).await?;
+        }
+        Ok(numbers.len())
     }
 
     async fn failed_of(&self, id: &str) -> Result<Vec<Stored>, LedgerError> {

@@ -26,7 +26,7 @@ use std::{
 
 use pinnace_core::{
     FunctionRef, limits,
-    queue::{Full, Queue, Queued, Stage},
+    queue::{Found, Full, Queue, Queued, Stage},
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -64,6 +64,18 @@ struct State {
     queue: Queue,
     /// Ends deliveries under way.
     cancels: HashMap<u64, oneshot::Sender<()>>,
+}
+
+impl State {
+    /// Ends the deliveries of calls that are under way; answers the numbers of all.
+    fn end_deliveries(&mut self, cancelled: Vec<Found>) -> Vec<u64> {
+        for call in cancelled.iter().filter(|call| call.stage == Stage::InFlight) {
+            if let Some(cancel) = self.cancels.remove(&call.number) {
+                let _ = cancel.send(());
+            }
+        }
+        cancelled.into_iter().map(|call| call.number).collect()
+    }
 }
 
 /// Why the queue takes no further call.
@@ -241,18 +253,20 @@ impl AsyncQueue {
         let found = {
             let mut state = self.shared.state();
             let found = state.queue.cancel(id);
-            for call in found.iter().filter(|call| call.stage == Stage::InFlight) {
-                if let Some(cancel) = state.cancels.remove(&call.number) {
-                    let _ = cancel.send(());
-                }
-            }
-            found
+            state.end_deliveries(found)
         };
         if found.is_empty() {
             return Ok(false);
         }
-        self.ledger.forget(found.iter().map(|call| call.number).collect()).await?;
+        self.ledger.forget(found).await?;
         Ok(true)
+    }
+
+    /// As [`Self::cancel`], of all calls of a function; whoever asks forgets them.
+    fn cancel_all(&self, function: &FunctionRef) -> Vec<u64> {
+        let mut state = self.shared.state();
+        let found = state.queue.cancel_all(function);
+        state.end_deliveries(found)
     }
 
     /// A delivery has ended.

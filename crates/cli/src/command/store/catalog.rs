@@ -70,8 +70,17 @@ impl Catalog {
     pub fn read(url: &str) -> anyhow::Result<Self> {
         let url = url.trim_end_matches('/');
         let text = fetch::text(url, limits::FUNCTION_STORE_BYTES_MAX)?;
-        serde_json::from_str(&text)
-            .map_err(|error| anyhow::anyhow!("{url}: is no store of functions: {error}"))
+        Self::parse(&text).map_err(|why| anyhow::anyhow!("{url}: is no store of functions: {why}"))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        // One without names would be read as this object's fields in their order.
+        if text.trim_start().starts_with('[') {
+            return Err(
+                "it is a list; a store is an object that has the list as \"functions\"".into()
+            );
+        }
+        serde_json::from_str(text).map_err(|error| error.to_string())
     }
 
     /// The functions that have an image for a platform.
@@ -152,6 +161,13 @@ mod tests {
         assert!(said.contains("but for armhf"), "{said}");
         assert!(catalog.find("c", "x86_64").unwrap_err().to_string().contains("no function c"));
         assert_eq!(catalog.platforms(), ["ARM64", "armhf", "x86_64"]);
+    }
+
+    #[test]
+    fn a_list_alone_is_no_store() {
+        let said = Catalog::parse("\n[{\"name\":\"a\"}]").unwrap_err();
+        assert!(said.contains("it is a list"), "{said}");
+        assert!(Catalog::parse("{\"functions\":[{\"name\":\"a\"}]}").is_ok());
     }
 
     #[test]

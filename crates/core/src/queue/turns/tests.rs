@@ -49,6 +49,25 @@ fn a_number_stands_for_one_call() {
 }
 
 #[test]
+fn all_calls_of_a_function_are_cancelled_and_no_others() {
+    let (mut queue, now) = (queue(10), Instant::now());
+    (0..4).for_each(|number| assert!(queue.add(number, call("a", "x"), None)));
+    queue.add(4, call("a", "x"), Some(now + Duration::from_secs(1)));
+    queue.add(5, call("b", "x"), None);
+    assert_eq!(queue.lease(now, many), Some(0));
+    let mut found = queue.cancel_all(&call("a", "x").function);
+    found.sort_by_key(|call| call.number);
+    let numbers: Vec<_> = found.iter().map(|call| call.number).collect();
+    assert_eq!((numbers, found[0].stage), (vec![0, 1, 2, 3, 4], Stage::InFlight));
+    // The one under way is ended by whoever delivers it.
+    assert_eq!((queue.len(), queue.in_flight(), queue.next_due()), (2, 1, None));
+    queue.end(0);
+    assert_eq!(leased(&mut queue, now + Duration::from_secs(2)), [5]);
+    queue.end(5);
+    assert_eq!((queue.len(), queue.bytes(), queue.lines.is_empty()), (0, 0, true));
+}
+
+#[test]
 fn a_slow_function_leaves_places_to_others() {
     let (mut queue, now) = (queue(10), Instant::now());
     (0..50).for_each(|number| assert!(queue.add(number, call("slow", "x"), None)));

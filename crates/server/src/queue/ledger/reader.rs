@@ -174,6 +174,19 @@ impl Ledger {
         self.read(|connection| connection.prepare_cached(&sql)?.query_map([id], stored)?.collect())
     }
 
+    /// Numbers of a function's failed calls.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn failed_numbers(&self, function: &FunctionRef) -> Result<Vec<u64>, LedgerError> {
+        let sql =
+            "SELECT number FROM calls WHERE failed_ms IS NOT NULL AND name = ?1 AND namespace = ?2";
+        self.read(|connection| {
+            let values = [function.name(), function.namespace()];
+            connection.prepare_cached(sql)?.query_map(values, |row| row.get(0))?.collect()
+        })
+    }
+
     /// How many calls have failed.
     ///
     /// # Errors
