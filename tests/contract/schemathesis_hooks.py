@@ -2,7 +2,7 @@
 OpenFaaS expect, so that none of them is an error."""
 import schemathesis
 
-KNOWN = {"namespace", "usage", "name", "instance", "tail", "follow", "since", "reference", "kind"}
+KNOWN = {"namespace", "usage", "name", "instance", "tail", "follow", "since", "reference", "kind", "function", "failed"}
 
 
 @schemathesis.serializer("application/x-tar")

@@ -144,8 +144,11 @@ fn rule(text: &str) -> Result<Rule, String> {
         return Ok(Rule::Every { seconds });
     }
     // To the parser such a field is one without values, and each look for the next time takes seconds to find none.
-    if let Some(field) = pattern.split_whitespace().find(|f| f.split(',').any(str::is_empty)) {
-        return Err(format!("there is nothing between two commas, or beside one, in {field:?}"));
+    let is_empty = |part: &str| part.trim_start_matches('+').is_empty();
+    if let Some(field) = pattern.split_whitespace().find(|f| f.split(',').any(is_empty)) {
+        return Err(format!(
+            "there is nothing between two commas, or beside one or a plus, in {field:?}"
+        ));
     }
     // Go's cron package has a name more for a day's beginning, and takes `?` for `*` in each field.
     let pattern = match pattern {
@@ -198,7 +201,14 @@ mod tests {
 
     #[test]
     fn a_field_that_names_nothing_is_refused() {
-        for text in ["30 , * * *", "1,, * * * *", ", * * * * *", "TZ=Europe/Berlin 0 1, * * *"] {
+        for text in [
+            "30 , * * *",
+            "1,, * * * *",
+            ", * * * * *",
+            "TZ=Europe/Berlin 0 1, * * *",
+            "*/5 20 2w,1 7 +",
+            "0 0 * * +,",
+        ] {
             let fault = Schedule::parse(text).unwrap_err();
             assert!(fault.to_string().contains("there is nothing between"), "{fault}");
         }
@@ -206,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_date_that_never_comes_is_known_soon() {
-        for text in ["0 0 30 2 *", "0 0 31 2,4,6,9,11 *"] {
+        for text in ["0 0 30 2 *", "0 0 31 2,4,6,9,11 *", "*/5 20 31w 2 *", "* * 30 2 +1"] {
             let next = Schedule::parse(text).map(|schedule| schedule.next(0, 0));
             assert!(next.is_err() || next == Ok(None), "{next:?}");
         }
