@@ -612,6 +612,9 @@ pub const REGISTRY_PAGE_MAX: usize = 1000;
 /// Bytes of one page of a list of referrers, from which on the next begins.
 pub const REGISTRY_PAGE_BYTES_MAX: usize = 4 << 20;
 
+/// Images that `GET /system/registry` lists. Further ones are left out, which the answer says.
+pub const REGISTRY_LISTED_MAX: usize = 10_000;
+
 /// Uploads to the registry that have begun and not ended. Reached: 429.
 pub const REGISTRY_UPLOADS_MAX: usize = 1024;
 

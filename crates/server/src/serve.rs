@@ -28,6 +28,7 @@ use crate::{
     certificate::Certificate,
     deployments::Deployments,
     descriptors,
+    distribution::Distribution,
     listeners::Listeners,
     logs::LogBook,
     metrics::{self, Metrics, Requests},
@@ -168,6 +169,9 @@ impl Started {
         let host = Host::probe(&spawner_program, state.path(), &cgroups)
             .context("what this host can do is unknown")?;
         let images = open_images(state, &host)?;
+        let distribution =
+            Distribution::open(&state.path().join("registry"), settings.image_bytes_max);
+        let distribution = Arc::new(distribution.context("the registry cannot be opened")?);
         let puller =
             Puller::new(images.clone(), settings.registry.clone(), settings.image_bytes_max);
         let (store, kept_state) = Store::open(&state.path().join("functions.db"))?;
@@ -265,6 +269,7 @@ impl Started {
         if let Some(scaler) = Scaler::new(deployments.clone()) {
             tokio::spawn(scaler.run());
         }
+        tokio::spawn(Distribution::collect_always(Arc::downgrade(&distribution)));
         let requests = Arc::new(Requests::default());
         let changes = deployments.changes();
         let schedules = settings.schedules.then(|| Schedules::new(catalog.clone(), queue.clone()));
@@ -279,6 +284,7 @@ impl Started {
             schedules: schedules.clone(),
             images,
             puller,
+            distribution: distribution.clone(),
             image_bytes_max,
             ending: is_ending.clone(),
         });
