@@ -28,7 +28,7 @@ use crate::{
     certificate::Certificate,
     deployments::Deployments,
     descriptors,
-    distribution::Distribution,
+    distribution::{Distribution, OwnHosts},
     listeners::Listeners,
     logs::LogBook,
     metrics::{self, Metrics, Requests},
@@ -47,7 +47,7 @@ use crate::{
         worker::{HandedOver, Shared, Worker},
     },
     queue::{AsyncQueue, Callbacks, Delivery, Pump},
-    registry::Puller,
+    registry::{OwnRegistry, Puller},
     scaler::Scaler,
     schedules::Schedules,
     secrets::{Projections, Seal, Secrets},
@@ -172,8 +172,6 @@ impl Started {
         let distribution =
             Distribution::open(&state.path().join("registry"), settings.image_bytes_max);
         let distribution = Arc::new(distribution.context("the registry cannot be opened")?);
-        let puller =
-            Puller::new(images.clone(), settings.registry.clone(), settings.image_bytes_max);
         let (store, kept_state) = Store::open(&state.path().join("functions.db"))?;
         let Kept { functions, namespaces, secrets } = kept_state;
         let secrets = open_secrets(state, secrets, &store)?;
@@ -192,6 +190,16 @@ impl Started {
         let http = Listeners::take_or_bind_all(&mut kept, "http", &settings.listen, workers)?;
         let address = http.first().context("no address is served")?.address();
         let metrics = Listeners::take_or_bind(&mut kept, "metrics", settings.metrics_listen, 1)?;
+        let own = OwnRegistry {
+            hosts: OwnHosts::new(
+                http.iter().map(Listeners::address).collect(),
+                settings.certificate.is_some(),
+                settings.external_url.as_deref(),
+            ),
+            store: distribution.clone(),
+        };
+        let puller =
+            Puller::new(images.clone(), settings.registry.clone(), own, settings.image_bytes_max);
         // Clients on this host send the password only where this says that we listen.
         if let Err(error) = std::fs::write(state.run().join("listen"), address.to_string()) {
             tracing::warn!(%error, "clients on this host will not find the password by themselves");

@@ -4,11 +4,13 @@
 //! (`end-2`) are those of the OCI distribution specification, version 1.1.
 
 mod digest;
+mod document;
 mod manifest;
 mod path;
 mod range;
 
 pub use digest::{Algorithm, Digest, DigestFault};
+pub use document::{RegistryGarbage, RegistryImage, RegistryListing, local_reference};
 pub use manifest::{Manifest, ManifestFault, Part};
 pub use path::{Repository, Tag, Target, Wanted};
 pub use range::{ByteRange, Chunk, ChunkFault, Page, chunk};

@@ -16,6 +16,7 @@ mod logs;
 mod namespaces;
 mod query;
 mod queue;
+mod registry;
 mod scale;
 mod schedules;
 mod secrets;
@@ -151,6 +152,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/images", get(images::list).post(images::load).delete(images::remove))
         .route("/images/pull", post(images::pull))
         .route("/images/prune", post(images::prune))
+        .route("/registry", get(registry::list).delete(registry::remove))
+        .route("/registry/gc", post(registry::collect))
         .route("/queue", get(queue::list))
         .route("/schedules", get(schedules::list))
         .route("/queue/{id}", get(queue::show).delete(queue::discard))

@@ -25,7 +25,7 @@ mod uploads;
 use std::{
     collections::HashMap,
     fs::{self, DirBuilder, File},
-    io,
+    io::{self, Read as _},
     os::unix::fs::{DirBuilderExt, FileExt},
     path::{Path, PathBuf},
     sync::{
@@ -364,6 +364,18 @@ impl Blob {
     /// The file system refuses.
     pub fn read_at(&self, buffer: &mut [u8], from: u64) -> io::Result<usize> {
         self.file.read_at(buffer, from)
+    }
+
+    /// All of it; for small ones.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn content(&self) -> Result<Vec<u8>, DistributionError> {
+        let mut content = Vec::new();
+        (&self.file)
+            .read_to_end(&mut content)
+            .map_err(|error| DistributionError::io("read", &self.path, &error))?;
+        Ok(content)
     }
 
     /// Gives the blob a further name; a copy where that cannot be.

@@ -1,7 +1,7 @@
 //! Manifests, by tag and by digest (end-3, 7, 9).
 
 use axum::{
-    body::Body,
+    body::{Body, BodyDataStream},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::IntoResponse,
 };
@@ -12,7 +12,7 @@ use pinnace_core::{
 
 use super::{Answer, Asked, CONTENT_DIGEST, Refusal, located, value};
 use crate::{
-    api::json::{Most, read},
+    api::json::{Most, read_pieces},
     distribution::{DistributionError, Fault, digest_of},
 };
 
@@ -47,11 +47,11 @@ pub(super) async fn put(
     asked: Asked,
     repository: Repository,
     wanted: Wanted,
-    body: Body,
+    body: &mut BodyDataStream,
 ) -> Answer {
     let tags = tags(&asked, &wanted)?;
     let kind = asked.header(header::CONTENT_TYPE).map(str::to_owned);
-    let content = read(body, MOST).await?;
+    let content = read_pieces(body, MOST).await?;
     let digest = match &wanted {
         Wanted::Digest(digest) => digest.clone(),
         Wanted::Tag(_) => digest_of(Algorithm::Sha256, &content),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Body,
+    body::{Body, BodyDataStream},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -16,7 +16,11 @@ use crate::distribution::{DistributionError, Fault, Upload, Writing};
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 /// POST `/v2/NAME/blobs/uploads/`: begins an upload, unless the blob comes with it or is there already.
-pub(super) async fn begin(asked: Asked, repository: Repository, body: Body) -> Answer {
+pub(super) async fn begin(
+    asked: Asked,
+    repository: Repository,
+    body: &mut BodyDataStream,
+) -> Answer {
     if let Some(mounted) = asked.parameter("mount") {
         let digest = Digest::parse(&mounted).map_err(denoted)?;
         // A repository that can be none has no blobs.
@@ -59,7 +63,12 @@ pub(super) async fn stands(asked: Asked, repository: Repository, id: &str) -> An
 }
 
 /// PATCH `/v2/NAME/blobs/uploads/ID`: a further piece.
-pub(super) async fn add(asked: Asked, repository: Repository, id: &str, body: Body) -> Answer {
+pub(super) async fn add(
+    asked: Asked,
+    repository: Repository,
+    id: &str,
+    body: &mut BodyDataStream,
+) -> Answer {
     let upload = asked.store.upload(&repository, id)?;
     let mut writing = upload.clone().write(asked.store.clone()).await?;
     append(&asked, &repository, &mut writing, body).await?;
@@ -67,7 +76,12 @@ pub(super) async fn add(asked: Asked, repository: Repository, id: &str, body: Bo
 }
 
 /// PUT `/v2/NAME/blobs/uploads/ID?digest=…`: the last piece, which may be empty or all.
-pub(super) async fn finish(asked: Asked, repository: Repository, id: &str, body: Body) -> Answer {
+pub(super) async fn finish(
+    asked: Asked,
+    repository: Repository,
+    id: &str,
+    body: &mut BodyDataStream,
+) -> Answer {
     let digest = asked.parameter("digest").unwrap_or_default();
     let digest = Digest::parse(&digest).map_err(denoted)?;
     let upload = asked.store.upload(&repository, id)?;
@@ -89,7 +103,7 @@ async fn append(
     asked: &Asked,
     repository: &Repository,
     writing: &mut Writing,
-    body: Body,
+    body: &mut BodyDataStream,
 ) -> Result<(), Refusal> {
     let (offset, bytes_max) = (writing.offset(), asked.store.blob_bytes_max());
     let range = asked.header(header::CONTENT_RANGE);
@@ -105,7 +119,7 @@ async fn append(
         }
         Err(fault) => return Err(refused(fault, offset, bytes_max).into()),
     };
-    Ok(writing.append(body.into_data_stream(), chunk).await?)
+    Ok(writing.append(body, chunk).await?)
 }
 
 fn refused(fault: ChunkFault, offset: u64, bytes_max: u64) -> DistributionError {
