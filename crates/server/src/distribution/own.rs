@@ -104,7 +104,7 @@ mod tests {
         let hosts = own(&["0.0.0.0:8080"], false, None);
         assert!(hosts.have("127.0.0.1:8080") && hosts.have("127.3.2.1:8080"));
         // An address of documents (RFC 5737), which nobody has.
-        assert!(!hosts.have("192.0.2.1:8080") && !hosts.have("0.0.0.0:8080"));
+        assert!(!hosts.have("192.0.2.1:8080") && !hosts.have("127.0.0.1:8081"));
     }
 
     #[test]
