@@ -96,6 +96,8 @@ impl ByteRange {
             }
             (Some(first), None) if last.is_empty() => Self::part(first, end, bytes),
             (Some(first), Some(last)) if first <= last => Self::part(first, last.min(end), bytes),
+            // It may be ignored too; a client that wrote this would not be served by all of a large blob.
+            (Some(_), Some(_)) => Self::Beyond,
             _ => Self::Whole,
         }
     }
@@ -184,7 +186,7 @@ mod tests {
             ("bytes=-0", 100, ByteRange::Beyond),
             ("bytes=0-", 0, ByteRange::Beyond),
             ("bytes=-5", 0, ByteRange::Beyond),
-            ("bytes=9-0", 100, ByteRange::Whole),
+            ("bytes=9-0", 100, ByteRange::Beyond),
             ("bytes=0-1,5-6", 100, ByteRange::Whole),
             ("bytes=-", 100, ByteRange::Whole),
             ("bytes=a-b", 100, ByteRange::Whole),

@@ -78,6 +78,8 @@ pub struct Writing {
 struct Output {
     file: File,
     hasher: Option<Sha256>,
+    /// What is to be written. Copied: a small piece of a body may hold all of a large buffer.
+    gathered: Vec<u8>,
     unsynced_bytes: u64,
 }
 
@@ -157,36 +159,34 @@ impl Writing {
         let mut pieces = std::pin::pin!(pieces);
         self.store.room(chunk.bytes.unwrap_or(0))?;
         let file = self.open()?;
-        let mut output = Output { file, hasher: self.state.hasher.take(), unsynced_bytes: 0 };
+        let hasher = self.state.hasher.take();
+        let mut output = Output { file, hasher, gathered: Vec::new(), unsynced_bytes: 0 };
         let mut left = chunk.bytes_max;
         let mut ended = None;
         while ended.is_none() {
-            let mut batch = Vec::new();
-            let mut bytes = 0;
-            while bytes < WRITE_BYTES && ended.is_none() {
+            while output.gathered.len() < WRITE_BYTES && ended.is_none() {
                 match self.next(&mut pieces).await {
                     Ok(Some(piece)) if piece.len() as u64 > left => {
                         ended = Some(Err(too_much(chunk)));
                     }
                     Ok(Some(piece)) => {
                         left -= piece.len() as u64;
-                        bytes += piece.len();
-                        batch.push(piece);
+                        output.gathered.extend_from_slice(&piece);
                     }
                     Ok(None) => ended = Some(Ok(())),
                     Err(error) => ended = Some(Err(error)),
                 }
             }
-            let store = self.store.clone();
+            let (store, bytes) = (self.store.clone(), output.gathered.len() as u64);
             let written = spawn_blocking(move || {
-                store.room(bytes as u64)?;
-                let written = output.write(&batch);
+                store.room(bytes)?;
+                let written = output.write();
                 written.map(|()| output).map_err(|error| {
                     DistributionError::io("write to", &store.dir.join(UPLOADS), &error)
                 })
             });
             output = written.await.map_err(|error| broken(&error))??;
-            self.upload.offset.fetch_add(bytes as u64, Ordering::Release);
+            self.upload.offset.fetch_add(bytes, Ordering::Release);
         }
         self.state.hasher = output.hasher;
         ended.unwrap_or(Ok(()))?;
@@ -264,14 +264,14 @@ impl Writing {
 }
 
 impl Output {
-    fn write(&mut self, batch: &[Bytes]) -> io::Result<()> {
-        for piece in batch {
-            self.file.write_all(piece)?;
-            if let Some(hasher) = &mut self.hasher {
-                hasher.update(piece);
-            }
-            self.unsynced_bytes += piece.len() as u64;
+    /// Writes what was gathered.
+    fn write(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.gathered)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&self.gathered);
         }
+        self.unsynced_bytes += self.gathered.len() as u64;
+        self.gathered.clear();
         if self.unsynced_bytes >= SYNC_BYTES {
             self.unsynced_bytes = 0;
             self.file.sync_data()?;

@@ -16,7 +16,7 @@ use super::{Answer, Asked, CONTENT_DIGEST, Refusal, value};
 use crate::distribution::Blob;
 
 /// Bytes of a blob that are read at once.
-const PIECE_BYTES: u64 = 256 << 10;
+const PIECE_BYTES: u64 = 64 << 10;
 
 /// GET, HEAD `/v2/NAME/blobs/DIGEST`.
 pub(super) async fn get(asked: Asked, repository: Repository, digest: Digest) -> Answer {
