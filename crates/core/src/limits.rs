@@ -250,7 +250,7 @@ pub const SCRAPES_MAX: usize = 8;
 /// Longest time between two looks at a replica's health, or of one of them, that a function may ask for.
 pub const PROBE_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Bytes of an uploaded image archive. Flag `--image-bytes-max`. Reached: 413.
+/// Bytes of an uploaded image archive, and of a blob that is pushed. Flag `--image-bytes-max`. Reached: 413.
 pub const IMAGE_BYTES_MAX: u64 = 16 << 30;
 
 /// Bytes of one image once unpacked; stops archives that inflate without end.

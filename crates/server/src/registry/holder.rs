@@ -29,7 +29,7 @@ pub struct OwnRegistry {
 /// Where an image's documents and layers are.
 pub(super) enum Holder<'a> {
     /// A repository of a registry.
-    Remote(Repository<'a>),
+    Remote(Box<Repository<'a>>),
     /// A repository of ours.
     Own(OwnRepository),
 }

@@ -237,7 +237,7 @@ impl Pulls {
         let name_there = reference.repository();
         let repository =
             Repository::open(client, &settings.plain, source, name_there, config).await?;
-        self.pull_from(&Holder::Remote(repository), reference, name, teller).await
+        self.pull_from(&Holder::Remote(Box::new(repository)), reference, name, teller).await
     }
 
     async fn pull_from(

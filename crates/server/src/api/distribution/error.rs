@@ -18,12 +18,13 @@ pub(super) struct Refusal {
     status: StatusCode,
     code: &'static str,
     text: String,
-    headers: HeaderMap,
+    /// Beside those that every refusal has.
+    headers: Box<HeaderMap>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, code: &'static str, text: impl Into<String>) -> Self {
-        Self { status, code, text: text.into(), headers: HeaderMap::new() }
+        Self { status, code, text: text.into(), headers: Box::default() }
     }
 
     /// A path that names nothing.
@@ -133,7 +134,7 @@ impl IntoResponse for Refusal {
         let error = json!({ "code": self.code, "message": self.text });
         let text = json!({ "errors": [error] }).to_string();
         let mut response = super::json(self.status, text);
-        response.headers_mut().extend(self.headers);
+        response.headers_mut().extend(*self.headers);
         response
     }
 }
