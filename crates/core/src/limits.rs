@@ -621,6 +621,9 @@ pub const REGISTRY_UPLOADS_MAX: usize = 1024;
 /// How long an upload is kept that nobody goes on with.
 pub const REGISTRY_UPLOAD_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The same of one of which nothing has come: clients begin some that they do not need.
+pub const REGISTRY_EMPTY_UPLOAD_AGE_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// Bytes of the disk that pushes leave to the rest: functions, queued calls and logs lie there too. Reached: 507.
 pub const REGISTRY_DISK_LEFT_BYTES_MIN: u64 = 64 << 20;
 

@@ -178,7 +178,7 @@ fn foreign(headers: &HeaderMap) -> Option<&'static str> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     if text(header::HOST).is_some_and(|host| !is_loopback(host)) {
         return Some(
-            "without a password /system answers only to loopback names, such as 127.0.0.1; \
+            "without a password the API answers only to loopback names, such as 127.0.0.1; \
              start with authentication to use others\n",
         );
     }
@@ -190,7 +190,7 @@ fn foreign(headers: &HeaderMap) -> Option<&'static str> {
     let is_foreign_origin = origin.is_some_and(|origin| !origin.is_ok_and(own));
     let site = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     (is_foreign_origin || site).then_some(
-        "without a password /system answers no web page of another origin; \
+        "without a password the API answers no web page of another origin; \
          start with authentication to use it from a browser\n",
     )
 }

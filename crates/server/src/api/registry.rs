@@ -25,9 +25,9 @@ pub struct Named {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Asked {
-    grace: String,
-    untagged: String,
-    dry: String,
+    grace: Option<String>,
+    untagged: Option<String>,
+    dry: Option<String>,
 }
 
 /// GET `/system/registry`.
@@ -75,12 +75,10 @@ pub async fn collect(
     State(api): State<Arc<Api>>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<RegistryGarbage>, ApiError> {
-    let default = Collection::default();
-    let grace = match asked.grace.as_str() {
-        "" => default.grace,
-        text => grace(text)?,
-    };
-    let (untagged, is_dry) = (flag("untagged", &asked.untagged)?, flag("dry", &asked.dry)?);
+    let grace = asked.grace.as_deref().map(grace).transpose()?;
+    let grace = grace.unwrap_or(Collection::default().grace);
+    let untagged = flag("untagged", asked.untagged.as_deref())?;
+    let is_dry = flag("dry", asked.dry.as_deref())?;
     let how = Collection { grace, untagged, is_dry };
     let collected = blocking(&api, move |store| store.collect(how)).await?;
     Ok(Json(RegistryGarbage {
@@ -101,11 +99,11 @@ fn grace(text: &str) -> Result<Duration, ApiError> {
     })
 }
 
-fn flag(name: &str, text: &str) -> Result<bool, ApiError> {
+fn flag(name: &str, text: Option<&str>) -> Result<bool, ApiError> {
     match text {
-        "true" | "1" => Ok(true),
-        "" | "false" | "0" => Ok(false),
-        other => {
+        Some("true") => Ok(true),
+        None | Some("false") => Ok(false),
+        Some(other) => {
             let text = format!("{name} is true or false, not {:.50}", other.escape_debug());
             Err(ApiError::new(StatusCode::BAD_REQUEST, text))
         }

@@ -193,8 +193,29 @@ async fn uploads_are_bounded_in_number_and_given_up() {
         upload.clone().write(place.store.clone()).await.unwrap().cancel();
     }
     assert_eq!(place.files("uploads"), 0);
-    place.store.begin(&name("a")).unwrap();
-    assert_eq!(place.store.collect(NOW).unwrap().uploads, 0, "it is young");
+    let empty = place.store.begin(&name("a")).unwrap();
+    let begun = place.store.begin(&name("a")).unwrap();
+    drop(append(&place.store, &begun, &[b"some"], false).await.unwrap());
+    let ended_after = |age: Duration| {
+        for upload in [&empty, &begun] {
+            let path = fs::read_dir(place.dir.path().join("registry/uploads")).unwrap().flatten();
+            let id = upload.id().to_string();
+            let Some(file) = path
+                .map(|entry| entry.path())
+                .find(|path| path.file_name().unwrap().to_string_lossy().starts_with(&id))
+            else {
+                continue;
+            };
+            let touched = fs::metadata(&file).unwrap().modified().unwrap() - age;
+            File::options().write(true).open(file).unwrap().set_modified(touched).unwrap();
+        }
+        place.store.collect(NOW).unwrap().uploads
+    };
+    assert_eq!(ended_after(Duration::ZERO), 0, "both are young");
+    assert_eq!(ended_after(limits::REGISTRY_EMPTY_UPLOAD_AGE_MAX), 1, "nothing has come of one");
+    assert_eq!(ended_after(limits::REGISTRY_UPLOAD_AGE_MAX), 1);
+    assert_eq!(place.files("uploads"), 0);
+    assert!(begun.write(place.store.clone()).await.is_err());
 }
 
 #[tokio::test]

@@ -356,7 +356,11 @@ impl Distribution {
         let (mut count, mut bytes) = (0, 0);
         for upload in known {
             let Ok(mut state) = upload.state.clone().try_lock_owned() else { continue };
-            if !is_older(&upload.path, limits::REGISTRY_UPLOAD_AGE_MAX) {
+            let age = match upload.offset() {
+                0 => limits::REGISTRY_EMPTY_UPLOAD_AGE_MAX,
+                _ => limits::REGISTRY_UPLOAD_AGE_MAX,
+            };
+            if !is_older(&upload.path, age) {
                 continue;
             }
             count += 1;
