@@ -6,6 +6,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use pinnace_core::{
     distribution::{RegistryGarbage, RegistryImage, RegistryListing, local_reference},
     duration::parse_seconds_or_go,
+    limits,
 };
 use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -22,12 +23,20 @@ pub struct Named {
 }
 
 /// How garbage is collected.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(default)]
 pub struct Asked {
-    grace: Option<String>,
-    untagged: Option<String>,
-    dry: Option<String>,
+    grace: String,
+    untagged: String,
+    dry: String,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        let no = || false.to_string();
+        let grace = limits::REGISTRY_GRACE_DEFAULT.as_secs().to_string();
+        Self { grace, untagged: no(), dry: no() }
+    }
 }
 
 /// GET `/system/registry`.
@@ -75,10 +84,9 @@ pub async fn collect(
     State(api): State<Arc<Api>>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<RegistryGarbage>, ApiError> {
-    let grace = asked.grace.as_deref().map(grace).transpose()?;
-    let grace = grace.unwrap_or(Collection::default().grace);
-    let untagged = flag("untagged", asked.untagged.as_deref())?;
-    let is_dry = flag("dry", asked.dry.as_deref())?;
+    let grace = grace(&asked.grace)?;
+    let untagged = flag("untagged", &asked.untagged)?;
+    let is_dry = flag("dry", &asked.dry)?;
     let how = Collection { grace, untagged, is_dry };
     let collected = blocking(&api, move |store| store.collect(how)).await?;
     Ok(Json(RegistryGarbage {
@@ -99,11 +107,11 @@ fn grace(text: &str) -> Result<Duration, ApiError> {
     })
 }
 
-fn flag(name: &str, text: Option<&str>) -> Result<bool, ApiError> {
+fn flag(name: &str, text: &str) -> Result<bool, ApiError> {
     match text {
-        Some("true") => Ok(true),
-        None | Some("false") => Ok(false),
-        Some(other) => {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => {
             let text = format!("{name} is true or false, not {:.50}", other.escape_debug());
             Err(ApiError::new(StatusCode::BAD_REQUEST, text))
         }
