@@ -15,6 +15,7 @@ mod cuts;
 pub mod header_rules;
 pub mod json;
 mod plain;
+mod pushes;
 pub mod request_head;
 pub mod response_head;
 pub mod route;

@@ -20,6 +20,8 @@ use pinnace_core::{
 use pinnace_sandbox::images::{self, RemoteDocument};
 use pinnace_server::logs::Line;
 
+use crate::pushes;
+
 /// What is taken keeps its rules, and is the same once it was written and read again.
 ///
 /// # Panics
@@ -28,6 +30,7 @@ pub fn check(bytes: &[u8]) {
     let Some((letter, rest)) = bytes.split_first() else { return };
     match letter {
         b'm' => drop(RemoteDocument::read(rest, "the manifest")),
+        b'M' => pushes::check_manifest(rest),
         b't' => check_tar(&tar(rest)),
         b'T' => check_tar(rest),
         _ => {
@@ -58,6 +61,8 @@ fn check_text(letter: u8, text: &str) {
             }
         }
         b'l' => check_line(text),
+        b'p' => pushes::check_path(text),
+        b'g' => pushes::check_range(text),
         _ => {}
     }
 }

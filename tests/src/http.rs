@@ -94,6 +94,25 @@ pub fn upload(
     run("POST", url, headers, ureq::SendBody::from_reader(&mut body), time_max)
 }
 
+/// Reads an answer's body as it comes into `sink`, and answers its bytes.
+///
+/// # Errors
+/// No connection, or it broke, or the status is not 200.
+pub fn download(
+    url: &str,
+    headers: &[(&str, &str)],
+    time_max: Duration,
+    sink: &mut impl Write,
+) -> Result<u64, ureq::Error> {
+    let agent = ureq::Agent::config_builder().timeout_global(Some(time_max)).build().new_agent();
+    let mut request = agent.get(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut answer = request.call()?;
+    Ok(std::io::copy(&mut answer.body_mut().with_config().limit(u64::MAX).reader(), sink)?)
+}
+
 fn run(
     method: &str,
     url: &str,

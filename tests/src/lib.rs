@@ -13,6 +13,7 @@ pub mod gateway;
 pub mod http;
 pub mod images;
 pub mod machine;
+pub mod pushing;
 pub mod registry;
 pub mod stand_ins;
 pub mod volatile_disk;

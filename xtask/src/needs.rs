@@ -51,6 +51,7 @@ pub const TESTS: &[Need] = &[
     need("docker-registry", "docker-registry", "is the registry that images are pulled from"),
     need("ip", "iproute2", "makes the networks that stand in for the internet"),
     need("nft", "nftables", "reads back the rules for packets"),
+    need("skopeo", "skopeo", "pushes to the built-in registry and pulls from it"),
     need("/usr/bin/setpriv", "util-linux", "starts Pinnace as an ordinary user"),
     need("prometheus", "prometheus", "scrapes the metrics and fires alerts"),
     need("promtool", "prometheus", "checks the metrics' format"),

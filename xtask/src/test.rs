@@ -87,6 +87,7 @@ pub fn soak(
         ("openapi", "a_client_made_from_the_description_finds_nothing_amiss"),
         ("churn", "no_call_fails_while_its_function_is_redeployed_and_scaled"),
         ("bad_days", "an_image_of_many_gibibytes_is_loaded_run_and_removed_in_little_memory"),
+        ("bad_days", "an_image_of_many_gibibytes_is_pushed_pulled_and_deployed_in_little_memory"),
     ] {
         let arguments = ["test", "--release", "--package", "pinnace-tests", "--test", test, name];
         run(cargo(&arguments)

@@ -10,8 +10,8 @@ use pinnace_core::name::check_label;
 use crate::{
     command::{
         completion, deploy, describe, diff, doctor, down, generate, image, invoke, list, login,
-        logs, namespace, print_token, queue, ready, remove, scale, schedule, secret, store,
-        version,
+        logs, namespace, print_token, queue, ready, registry, remove, scale, schedule, secret,
+        store, version,
     },
     failure::usage,
     gateway::Gateway,
@@ -71,6 +71,8 @@ pub enum Command {
     Generate(generate::GenerateArgs),
     /// Load, pull, list and remove images
     Image(image::ImageArgs),
+    /// List and remove what was pushed to the server's own registry
+    Registry(registry::RegistryArgs),
     /// List, retry and drop asynchronous calls
     Queue(queue::QueueArgs),
     /// Show when functions are due
@@ -283,7 +285,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
             "remove", "diff",
         ],
     ),
-    ("Around functions", &["secret", "namespace", "store", "image", "generate"]),
+    ("Around functions", &["secret", "namespace", "store", "image", "registry", "generate"]),
     ("Server", &["up", "down", "doctor"]),
     ("Client", &["login", "logout", "version", "completion"]),
 ];

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use reference::EXAMPLE;
 pub(crate) use reference::shown;
-pub use reference::{BadReference, Reference, stored_name};
+pub use reference::{BadReference, Reference, is_repository, is_tag, stored_name};
 
 /// The reference that stands for the host's own programs instead of an image.
 pub const HOST: &str = "host";

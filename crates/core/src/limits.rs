@@ -250,7 +250,7 @@ pub const SCRAPES_MAX: usize = 8;
 /// Longest time between two looks at a replica's health, or of one of them, that a function may ask for.
 pub const PROBE_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Bytes of an uploaded image archive. Flag `--image-bytes-max`. Reached: 413.
+/// Bytes of an uploaded image archive, and of a blob that is pushed. Flag `--image-bytes-max`. Reached: 413.
 pub const IMAGE_BYTES_MAX: u64 = 16 << 30;
 
 /// Bytes of one image once unpacked; stops archives that inflate without end.
@@ -597,3 +597,40 @@ pub const TOKEN_BYTES_MAX: usize = 16 << 10;
 
 /// Bytes of a request for a token. Reached: 413.
 pub const TOKEN_REQUEST_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a manifest that is pushed (distribution specification, section Pushing manifests). Reached: 413.
+pub const REGISTRY_MANIFEST_BYTES_MAX: usize = 4 << 20;
+
+/// What one manifest is made of at most. Reached: 400.
+pub const REGISTRY_MANIFEST_PARTS_MAX: usize = 4096;
+
+/// Tags that one request gives a manifest. Reached: 414.
+pub const REGISTRY_TAGS_PER_PUSH_MAX: usize = 64;
+
+/// Entries of one page of a list of the registry. Further ones are on the next, which the header `Link` names.
+pub const REGISTRY_PAGE_MAX: usize = 1000;
+
+/// Bytes of one page of a list of referrers, from which on the next begins.
+pub const REGISTRY_PAGE_BYTES_MAX: usize = 4 << 20;
+
+/// Images that `GET /system/registry` lists. Further ones are left out, which the answer says.
+pub const REGISTRY_LISTED_MAX: usize = 10_000;
+
+/// Uploads to the registry that have begun and not ended. Reached: 429.
+pub const REGISTRY_UPLOADS_MAX: usize = 1024;
+
+/// How long an upload is kept that nobody goes on with.
+pub const REGISTRY_UPLOAD_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The same of one of which nothing has come: clients begin some that they do not need.
+pub const REGISTRY_EMPTY_UPLOAD_AGE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Bytes of the disk that pushes leave to the rest: functions, queued calls and logs lie there too. Reached: 507.
+pub const REGISTRY_DISK_LEFT_BYTES_MIN: u64 = 64 << 20;
+
+/// How long a blob that no manifest refers to is kept: its manifest may be on its way. Flag `--grace` of
+/// `pinnace registry gc`.
+pub const REGISTRY_GRACE_DEFAULT: Duration = Duration::from_secs(60 * 60);
+
+/// Between two collections of the registry's garbage.
+pub const REGISTRY_COLLECTED_EVERY: Duration = Duration::from_secs(60 * 60);

@@ -13,6 +13,7 @@ pub mod certificate;
 mod clock;
 pub mod deployments;
 mod descriptors;
+pub mod distribution;
 mod doctor;
 mod down;
 mod key_file;

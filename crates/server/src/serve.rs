@@ -28,6 +28,7 @@ use crate::{
     certificate::Certificate,
     deployments::Deployments,
     descriptors,
+    distribution::{Distribution, OwnHosts},
     listeners::Listeners,
     logs::LogBook,
     metrics::{self, Metrics, Requests},
@@ -46,7 +47,7 @@ use crate::{
         worker::{HandedOver, Shared, Worker},
     },
     queue::{AsyncQueue, Callbacks, Delivery, Pump},
-    registry::Puller,
+    registry::{OwnRegistry, Puller},
     rest,
     scaler::Scaler,
     schedules::Schedules,
@@ -169,8 +170,9 @@ impl Started {
         let host = Host::probe(&spawner_program, state.path(), &cgroups)
             .context("what this host can do is unknown")?;
         let images = open_images(state, &host)?;
-        let puller =
-            Puller::new(images.clone(), settings.registry.clone(), settings.image_bytes_max);
+        let distribution =
+            Distribution::open(&state.path().join("registry"), settings.image_bytes_max);
+        let distribution = Arc::new(distribution.context("the registry cannot be opened")?);
         let (store, kept_state) = Store::open(&state.path().join("functions.db"))?;
         let Kept { functions, namespaces, secrets } = kept_state;
         let secrets = open_secrets(state, secrets, &store)?;
@@ -189,6 +191,16 @@ impl Started {
         let http = Listeners::take_or_bind_all(&mut kept, "http", &settings.listen, workers)?;
         let address = http.first().context("no address is served")?.address();
         let metrics = Listeners::take_or_bind(&mut kept, "metrics", settings.metrics_listen, 1)?;
+        let own = OwnRegistry {
+            hosts: OwnHosts::new(
+                http.iter().map(Listeners::address).collect(),
+                settings.certificate.is_some(),
+                settings.external_url.as_deref(),
+            ),
+            store: distribution.clone(),
+        };
+        let puller =
+            Puller::new(images.clone(), settings.registry.clone(), own, settings.image_bytes_max);
         // Clients on this host send the password only where this says that we listen.
         if let Err(error) = std::fs::write(state.run().join("listen"), address.to_string()) {
             tracing::warn!(%error, "clients on this host will not find the password by themselves");
@@ -266,6 +278,7 @@ impl Started {
         if let Some(scaler) = Scaler::new(deployments.clone()) {
             tokio::spawn(scaler.run());
         }
+        tokio::spawn(Distribution::collect_always(Arc::downgrade(&distribution)));
         let requests = Arc::new(Requests::default());
         let changes = deployments.changes();
         tokio::spawn(rest::give_back_at_rest(deployments.changes()));
@@ -281,6 +294,7 @@ impl Started {
             schedules: schedules.clone(),
             images,
             puller,
+            distribution: distribution.clone(),
             image_bytes_max,
             ending: is_ending.clone(),
         });

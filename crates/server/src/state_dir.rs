@@ -11,6 +11,7 @@
 //! | `queue.db` | asynchronous calls that wait, and those that failed | yes |
 //! | `queue/` | their large bodies | yes |
 //! | `images/` | the image store | yes |
+//! | `registry/` | what was pushed to the built-in registry | yes |
 //! | `logs/NAMESPACE/NAME/` | what functions printed | yes |
 //! | `bin/HASH/` | our programs, as unpacked from the binary | yes |
 //! | `root/` | layers that come from no image | yes |

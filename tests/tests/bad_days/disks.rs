@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use pinnace_tests::{Answer, Function, Gateway, eventually, images::Image};
+use pinnace_tests::{
+    Answer, Function, Gateway, eventually,
+    images::{Image, digest},
+    pushing::Pusher,
+};
 
 use super::with_own_mounts;
 
@@ -97,6 +101,56 @@ fn a_full_disk_refuses_deploys_and_drops_logs_and_nothing_else() {
         gateway.kill();
         gateway.up();
         gateway.until(&name, "it serves after a crash", |status| status["availableReplicas"] == 1);
+        gateway.stop();
+    });
+}
+
+#[test]
+fn a_push_that_the_disk_cannot_take_is_refused_and_leaves_room_for_the_rest() {
+    let name = "disks::a_push_that_the_disk_cannot_take_is_refused_and_leaves_room_for_the_rest";
+    with_own_mounts(name, || {
+        let (mut gateway, state) = gateway_on(|state| {
+            run("mount", &["-t", "tmpfs", "-o", "size=256m", "none", state.to_str().unwrap()]);
+        });
+        gateway.up();
+        let pusher = Pusher::new(&gateway);
+        let size = 24 << 20;
+        let content = |number: u8| vec![number; size];
+        // Until nothing fits any more; of what does not fit nothing stays, whether its length was told ahead or not.
+        let mut fit = Vec::new();
+        let refused = loop {
+            let (number, upload) = (fit.len() as u8, pusher.begin("a"));
+            let content = content(number);
+            let put = format!("{upload}?digest={}", digest(&content));
+            let headers = [("Transfer-Encoding", "chunked")];
+            let headers = if number % 2 == 0 { &headers[..] } else { &[] };
+            let answer = pusher.send("PUT", &put, headers, &content);
+            if answer.status != 201 {
+                pusher.send("GET", &upload, &[], b"").expect(404);
+                break answer;
+            }
+            fit.push(digest(&content));
+            assert!(fit.len() < 20, "it all fits");
+        };
+        let said = refused.expect(507).text();
+        assert!(said.contains("disk is full") && said.contains("registry gc"), "{said}");
+        let begun = pusher.begin("a");
+        let long = [("Content-Length", "1073741824"), ("Connection", "close")];
+        let head = pusher.head("PATCH", &begun, &long);
+        let early = pinnace_tests::http::send_raw(&pusher.host(), head.as_bytes()).unwrap();
+        assert!(early.starts_with("HTTP/1.1 507 "), "before a byte of it has come: {early}");
+        let uploads = fs::read_dir(state.join("registry/uploads")).unwrap().count();
+        assert_eq!(uploads, 0, "nothing half is kept");
+
+        // The rest of the platform has room all the same.
+        gateway.deploy_hello("a");
+        gateway.call("a", b"").expect(200);
+        for digest in &fit {
+            pusher.send("HEAD", &format!("/v2/a/blobs/{digest}"), &[], b"").expect(200);
+        }
+        let collected = gateway.api("POST", "/system/registry/gc?grace=0s", b"").expect(200).json();
+        assert_eq!(collected["blobs"], fit.len());
+        pusher.push_blob("a", &content(99));
         gateway.stop();
     });
 }

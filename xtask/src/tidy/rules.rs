@@ -63,6 +63,14 @@ const WALL_CLOCK: &[(&str, &str)] = &[
     ("crates/cli/src/command/logs.rs", "`logs --since 10m`, asked in the time that stands in logs"),
     ("crates/sandbox/src/images/load.rs", "when an image was loaded, as `image ls` shows it"),
     ("crates/server/src/deployments.rs", "when a function was deployed, as `list` shows it"),
+    (
+        "crates/server/src/distribution/index/mod.rs",
+        "when a manifest was pushed, as `registry ls` shows it",
+    ),
+    (
+        "crates/server/src/distribution/index/garbage.rs",
+        "how long ago that was, also before a restart; a jump keeps a manifest for longer or takes an untagged one sooner",
+    ),
     ("crates/server/src/doctor/abilities.rs", "whether the clock is set at all"),
     ("crates/server/src/logs/book.rs", "the time that stands before a line of a log"),
     ("crates/server/src/logs/line.rs", "the same for what the platform says there"),

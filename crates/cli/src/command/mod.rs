@@ -16,6 +16,7 @@ pub mod namespace;
 pub mod print_token;
 pub mod queue;
 pub mod ready;
+pub mod registry;
 pub mod remove;
 pub mod scale;
 pub mod schedule;
@@ -48,6 +49,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Namespaces(args) => namespace::list_by_old_name(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Image(args) => image::run(&args),
+        Command::Registry(args) => registry::run(&args),
         Command::Queue(args) => queue::run(&args),
         Command::Schedule(args) => schedule::run(&args),
         Command::Login(args) => login::run(&args),

@@ -125,7 +125,7 @@ pub struct UpArgs {
     )]
     pub docker_config: Option<PathBuf>,
 
-    /// Largest image that is loaded or pulled, as its archive or registry has it
+    /// Largest image that is loaded or pulled, as its archive or registry has it, and largest blob that is pushed
     #[arg(
         long,
         value_name = "BYTES",

@@ -185,6 +185,12 @@ fn is_registry(host: &str) -> bool {
     name.split('.').all(is_label) && port.is_none_or(|port| port.parse::<u16>().is_ok())
 }
 
+/// Whether a text is a repository's name, without a registry (distribution specification, section Pulling manifests).
+#[must_use]
+pub fn is_repository(text: &str) -> bool {
+    text.len() <= REPOSITORY_BYTES_MAX && text.split('/').all(is_component)
+}
+
 /// Runs of small letters and digits with one `.`, one or two `_` or any number of `-` between them.
 fn is_component(text: &str) -> bool {
     let is_separator = |c: char| matches!(c, '.' | '_' | '-');
@@ -196,7 +202,9 @@ fn is_component(text: &str) -> bool {
         && separators.all(allowed)
 }
 
-fn is_tag(text: &str) -> bool {
+/// Whether a text is a tag.
+#[must_use]
+pub fn is_tag(text: &str) -> bool {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.len() <= TAG_BYTES_MAX
         && text.starts_with(is_word)

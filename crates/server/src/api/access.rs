@@ -46,13 +46,15 @@ pub enum Given {
 
 /// Why a request is not let in.
 #[derive(Debug, PartialEq, Eq)]
-enum Denied {
+pub(super) enum Denied {
     /// It shows nothing that holds.
     Unknown,
     /// It shows a token that does not hold.
     Token(TokenFault),
     /// It shows a token that is not for the API.
     Forbidden,
+    /// It is made by a web page of others, where nobody is asked for a password.
+    Foreign(&'static str),
 }
 
 /// Lets a request through, or answers it.
@@ -60,18 +62,17 @@ enum Denied {
 /// Without a password, requests that a browser makes for a foreign page are refused, and so are those to
 /// a name that is not loopback, which a foreign page can have resolve to it.
 pub async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let denied = match &api.access {
-        Access::Password(password) => {
-            judge(&Given::read(request.headers()), password, &api.issuer).err()
-        }
-        Access::Open => match api.access.refuse_foreign(request.headers()) {
-            Some(refused) => return refused,
-            None => None,
-        },
-    };
-    match denied {
-        None => next.run(request).await,
-        Some(denied) => denied.into_response(),
+    match admit(&api, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(denied) => denied.into_response(),
+    }
+}
+
+/// Judges a request by its headers.
+pub(super) fn admit(api: &Api, headers: &HeaderMap) -> Result<(), Denied> {
+    match &api.access {
+        Access::Password(password) => judge(&Given::read(headers), password, &api.issuer),
+        Access::Open => foreign(headers).map_or(Ok(()), |why| Err(Denied::Foreign(why))),
     }
 }
 
@@ -92,7 +93,7 @@ impl Access {
     pub fn refuse_foreign(&self, headers: &HeaderMap) -> Option<Response> {
         match self {
             Self::Password(_) => None,
-            Self::Open => foreign(headers).map(|why| (StatusCode::FORBIDDEN, why).into_response()),
+            Self::Open => foreign(headers).map(|why| Denied::Foreign(why).into_response()),
         }
     }
 }
@@ -128,23 +129,47 @@ impl Given {
     }
 }
 
-impl IntoResponse for Denied {
-    fn into_response(self) -> Response {
-        if self == Self::Forbidden {
-            let words = "this token is for calls of functions; the API takes the password, or a token that was asked \
-                         for without scope=function\n";
-            return (StatusCode::FORBIDDEN, words).into_response();
+impl Denied {
+    /// The status by which it is said.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Unknown | Self::Token(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden | Self::Foreign(_) => StatusCode::FORBIDDEN,
         }
-        let headers = [(header::WWW_AUTHENTICATE, REALM)];
-        let mut response =
-            (StatusCode::UNAUTHORIZED, headers, "invalid credentials").into_response();
+    }
+
+    /// The sentence.
+    pub(super) fn words(&self) -> &'static str {
+        match self {
+            Self::Unknown | Self::Token(_) => "invalid credentials",
+            Self::Forbidden => {
+                "this token is for calls of functions; the API takes the password, or a token that was asked for \
+                 without scope=function\n"
+            }
+            Self::Foreign(why) => why,
+        }
+    }
+
+    /// Asks for what would be let in, if anything would.
+    pub(super) fn challenge(&self, headers: &mut HeaderMap) {
+        if self.status() != StatusCode::UNAUTHORIZED {
+            return;
+        }
+        headers.insert(header::WWW_AUTHENTICATE, REALM);
         // RFC 6750 section 3.1, behind what clients look for.
         if let Self::Token(fault) = self
             && let Ok(why) =
                 format!("Bearer error=\"invalid_token\", error_description=\"{fault}\"").parse()
         {
-            response.headers_mut().append(header::WWW_AUTHENTICATE, why);
+            headers.append(header::WWW_AUTHENTICATE, why);
         }
+    }
+}
+
+impl IntoResponse for Denied {
+    fn into_response(self) -> Response {
+        let mut response = (self.status(), self.words()).into_response();
+        self.challenge(response.headers_mut());
         response
     }
 }
@@ -153,7 +178,7 @@ fn foreign(headers: &HeaderMap) -> Option<&'static str> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     if text(header::HOST).is_some_and(|host| !is_loopback(host)) {
         return Some(
-            "without a password /system answers only to loopback names, such as 127.0.0.1; \
+            "without a password the API answers only to loopback names, such as 127.0.0.1; \
              start with authentication to use others\n",
         );
     }
@@ -165,7 +190,7 @@ fn foreign(headers: &HeaderMap) -> Option<&'static str> {
     let is_foreign_origin = origin.is_some_and(|origin| !origin.is_ok_and(own));
     let site = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     (is_foreign_origin || site).then_some(
-        "without a password /system answers no web page of another origin; \
+        "without a password the API answers no web page of another origin; \
          start with authentication to use it from a browser\n",
     )
 }

@@ -1,7 +1,10 @@
 //! JSON bodies of requests: limited in size and time, and read even without a content type, as old clients
 //! send them.
 
-use axum::{body::Body, http::StatusCode};
+use axum::{
+    body::{Body, BodyDataStream},
+    http::StatusCode,
+};
 use futures_util::StreamExt;
 use pinnace_core::limits;
 use serde::de::DeserializeOwned;
@@ -73,7 +76,17 @@ fn parsed<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
 /// # Errors
 /// It is too large, came too slowly, or broke off.
 pub(super) async fn read(body: Body, most: Most) -> Result<Vec<u8>, ApiError> {
-    let mut pieces = body.into_data_stream();
+    read_pieces(&mut body.into_data_stream(), most).await
+}
+
+/// Reads a body that somebody else may go on with.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn read_pieces(
+    pieces: &mut BodyDataStream,
+    most: Most,
+) -> Result<Vec<u8>, ApiError> {
     let (mut text, mut bytes) = (Vec::new(), 0);
     loop {
         let piece = timeout(limits::BODY_IDLE_MAX, pieces.next()).await.map_err(|_| {

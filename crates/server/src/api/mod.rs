@@ -5,6 +5,7 @@
 mod access;
 mod alert;
 mod description;
+mod distribution;
 mod error;
 mod functions;
 mod images;
@@ -15,6 +16,7 @@ mod logs;
 mod namespaces;
 mod query;
 mod queue;
+mod registry;
 mod scale;
 mod schedules;
 mod secrets;
@@ -28,7 +30,7 @@ use axum::{
     http::{Request, Response, StatusCode},
     middleware,
     response::{IntoResponse, Redirect},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
@@ -39,6 +41,7 @@ pub use self::access::{Access, Password, USER};
 use self::{error::ApiError, issuer::Asker};
 use crate::{
     deployments::Deployments,
+    distribution::Distribution,
     metrics::{self, Requests},
     proxy::worker::Control,
     queue::AsyncQueue,
@@ -69,6 +72,8 @@ pub struct Api {
     pub images: Arc<ImageStore>,
     /// Brings images from registries.
     pub puller: Puller,
+    /// The built-in registry.
+    pub distribution: Arc<Distribution>,
     /// Bytes of an uploaded image archive.
     pub image_bytes_max: u64,
     /// Turns true when the server is asked to end: answers without an end of their own end then.
@@ -147,6 +152,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/images", get(images::list).post(images::load).delete(images::remove))
         .route("/images/pull", post(images::pull))
         .route("/images/prune", post(images::prune))
+        .route("/registry", get(registry::list).delete(registry::remove))
+        .route("/registry/gc", post(registry::collect))
         .route("/queue", get(queue::list).delete(queue::discard_all))
         .route("/schedules", get(schedules::list))
         .route("/queue/{id}", get(queue::show).delete(queue::discard))
@@ -154,8 +161,14 @@ fn router(api: Arc<Api>) -> Router {
         .method_not_allowed_fallback(error::no_such_method)
         .layer(middleware::from_fn_with_state(api.clone(), access::check))
         .layer(middleware::from_fn_with_state(api.requests.clone(), metrics::count));
+    let registry = Router::new()
+        .route("/v2", any(distribution::serve))
+        .route("/v2/", any(distribution::serve))
+        .route("/v2/{*path}", any(distribution::serve))
+        .layer(middleware::from_fn_with_state(api.requests.clone(), metrics::count));
     Router::new()
         .nest("/system", system)
+        .merge(registry)
         .merge(issuer::routes(Asker::Client))
         .route("/", get(async || Redirect::temporary("/ui/")))
         .route("/healthz", get(async || "OK"))

@@ -6,7 +6,8 @@
 //! Nothing of it counts before its digest is checked, and nothing leads to the image before all of it is in
 //! the store (see `pinnace_sandbox::images`).
 //!
-//! Registries are strangers: whatever they send is bounded in size and in time, and what proves who we are
+//! What is this server's own is taken from its [store](crate::distribution) ([`holder`]). Other registries are
+//! strangers: whatever they send is bounded in size and in time, and what proves who we are
 //! goes only to the server that it is for ([`repository`], [`auth`]).
 
 mod auth;
@@ -14,6 +15,7 @@ mod blob;
 mod client;
 mod credentials;
 mod error;
+mod holder;
 mod progress;
 mod repository;
 mod source;
@@ -40,12 +42,14 @@ use tokio::{
 
 use self::{
     client::Client,
+    holder::Holder,
     progress::{State, Teller},
-    repository::{Part, Repository},
+    repository::Repository,
     source::{Source, sources},
 };
 pub use self::{
     error::{PullError, PullFault},
+    holder::OwnRegistry,
     progress::{PullProgress, PullStep},
     source::{Mirror, PlainHosts},
 };
@@ -70,6 +74,7 @@ pub struct Puller(Arc<Pulls>);
 struct Pulls {
     images: Arc<ImageStore>,
     settings: RegistrySettings,
+    own: OwnRegistry,
     /// Bytes of one image as its registry keeps it.
     image_bytes_max: u64,
     client: OnceCell<Client>,
@@ -125,16 +130,28 @@ impl Pulling {
 impl Puller {
     /// A puller into a store, of images of at most so many bytes.
     #[must_use]
-    pub fn new(images: Arc<ImageStore>, settings: RegistrySettings, image_bytes_max: u64) -> Self {
+    pub fn new(
+        images: Arc<ImageStore>,
+        settings: RegistrySettings,
+        own: OwnRegistry,
+        image_bytes_max: u64,
+    ) -> Self {
         Self(Arc::new(Pulls {
             images,
             settings,
+            own,
             image_bytes_max,
             client: OnceCell::new(),
             places: Semaphore::new(limits::PULLS_MAX),
             known: Mutex::default(),
             writers: Mutex::default(),
         }))
+    }
+
+    /// The registry of this server.
+    #[must_use]
+    pub fn own(&self) -> &OwnRegistry {
+        &self.0.own
     }
 
     /// Begins to pull an image, or joins those who wait for it already.
@@ -188,11 +205,15 @@ impl Pulls {
     ) -> Result<ImageSummary, PullError> {
         let _place = self.places.acquire().await.map_err(|e| PullError::registry(e.to_string()))?;
         teller.step(PullStep::Asking);
+        if self.own.is_of(reference) {
+            let holder = Holder::Own(self.own.repository(reference)?);
+            return self.pull_from(&holder, reference, name, teller).await;
+        }
         let idle = self.settings.idle;
         let client = self.client.get_or_try_init(|| blocking(move || Client::new(idle))).await?;
         let mut failed = None;
         for source in sources(reference.registry(), &self.settings.mirrors) {
-            match self.pull_from(client, source, reference, name, teller).await {
+            match self.pull_from_source(client, source, reference, name, teller).await {
                 Err(error) if error.is_of_this_source() => {
                     tracing::info!(image = %name, %error, "a source did not give it");
                     failed = Some(error);
@@ -203,7 +224,7 @@ impl Pulls {
         Err(failed.unwrap_or_else(|| PullError::registry("nobody was asked")))
     }
 
-    async fn pull_from(
+    async fn pull_from_source(
         &self,
         client: &Client,
         source: Source,
@@ -211,12 +232,23 @@ impl Pulls {
         name: &str,
         teller: &Teller,
     ) -> Result<ImageSummary, PullError> {
-        let Self { settings, images, .. } = self;
+        let settings = &self.settings;
         let config = settings.docker_config.as_deref();
         let name_there = reference.repository();
         let repository =
             Repository::open(client, &settings.plain, source, name_there, config).await?;
-        let manifest = manifest(&repository, reference).await?;
+        self.pull_from(&Holder::Remote(Box::new(repository)), reference, name, teller).await
+    }
+
+    async fn pull_from(
+        &self,
+        holder: &Holder<'_>,
+        reference: &Reference,
+        name: &str,
+        teller: &Teller,
+    ) -> Result<ImageSummary, PullError> {
+        let images = &self.images;
+        let manifest = manifest(holder, reference).await?;
         let bytes_max = self.image_bytes_max;
         if manifest.bytes() > bytes_max {
             let text = format!(
@@ -230,18 +262,18 @@ impl Pulls {
         if let Some(image) = blocking(move || store.name_image(&stored, &digest)).await? {
             return Ok(image);
         }
-        let config = config_of(&repository, &manifest).await?;
+        let config = config_of(holder, &manifest).await?;
         let layers = manifest.layers.len();
         let (store, stored) = (images.clone(), name.to_owned());
         let plan = blocking(move || store.plan_pull(&stored, &manifest, &config)).await?;
-        self.fetch(&repository, &plan, layers, teller).await?;
+        self.fetch(holder, &plan, layers, teller).await?;
         self.store(plan, teller).await
     }
 
     /// Fetches the layers that the store lacks, some at a time.
     async fn fetch(
         &self,
-        repository: &Repository<'_>,
+        holder: &Holder<'_>,
         plan: &PullPlan,
         layers: usize,
         teller: &Teller,
@@ -256,7 +288,7 @@ impl Pulls {
                 bytes_total: missing.iter().map(|blob| blob.bytes).sum(),
             };
         });
-        let each = missing.iter().map(|blob| self.fetch_one(repository, blob, teller).boxed());
+        let each = missing.iter().map(|blob| self.fetch_one(holder, blob, teller).boxed());
         stream::iter(each.collect::<Vec<_>>())
             .buffer_unordered(limits::PULL_LAYERS_MAX)
             .try_collect::<()>()
@@ -265,14 +297,14 @@ impl Pulls {
 
     async fn fetch_one(
         &self,
-        repository: &Repository<'_>,
+        holder: &Holder<'_>,
         blob: &RemoteBlob,
         teller: &Teller,
     ) -> Result<(), PullError> {
         let writer = self.writer(&blob.digest);
         let _turn = writer.lock().await;
         let path = self.images.partial_path(&blob.digest);
-        blob::fetch(repository, blob, &path, teller).await?;
+        holder.fetch(blob, &path, teller).await?;
         teller.change(|progress| progress.layers += 1);
         Ok(())
     }
@@ -301,22 +333,17 @@ impl Pulls {
 }
 
 /// The manifest that a reference leads to, over indexes if need be.
-async fn manifest(
-    repository: &Repository<'_>,
-    reference: &Reference,
-) -> Result<RemoteManifest, PullError> {
+async fn manifest(holder: &Holder<'_>, reference: &Reference) -> Result<RemoteManifest, PullError> {
     let mut wanted = reference.wanted().to_owned();
     let mut expected = reference.digest().map(str::to_owned);
     for _ in 0..=limits::IMAGE_INDEX_DEPTH_MAX {
         let what = format!("the manifest {wanted}");
-        let part = Part::Manifest(&wanted);
-        let (said, content) =
-            repository.get_patiently(&part, limits::IMAGE_JSON_BYTES_MAX, &what).await?;
+        let (said, content) = holder.document(&wanted, &what).await?;
         let found = blob::hex_digest(Sha256::new_with_prefix(&content));
         // A digest that was asked for binds; else one that the server itself names must at least be right.
         let said = said.filter(|digest| digest.starts_with("sha256:"));
         if let Some(other) = expected.or(said).filter(|digest| *digest != found) {
-            let server = repository.server();
+            let server = holder.server();
             let text = format!(
                 "{server} sent something else than the manifest {other}: its digest is another"
             );
@@ -336,15 +363,11 @@ async fn manifest(
     )))
 }
 
-async fn config_of(
-    repository: &Repository<'_>,
-    manifest: &RemoteManifest,
-) -> Result<Vec<u8>, PullError> {
+async fn config_of(holder: &Holder<'_>, manifest: &RemoteManifest) -> Result<Vec<u8>, PullError> {
     let config = &manifest.config;
     let what = format!("the configuration {}", config.digest);
-    let part = Part::Blob(&config.digest, 0);
     let bytes_max = limits::IMAGE_JSON_BYTES_MAX.min(config.bytes);
-    let (_, content) = repository.get_patiently(&part, bytes_max, &what).await?;
+    let content = holder.content(config, bytes_max, &what).await?;
     config.check(&content)?;
     Ok(content)
 }

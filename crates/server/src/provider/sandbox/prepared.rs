@@ -82,8 +82,11 @@ impl Preparer {
         }
         // What an image has no part in need not wait until it is pulled.
         self.way_out.load().permit(spec)?;
-        let may_be_pulled =
-            spec.pull != PullPolicy::Never && Reference::parse(spec.image()).is_ok();
+        let reference = Reference::parse(spec.image()).ok();
+        let may_be_pulled = spec.pull != PullPolicy::Never && reference.is_some();
+        if may_be_pulled && reference.is_some_and(|reference| is_here(&self.puller, &reference)) {
+            return Ok(());
+        }
         match self.images.resolve(spec.image()) {
             _ if may_be_pulled && spec.pull == PullPolicy::Always => Ok(()),
             Err(error) if may_be_pulled && error.is_mended_by_pull() => Ok(()),
@@ -178,11 +181,18 @@ impl Preparer {
     /// What a function's reference stands for now, pulled if its policy says so.
     async fn image_now(&self, spec: &FunctionSpec, reports: &Reports) -> Result<Image, Refusal> {
         let reference = spec.image().to_owned();
-        let found = self.in_store(move |images| images.resolve(&reference)).await?;
         let parsed = Reference::parse(spec.image()).ok();
+        let (asked, puller) = (parsed.clone(), self.puller.clone());
+        let looked = self.in_store(move |images| {
+            // What was pushed here last is what a deploy means, and it is not far.
+            let is_here = asked.is_some_and(|reference| is_here(&puller, &reference));
+            Ok((images.resolve(&reference), is_here))
+        });
+        let (found, is_here) = looked.await?.map_err(|error| unfit(spec, &error))?;
         let is_fixed = parsed.as_ref().is_some_and(|reference| reference.digest().is_some());
         match (spec.pull, found) {
-            (PullPolicy::Missing, Ok(image)) => return Ok(image),
+            (PullPolicy::Missing, Ok(image)) if is_fixed || !is_here => return Ok(image),
+            (PullPolicy::Missing, _) if is_here => {}
             // What a digest names never changes.
             (PullPolicy::Always, Ok(image)) if is_fixed => return Ok(image),
             (PullPolicy::Always, _) if parsed.is_some() => {}
@@ -269,6 +279,12 @@ impl Preparer {
     fn preparations(&self) -> MutexGuard<'_, HashMap<FunctionRef, (u64, Preparation)>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether this server's registry has what a reference names. What is not known is asked for when it is pulled.
+fn is_here(puller: &Puller, reference: &Reference) -> bool {
+    let own = puller.own();
+    own.is_of(reference) && own.has(reference).unwrap_or(true)
 }
 
 fn unfit(spec: &FunctionSpec, error: &StoreError) -> Refusal {
