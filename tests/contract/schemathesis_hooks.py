@@ -2,7 +2,8 @@
 OpenFaaS expect, so that none of them is an error."""
 import schemathesis
 
-KNOWN = {"namespace", "usage", "name", "instance", "tail", "follow", "since", "reference", "kind", "function", "failed"}
+KNOWN = {"namespace", "usage", "name", "instance", "tail", "follow", "since", "reference", "kind", "function", "failed", "dry", "untagged",
+         "grace"}
 
 
 @schemathesis.serializer("application/x-tar")
