@@ -10,8 +10,8 @@ use pinnace_core::name::check_label;
 use crate::{
     command::{
         completion, deploy, describe, diff, doctor, down, generate, image, invoke, list, login,
-        logs, namespace, print_token, queue, ready, remove, scale, schedule, secret, store,
-        version,
+        logs, namespace, new, print_token, queue, ready, remove, scale, schedule, secret, store,
+        template, version,
     },
     failure::usage,
     gateway::Gateway,
@@ -37,6 +37,10 @@ pub enum Command {
     Down(down::DownArgs),
     /// Say what this host can do, what is missing and what is left behind
     Doctor(doctor::DoctorArgs),
+    /// Make a new function from a template
+    New(new::NewArgs),
+    /// Bring templates from Git repositories and stores
+    Template(template::TemplateArgs),
     /// Deploy a function, or those of a stack file
     Deploy(Box<deploy::DeployArgs>),
     /// Call a function
@@ -279,11 +283,11 @@ const GROUPS: [(&str, &[&str]); 4] = [
     (
         "Functions",
         &[
-            "deploy", "invoke", "list", "describe", "logs", "ready", "scale", "queue", "schedule",
-            "remove", "diff",
+            "new", "deploy", "invoke", "list", "describe", "logs", "ready", "scale", "queue",
+            "schedule", "remove", "diff",
         ],
     ),
-    ("Around functions", &["secret", "namespace", "store", "image", "generate"]),
+    ("Around functions", &["template", "secret", "namespace", "store", "image", "generate"]),
     ("Server", &["up", "down", "doctor"]),
     ("Client", &["login", "logout", "version", "completion"]),
 ];

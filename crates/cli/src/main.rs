@@ -18,6 +18,8 @@ mod output;
 mod pause;
 mod stack;
 mod state_dir;
+mod template;
+mod tree;
 mod up;
 
 use std::process::ExitCode;

@@ -13,6 +13,7 @@ pub mod list;
 pub mod login;
 pub mod logs;
 pub mod namespace;
+pub mod new;
 pub mod print_token;
 pub mod queue;
 pub mod ready;
@@ -21,6 +22,7 @@ pub mod scale;
 pub mod schedule;
 pub mod secret;
 pub mod store;
+pub mod template;
 pub mod version;
 
 use pinnace_core::name::check_label;
@@ -33,6 +35,8 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Up(args) => crate::up::run(&args),
         Command::Down(args) => down::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::New(args) => new::run(&args),
+        Command::Template(args) => template::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Invoke(args) => invoke::run(&args),
         Command::List(args) => list::run(&args),
