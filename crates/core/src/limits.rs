@@ -380,6 +380,9 @@ pub const FOLDER_DEPTH_MAX: usize = 64;
 /// Builds and pushes that the command line runs at a time. `--parallel` asks for no more.
 pub const BUILDS_AT_ONCE_MAX: usize = 64;
 
+/// How often `up --watch` looks whether the source has changed.
+pub const SOURCE_LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// Lines of a build's log that are kept to be shown if it fails. Reached: the oldest goes.
 pub const BUILD_LOG_LINES_MAX: usize = 200;
 

@@ -6,6 +6,7 @@
 
 pub mod context;
 mod engine;
+mod ignore;
 mod log;
 pub mod native;
 pub mod pool;

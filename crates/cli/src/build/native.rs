@@ -18,7 +18,7 @@ use sha2::Sha256;
 use ureq::http::{StatusCode, header};
 use walkdir::WalkDir;
 
-use super::Log;
+use super::{Log, ignore::Ignored};
 use crate::{
     gateway::{Answer, Gateway, Lines},
     output::printable,
@@ -152,11 +152,16 @@ impl Heard {
 /// The archive of a request, in a file without a name: what is built may be large. The same folder gives the same
 /// bytes.
 fn packed(config: &Config, folder: &Path) -> anyhow::Result<File> {
+    let ignored = Ignored::of(folder)?;
+    let is_sent = |entry: &walkdir::DirEntry| {
+        let path = entry.path().strip_prefix(folder);
+        !path.is_ok_and(|path| ignored.has(path))
+    };
     let write = || -> io::Result<File> {
         let mut tar = tar::Builder::new(tempfile::tempfile()?);
         let config = serde_json::to_vec(config)?;
         append(&mut tar, Path::new(CONFIG_ENTRY), 0o644, config.len() as u64, &config[..])?;
-        for entry in WalkDir::new(folder).sort_by_file_name() {
+        for entry in WalkDir::new(folder).sort_by_file_name().into_iter().filter_entry(is_sent) {
             let entry = entry?;
             let path = entry.path().strip_prefix(folder).unwrap_or(entry.path());
             let name = Path::new("context").join(path);
@@ -224,6 +229,9 @@ mod tests {
         fs::create_dir(dir.path().join("function")).unwrap();
         fs::write(dir.path().join("function/handler.py"), "x").unwrap();
         fs::write(dir.path().join("template.yml"), "language: x\n").unwrap();
+        fs::create_dir(dir.path().join("function/node_modules")).unwrap();
+        fs::write(dir.path().join("function/node_modules/a.js"), "").unwrap();
+        fs::write(dir.path().join(".dockerignore"), "**/node_modules\n.dockerignore\n").unwrap();
         dir
     }
 

@@ -6,6 +6,7 @@
 use std::ffi::{OsStr, OsString};
 
 use clap::Args;
+use pinnace_core::limits;
 
 use super::{
     build::{BuildFlags, Built, Jobs, PublishFlags, Purpose, RemoteFlags, Work},
@@ -16,10 +17,12 @@ use super::{
 };
 use crate::{
     args::{GatewayArgs, NamespaceArgs, StackArgs},
-    build::Engine,
+    build::{Engine, Job},
     failure::usage,
     gateway::Gateway,
-    stack::Stack,
+    output::{complain, remark},
+    pause,
+    stack::{Stack, handler_digest},
 };
 
 /// The command's name where commands are listed; nobody types it.
@@ -32,7 +35,7 @@ const ABOUT_A_STACK: [&str; 7] =
 /// Flags of `pinnace up -f`.
 #[derive(Args, Debug)]
 #[command(
-    bin_name = "pinnace up -f FILE",
+    override_usage = "pinnace up -f FILE [OPTIONS]",
     after_help = "\
 Examples:
   pinnace up -f stack.yaml                     build, push and deploy
@@ -58,6 +61,9 @@ pub struct UpStackArgs {
     /// Build and push as `pinnace publish` does
     #[arg(long, help_heading = "Publishing")]
     publish: bool,
+    /// Do it again whenever the source changes
+    #[arg(long, help_heading = "Build")]
+    watch: bool,
     #[command(flatten)]
     publishing: PublishFlags,
     #[command(flatten)]
@@ -114,6 +120,34 @@ pub fn run(args: &UpStackArgs) -> anyhow::Result<()> {
             "up takes a stack file's functions; build and deploy take one that is in no file",
         ));
     }
+    if args.watch {
+        return watch(args);
+    }
+    once(args)
+}
+
+/// Does it whenever a handler has changed, until it is stopped. What fails is said, and tried again with the next
+/// change.
+fn watch(args: &UpStackArgs) -> anyhow::Result<()> {
+    loop {
+        // The state before: what changes meanwhile is built next.
+        let jobs = Jobs::collect(&args.flags, &args.stack)?;
+        let state = |jobs: &Jobs| -> Vec<String> {
+            let digest = |job: &Job| handler_digest(&job.handler).unwrap_or_default();
+            jobs.jobs.iter().map(digest).collect()
+        };
+        let before = state(&jobs);
+        if let Err(error) = once(args) {
+            complain(&format!("{error:#}"));
+        }
+        remark("Waiting for a change; Ctrl-C ends this.");
+        while state(&jobs) == before {
+            pause::of(limits::SOURCE_LOOK_EVERY);
+        }
+    }
+}
+
+fn once(args: &UpStackArgs) -> anyhow::Result<()> {
     let jobs = Jobs::collect(&args.flags, &args.stack)?;
     let purpose = if args.publish {
         Purpose::Publish(args.publishing.clone())

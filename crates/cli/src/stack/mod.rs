@@ -25,7 +25,7 @@ use regex::Regex;
 
 use crate::{args::StackArgs, failure::usage, fetch, output};
 
-pub use tag::TagSource;
+pub use tag::{TagSource, digest as handler_digest};
 
 /// The files that are looked for when none is named.
 const DEFAULT_FILES: [&str; 2] = [DEFAULT_FILE, "stack.yml"];
@@ -263,7 +263,7 @@ impl fmt::Display for Selection {
 }
 
 /// Whether `name` is `glob` with each `*` replaced by any characters.
-fn globbed(glob: &str, name: &str) -> bool {
+pub fn globbed(glob: &str, name: &str) -> bool {
     let Some((start, rest)) = glob.split_once('*') else { return glob == name };
     let Some(mut left) = name.strip_prefix(start) else { return false };
     let mut parts: Vec<&str> = rest.split('*').collect();

@@ -92,10 +92,9 @@ pub struct RemoteFlags {
     /// File with what requests to the builder are signed with
     #[arg(long, value_name = "FILE")]
     pub payload_secret: Option<String>,
-    /// Public key of the builder, or a file with it, for which build secrets are sealed [default: the one that it
-    /// tells]
-    #[arg(long, value_name = "KEY")]
-    pub builder_public_key: Option<String>,
+    /// Taken for the sake of scripts: no build secrets are sent, so there is nothing to seal
+    #[arg(long, value_name = "KEY", hide = true)]
+    builder_public_key: Option<String>,
 }
 
 /// To which platforms and tags images are published.

@@ -157,7 +157,7 @@ impl Replay {
 
     fn is_deploy(&self) -> bool {
         let words = self.value["argv"].as_array().unwrap();
-        words.iter().take(3).any(|word| word == "deploy")
+        words.iter().take(3).any(|word| word == "deploy" || word == "up")
     }
 
     fn volatile(&self) -> impl Iterator<Item = &str> {
