@@ -11,7 +11,7 @@ use std::{
     process::{Command, Output},
 };
 
-use pinnace_tests::{Function, Gateway, pinnace};
+use pinnace_tests::{Function, Gateway, gateway::pinnace, watchdog};
 
 /// A folder to work in.
 struct Project {
@@ -64,7 +64,7 @@ fn said(output: Output, what: &[&str]) -> String {
 fn with_repository() -> (Project, String) {
     let project = Project::new();
     project
-        .file("repo/template/demo/template.yml", "language: demo\nfprocess: cat\n")
+        .file("repo/template/demo/template.yml", "language: demo\nfprocess: sh /home/app/function/handler.sh\n")
         .file("repo/template/demo/Dockerfile", "FROM docker.io/library/alpine:3.22\nCOPY . /home/app\nRUN cat /home/app/function/handler.sh\nENV fprocess=\"sh /home/app/function/handler.sh\"\nCMD [\"fwatchdog\"]\n")
         .file("repo/template/demo/function/handler.sh", "cat\n")
         .file("repo/template/demo/function/sub/x", "sub\n")
@@ -208,12 +208,13 @@ fn buildah_builds_what_the_gateway_then_runs() {
         run.display().to_string()
     );
     project.file("storage.conf", &storage);
-    // The base image of the template, as far as it is needed, and a watchdog's name in it.
+    // The base image of the template, as far as it is needed, and the watchdog that official templates copy in.
     project.file(
         "base/Dockerfile",
-        "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\
-         RUN cp /bin/busybox /usr-fwatchdog && mkdir -p /usr/bin && mv /usr-fwatchdog /usr/bin/fwatchdog\n",
+        "FROM scratch\nCOPY busybox /bin/busybox\nCOPY fwatchdog /usr/bin/fwatchdog\n\
+         RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n",
     );
+    fs::copy(watchdog(), project.path("base/fwatchdog")).unwrap();
     project.sh("cp /bin/busybox base/; buildah build -q -t docker.io/library/alpine:3.22 base >&2");
     project.run(&["template", "pull", &url]);
     project.run(&["new", "upper", "--lang", "demo", "--gateway", &gateway.url()]);
