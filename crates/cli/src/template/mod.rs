@@ -103,7 +103,7 @@ impl Template {
 }
 
 fn missing(name: &TemplateName) -> anyhow::Error {
-    let carried: Vec<&str> = shipped::all().map(|template| template.name()).collect();
+    let carried: Vec<&str> = shipped::all().map(shipped::Shipped::name).collect();
     anyhow::anyhow!(
         "there is no template {name} in ./{FOLDER}, nor does this program carry one (but {}); \
          `pinnace template pull URL` brings those of a Git repository, `pinnace template store pull {name}` \

@@ -255,7 +255,7 @@ fn install(name: &TemplateName, from: &Path, root: &Path, origin: &Origin) -> an
 pub fn replace(from: &Path, to: &Path) -> anyhow::Result<()> {
     let failed = |error: io::Error| anyhow::anyhow!("cannot write {}: {error}", to.display());
     match fs::remove_dir_all(to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => fs::rename(from, to).map_err(failed),
     }
 }
