@@ -3,6 +3,10 @@ set -eu
 
 export CARGO_HOME="$PWD/cargo" CARGO_TARGET_DIR="$PWD/target"
 PATH=$PATH:/usr/local/cargo/bin
+if ! command -v cargo > /dev/null; then
+  echo "there is no cargo below /usr: install it where the server runs (package cargo), or build with --builder docker" >&2
+  exit 1
+fi
 host=$(rustc -vV | sed -n 's/^host: //p')
 # A program of its own, for an image in which there is nothing else.
 export RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$PWD=."
