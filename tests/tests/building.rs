@@ -43,17 +43,17 @@ impl Project {
     }
 
     fn run(&self, words: &[&str]) -> String {
-        said(self.pinnace(words), words)
+        said(&self.pinnace(words), words)
     }
 
     fn sh(&self, script: &str) -> String {
         let mut command = Command::new("sh");
         command.args(["-ec", script]).current_dir(self.dir.path()).envs(self.env.iter().cloned());
-        said(command.env("HOME", self.dir.path()).output().unwrap(), &[script])
+        said(&command.env("HOME", self.dir.path()).output().unwrap(), &[script])
     }
 }
 
-fn said(output: Output, what: &[&str]) -> String {
+fn said(output: &Output, what: &[&str]) -> String {
     let (out, err) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{what:?}\n{out}\n{err}");
@@ -263,7 +263,7 @@ fn a_new_functions_own_test_passes() {
         project.run(&["new", "fn1", "--lang", lang, "--quiet"]);
         let mut command = Command::new("sh");
         let ran = command.args(["-c", test]).current_dir(project.path("fn1")).output().unwrap();
-        said(ran, &[lang, test]);
+        said(&ran, &[lang, test]);
     }
 }
 

@@ -46,7 +46,7 @@ impl Entry {
     pub fn new_file(&self, gateway: &str) -> String {
         let entry = self.text("  ");
         format!(
-            "version: 1.0\nprovider:\n  name: openfaas\n  gateway: {gateway}\nfunctions:\n{entry}"
+            "version: 1.0\nprovider:\n  name: openfaas\n  gateway: {gateway}\nfunctions:\n{entry}\n"
         )
     }
 
@@ -169,7 +169,7 @@ mod tests {
             full.new_file("http://127.0.0.1:8080"),
             "version: 1.0\nprovider:\n  name: openfaas\n  gateway: http://127.0.0.1:8080\nfunctions:\n  new:\n    \
              lang: python\n    handler: ./new\n    image: new:latest\n    requests:\n      cpu: 100m\n      \
-             memory: 5Mi\n    limits:\n      memory: 10Mi\n"
+             memory: 5Mi\n    limits:\n      memory: 10Mi\n\n"
         );
     }
 
