@@ -9,6 +9,7 @@ use std::{
     collections::BTreeSet,
     env, fs,
     io::Write,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -23,6 +24,10 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("pinnace-watchdog", "pinnace-watchdog"),
     ("thumbnail", "thumbnail"),
 ];
+
+/// What tools leave in a template that is tried out in its place.
+const LEFT_BY_TOOLS: [&str; 5] =
+    ["__pycache__", ".pytest_cache", "node_modules", "target", "Cargo.lock"];
 
 /// Variables of the outer build that would change the inner one.
 const OUTER_ONLY: [&str; 6] = [
@@ -53,6 +58,7 @@ fn main() {
         None => build(&out, packs_relocations),
     };
     pack(&programs, &out);
+    carry_templates(&out);
 }
 
 /// Builds the programs and answers the directory they are in.
@@ -139,6 +145,41 @@ fn pack(programs: &Path, out: &Path) {
         );
     }
     fs::write(out.join("programs.rs"), table + "]\n").expect("OUT_DIR is writable");
+}
+
+/// Writes the table of the templates' files that `template/shipped.rs` includes.
+fn carry_templates(out: &Path) {
+    let root = workspace().join("templates");
+    println!("cargo::rerun-if-changed={}", root.display());
+    let mut files = Vec::new();
+    list_files(&root, &mut files);
+    files.sort();
+    let mut table = String::from("[\n");
+    for file in files {
+        let path = file.strip_prefix(&root).expect("it was found there");
+        let mode = fs::metadata(&file).expect("it was found").permissions().mode();
+        table += &format!(
+            "CarriedFile {{ path: {path:?}, is_executable: {}, bytes: include_bytes!({file:?}) }},\n",
+            mode & 0o100 != 0
+        );
+    }
+    fs::write(out.join("templates.rs"), table + "]\n").expect("OUT_DIR is writable");
+}
+
+/// The files below a folder, without what tests and compilers leave there.
+fn list_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("the templates are part of the source") {
+        let path = entry.expect("it can be listed").path();
+        let name = path.file_name().unwrap_or_default();
+        if LEFT_BY_TOOLS.iter().any(|left| name == *left) {
+            continue;
+        }
+        if path.is_dir() {
+            list_files(&path, files);
+        } else {
+            files.push(path);
+        }
+    }
 }
 
 fn workspace() -> PathBuf {

@@ -9,9 +9,9 @@ use pinnace_core::name::check_label;
 
 use crate::{
     command::{
-        completion, deploy, describe, diff, doctor, down, generate, image, invoke, list, login,
-        logs, namespace, print_token, queue, ready, registry, remove, scale, schedule, secret,
-        store, version,
+        build, completion, deploy, describe, diff, doctor, down, generate, image, invoke, list,
+        login, logs, namespace, new, print_token, publish, push, queue, ready, registry, remove,
+        scale, schedule, secret, store, template, up_stack, version,
     },
     failure::usage,
     gateway::Gateway,
@@ -31,12 +31,25 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Start a server on this host
+    /// Start a server on this host; with -f, build and deploy the functions of a stack file
     Up(Box<crate::up::UpArgs>),
+    /// Build, push and deploy the functions of a stack file
+    #[command(name = up_stack::NAME, hide = true)]
+    UpStack(Box<up_stack::UpStackArgs>),
     /// End what a server left running on this host
     Down(down::DownArgs),
     /// Say what this host can do, what is missing and what is left behind
     Doctor(doctor::DoctorArgs),
+    /// Make a new function from a template
+    New(new::NewArgs),
+    /// Build functions: from source to images
+    Build(Box<build::BuildArgs>),
+    /// Push images to their registries
+    Push(push::PushArgs),
+    /// Build functions and push their images, for several platforms if need be
+    Publish(Box<publish::PublishArgs>),
+    /// Bring templates from Git repositories and stores
+    Template(template::TemplateArgs),
     /// Deploy a function, or those of a stack file
     Deploy(Box<deploy::DeployArgs>),
     /// Call a function
@@ -281,11 +294,24 @@ const GROUPS: [(&str, &[&str]); 4] = [
     (
         "Functions",
         &[
-            "deploy", "invoke", "list", "describe", "logs", "ready", "scale", "queue", "schedule",
-            "remove", "diff",
+            "new", "build", "deploy", "invoke", "list", "describe", "logs", "ready", "scale",
+            "queue", "schedule", "remove", "diff",
         ],
     ),
-    ("Around functions", &["secret", "namespace", "store", "image", "registry", "generate"]),
+    (
+        "Around functions",
+        &[
+            "template",
+            "push",
+            "publish",
+            "secret",
+            "namespace",
+            "store",
+            "image",
+            "registry",
+            "generate",
+        ],
+    ),
     ("Server", &["up", "down", "doctor"]),
     ("Client", &["login", "logout", "version", "completion"]),
 ];
@@ -321,7 +347,7 @@ pub fn definition() -> clap::Command {
 
 /// Reads the command line; ends the program if it is wrong (2) or asks for help (0).
 pub fn parse() -> Cli {
-    let matches = definition().get_matches();
+    let matches = definition().get_matches_from(up_stack::told_apart(std::env::args_os()));
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 

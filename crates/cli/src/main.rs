@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod build;
 mod command;
 mod credentials;
 mod embed;
@@ -18,6 +19,8 @@ mod output;
 mod pause;
 mod stack;
 mod state_dir;
+mod template;
+mod tree;
 mod up;
 
 use std::process::ExitCode;

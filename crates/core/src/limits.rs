@@ -356,6 +356,39 @@ pub const CLIENT_SECRET_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a function store that the command line reads. Reached: it refuses the store.
 pub const FUNCTION_STORE_BYTES_MAX: u64 = 16 << 20;
 
+/// Bytes of a template store that the command line reads. Reached: it refuses the store.
+pub const TEMPLATE_STORE_BYTES_MAX: u64 = 4 << 20;
+
+/// Bytes of a `template.yml` that the command line reads. Reached: it refuses the template.
+pub const TEMPLATE_FILE_BYTES_MAX: u64 = 256 << 10;
+
+/// Files and folders of a template. Reached: it is not taken.
+pub const TEMPLATE_FILES_MAX: usize = 20_000;
+
+/// Bytes of a template's files. Reached: it is not taken.
+pub const TEMPLATE_BYTES_MAX: u64 = 256 << 20;
+
+/// Files and folders that one build is given. Reached: it is not built.
+pub const CONTEXT_FILES_MAX: usize = 200_000;
+
+/// Bytes of the files that one build is given. Reached: it is not built.
+pub const CONTEXT_BYTES_MAX: u64 = 4 << 30;
+
+/// Folders within folders that are copied into a build. Reached, as by a link that leads back: it is not built.
+pub const FOLDER_DEPTH_MAX: usize = 64;
+
+/// Builds and pushes that the command line runs at a time. `--parallel` asks for no more.
+pub const BUILDS_AT_ONCE_MAX: usize = 64;
+
+/// How often `up --watch` looks whether the source has changed.
+pub const SOURCE_LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Lines of a build's log that are kept to be shown if it fails. Reached: the oldest goes.
+pub const BUILD_LOG_LINES_MAX: usize = 200;
+
+/// Bytes of one line of a build's log that are shown. Reached: the line is cut.
+pub const BUILD_LOG_LINE_BYTES_MAX: usize = 16 << 10;
+
 /// Bytes of a call's body that `pinnace invoke --sign` signs. Reached: the call is not made.
 pub const SIGNED_BODY_BYTES_MAX: u64 = 64 << 20;
 

@@ -5,6 +5,7 @@ use pinnace_core::wire::{Map, Resources};
 
 use super::{
     Fault,
+    build::{Build, Configuration},
     node::{Kind, Node},
 };
 
@@ -15,6 +16,8 @@ pub struct StackFile {
     pub gateway: Option<String>,
     /// Its functions, in its order.
     pub functions: Vec<Function>,
+    /// What it says of all builds.
+    pub configuration: Configuration,
 }
 
 /// One function of a stack file.
@@ -52,6 +55,8 @@ pub struct Function {
     pub requests: Option<Resources>,
     /// Whether its root filesystem is read-only.
     pub read_only: bool,
+    /// How its image is built.
+    pub build: Build,
 }
 
 impl StackFile {
@@ -65,6 +70,7 @@ impl StackFile {
                 "version" => check_version(value, faults),
                 "provider" => provider = Some(value),
                 "functions" => functions = Some(value),
+                "configuration" => file.configuration = Configuration::read(value, faults),
                 _ => {}
             }
         }
@@ -160,7 +166,7 @@ fn read_function(name: &str, line: u64, node: &Node, faults: &mut Vec<Fault>) ->
             "limits" => function.limits = resources(value, &path, faults),
             "requests" => function.requests = resources(value, &path, faults),
             "readonly_root_filesystem" => function.read_only = flag(value, &path, faults),
-            _ => {}
+            _ => function.build.take(key, value, &path, faults),
         }
     }
     function
@@ -179,7 +185,7 @@ fn resources(node: &Node, path: &str, faults: &mut Vec<Fault>) -> Option<Resourc
     (resources != Resources::default()).then_some(resources)
 }
 
-fn flag(node: &Node, path: &str, faults: &mut Vec<Fault>) -> bool {
+pub(crate) fn flag(node: &Node, path: &str, faults: &mut Vec<Fault>) -> bool {
     match node.text().map(str::to_ascii_lowercase).as_deref() {
         Some("true" | "yes" | "on" | "y") => true,
         Some("false" | "no" | "off" | "n" | "") => false,
@@ -190,7 +196,7 @@ fn flag(node: &Node, path: &str, faults: &mut Vec<Fault>) -> bool {
     }
 }
 
-fn text(node: &Node, path: &str, faults: &mut Vec<Fault>) -> Option<String> {
+pub(crate) fn text(node: &Node, path: &str, faults: &mut Vec<Fault>) -> Option<String> {
     let text = node.text();
     if text.is_none() {
         wrong(node, path, "a word", faults);
@@ -198,7 +204,7 @@ fn text(node: &Node, path: &str, faults: &mut Vec<Fault>) -> Option<String> {
     text.map(str::to_owned)
 }
 
-fn texts(node: &Node, path: &str, faults: &mut Vec<Fault>) -> Map {
+pub(crate) fn texts(node: &Node, path: &str, faults: &mut Vec<Fault>) -> Map {
     let mut map = Map::new();
     for (key, value) in entries(node, path, faults) {
         if let Some(text) = text(value, &format!("{path}.{key}"), faults) {
@@ -208,11 +214,11 @@ fn texts(node: &Node, path: &str, faults: &mut Vec<Fault>) -> Map {
     map
 }
 
-fn words(node: &Node, path: &str, faults: &mut Vec<Fault>) -> Vec<String> {
+pub(crate) fn words(node: &Node, path: &str, faults: &mut Vec<Fault>) -> Vec<String> {
     list(node, path, faults).into_iter().map(|(_, word)| word).collect()
 }
 
-fn list(node: &Node, path: &str, faults: &mut Vec<Fault>) -> Vec<(u64, String)> {
+pub(crate) fn list(node: &Node, path: &str, faults: &mut Vec<Fault>) -> Vec<(u64, String)> {
     match &node.kind {
         Kind::Null => Vec::new(),
         Kind::List(items) => {
@@ -226,7 +232,11 @@ fn list(node: &Node, path: &str, faults: &mut Vec<Fault>) -> Vec<(u64, String)> 
     }
 }
 
-fn entries<'a>(node: &'a Node, path: &str, faults: &mut Vec<Fault>) -> Vec<(&'a str, &'a Node)> {
+pub(crate) fn entries<'a>(
+    node: &'a Node,
+    path: &str,
+    faults: &mut Vec<Fault>,
+) -> Vec<(&'a str, &'a Node)> {
     match &node.kind {
         Kind::Null => Vec::new(),
         Kind::Map(map) => {
@@ -239,7 +249,7 @@ fn entries<'a>(node: &'a Node, path: &str, faults: &mut Vec<Fault>) -> Vec<(&'a 
     }
 }
 
-fn wrong(node: &Node, path: &str, wanted: &str, faults: &mut Vec<Fault>) {
+pub(crate) fn wrong(node: &Node, path: &str, wanted: &str, faults: &mut Vec<Fault>) {
     faults.push(Fault::at(node.line, format!("{path} is {}, not {wanted}", node.word())));
 }
 
@@ -262,7 +272,9 @@ mod tests {
              environment_file: [one.yml, two.yml]\n    secrets:\n      - s\n    constraints: ['k=v']\n    \
              labels: {com.openfaas.scale.min: 2}\n    annotations: {topic: t}\n    limits: {memory: 40Mi}\n    \
              requests: {cpu: 100m, nvidia.com/gpu: 1}\n    readonly_root_filesystem: true\n    \
-             build_args: {X: 1}\n    unknown: [1]\nconfiguration:\n  copy: [./c]\n",
+             build_args: {X: 1}\n    build_options: [dev]\n    build_secrets: {npm: ./npmrc}\n    skip_build: true\n    \
+             platforms: linux/amd64\n    unknown: [1]\nconfiguration:\n  copy: [./c]\n  templates:\n    - name: t\n      \
+             source: https://x/y#1\n    - name: u\n",
         );
         assert_eq!(faults, Vec::<String>::new());
         assert_eq!(file.gateway.as_deref(), Some("http://gw:8080"));
@@ -290,8 +302,20 @@ mod tests {
                 ..Resources::default()
             }),
             read_only: true,
+            build: Build {
+                skip: true,
+                args: map(&[("X", "1")]),
+                options: vec!["dev".into()],
+                secrets: map(&[("npm", "./npmrc")]),
+                platforms: "linux/amd64".into(),
+            },
         };
         assert_eq!(file.functions, [expected]);
+        let templates = file.configuration.templates;
+        let templates: Vec<_> =
+            templates.iter().map(|one| (one.name.as_str(), one.source.as_deref())).collect();
+        assert_eq!(templates, [("t", Some("https://x/y#1")), ("u", None)]);
+        assert_eq!(file.configuration.copy, ["./c"]);
     }
 
     #[test]

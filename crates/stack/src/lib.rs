@@ -1,4 +1,4 @@
-//! Reads a `stack.yaml`: functions as code.
+//! Reads a `stack.yaml`, functions as code, and a `template.yml`, how code of a language becomes a function.
 //!
 //! The way of a file: substitution → YAML tree → typed data. Every fault on the way is collected and reported at
 //! once. Nothing here does I/O: the text and the variables are given. It is a crate of its own, not a module of the
@@ -7,15 +7,19 @@
 
 #![forbid(unsafe_code)]
 
+pub mod build;
 pub mod file;
 pub mod node;
 mod substitute;
+pub mod template;
 
 use std::fmt;
 
 pub use self::{
+    build::{Build, Configuration},
     file::{Function, StackFile},
     node::{Kind, Node},
+    template::Definition,
 };
 
 /// How a variable of `${VARIABLE}` is looked up.

@@ -61,6 +61,7 @@ const LIMITS: &str = "crates/core/src/limits.rs";
 /// in its time: schedules, dates of tokens and of answers.
 const WALL_CLOCK: &[(&str, &str)] = &[
     ("crates/cli/src/command/logs.rs", "`logs --since 10m`, asked in the time that stands in logs"),
+    ("crates/cli/src/template/origin.rs", "when a template was brought, in its meta.json"),
     ("crates/sandbox/src/images/load.rs", "when an image was loaded, as `image ls` shows it"),
     ("crates/server/src/deployments.rs", "when a function was deployed, as `list` shows it"),
     (

@@ -95,6 +95,47 @@ const COMMANDS: &[(&str, &str)] = &[
         "--envsubst -g=x -j --json --short-version --tls-no-verify -k=x --warn-update=false",
     ),
     ("completion bash", ""),
+    (
+        "new n",
+        "-a=x --append=x --cpu-limit=1 --cpu-request=1 -g=x --gateway=x --handler=x --lang=x --memory-limit=1 \
+         --memory-request=1 -p=x --prefix=x -q --quiet --regex=x",
+    ),
+    ("new", "--list"),
+    (
+        "build",
+        "-b=a=b --build-arg=a=b --build-label=a=b -o=x --build-option=x --copy-extra=x --debug \
+         --disable-stack-pull --envsubst=false --no-cache --overwrite=false --parallel=2 --pull --quiet --shrinkwrap \
+         --squash --tag=sha --regex=x",
+    ),
+    ("build --image i --handler h --lang l --name n", "--quiet"),
+    ("push", "--envsubst=false --parallel=2 --quiet --tag=sha --regex=x"),
+    (
+        "publish",
+        "-b=a=b --build-arg=a=b --build-label=a=b -o=x --build-option=x --builder-public-key=x --copy-extra=x --debug \
+         --disable-stack-pull --envsubst=false --extra-tag=x --no-cache --overwrite=false --parallel=2 \
+         --payload-secret=x --platforms=x --pull --quiet --remote-builder=x --reset-qemu --shrinkwrap --squash \
+         --tag=digest --regex=x",
+    ),
+    ("publish --image i --handler h --lang l --name n", "--quiet"),
+    (
+        "up-stack",
+        "--annotation=a=b -b=a=b --build-arg=a=b --build-label=a=b -o=x --build-option=x --builder-public-key=x \
+         --constraint=x --copy-extra=x --cpu-limit=1 --cpu-request=1 --debug --disable-stack-pull -e=a=b --env=a=b \
+         --envsubst=false --fprocess=x -g=x --gateway=x -l=a=b --label=a=b --memory-limit=1 --memory-request=1 -n=x \
+         --namespace=x --network=func_functions --no-cache --overwrite=false --parallel=2 --payload-secret=x \
+         --platforms=x --publish --pull --quiet --read-template=false --readonly --remote-builder=x --replace \
+         --secret=x --shrinkwrap --skip-deploy --skip-push --squash --tag=sha --timeout=5s --tls-no-verify -k=x \
+         --token=x --update=false --watch --regex=x",
+    ),
+    ("up-stack --image i --handler h --lang l --name n", "--quiet"),
+    ("template pull x", "--debug --overwrite=false --regex=x"),
+    ("template pull stack", "--debug --overwrite=false --regex=x"),
+    (
+        "template store list",
+        "-j --json -o --official -p=x --platform=x -r --recommended -u=x --url=x -v --verbose --regex=x",
+    ),
+    ("template store describe n", "-j --json -u=x --url=x --debug --overwrite=false --regex=x"),
+    ("template store pull n", "-u=x --url=x --debug --overwrite=false --regex=x"),
 ];
 
 /// Aliases of faas-cli's commands.
@@ -113,11 +154,20 @@ const ALIASES: &[&str] = &[
     "secret gen",
     "store ls",
     "store inspect n",
+    "template store ls",
 ];
 
 /// Flags whose value, where they have one, must stand behind an equals sign.
-const OPTIONAL_VALUES: &[&str] =
-    &["--envsubst", "--read-template", "--update", "--tail", "-t", "--trim", "--warn-update"];
+const OPTIONAL_VALUES: &[&str] = &[
+    "--envsubst",
+    "--read-template",
+    "--overwrite",
+    "--update",
+    "--tail",
+    "-t",
+    "--trim",
+    "--warn-update",
+];
 
 fn parses(line: &mut clap::Command, words: &[&str]) -> Result<(), String> {
     let words = std::iter::once("pinnace").chain(words.iter().copied());

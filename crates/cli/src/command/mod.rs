@@ -1,5 +1,6 @@
 //! One file per command. Each takes its flags and says what came of it.
 
+pub mod build;
 pub mod completion;
 pub mod deploy;
 pub mod describe;
@@ -13,7 +14,10 @@ pub mod list;
 pub mod login;
 pub mod logs;
 pub mod namespace;
+pub mod new;
 pub mod print_token;
+pub mod publish;
+pub mod push;
 pub mod queue;
 pub mod ready;
 pub mod registry;
@@ -22,6 +26,8 @@ pub mod scale;
 pub mod schedule;
 pub mod secret;
 pub mod store;
+pub mod template;
+pub mod up_stack;
 pub mod version;
 
 use pinnace_core::name::check_label;
@@ -34,6 +40,12 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Up(args) => crate::up::run(&args),
         Command::Down(args) => down::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::UpStack(args) => up_stack::run(&args),
+        Command::Build(args) => build::run(&args),
+        Command::Push(args) => push::run(&args),
+        Command::Publish(args) => publish::run(&args),
+        Command::New(args) => new::run(&args),
+        Command::Template(args) => template::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Invoke(args) => invoke::run(&args),
         Command::List(args) => list::run(&args),

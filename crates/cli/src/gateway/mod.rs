@@ -5,6 +5,7 @@
 
 mod address;
 mod answer;
+mod building;
 mod debug;
 mod early;
 mod functions;

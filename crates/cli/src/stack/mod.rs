@@ -3,6 +3,7 @@
 //! The way of a file: bounded read → typed data, by `pinnace_stack` → environment files and templates → one
 //! deployment per function. Every fault on the way is collected and reported at once.
 
+pub mod entry;
 mod tag;
 
 use std::{
@@ -17,15 +18,20 @@ use pinnace_core::{
     limits,
     wire::{FunctionDeployment, Map},
 };
-use pinnace_stack::{Fault, Function, Kind, Lookup, Node, StackFile, file, parse};
+use pinnace_stack::{
+    Build, Configuration, Fault, Function, Kind, Lookup, Node, StackFile, file, parse,
+};
 use regex::Regex;
 
 use crate::{args::StackArgs, failure::usage, fetch, output};
 
-pub use tag::TagSource;
+pub use tag::{TagSource, digest as handler_digest};
 
 /// The files that are looked for when none is named.
-const DEFAULT_FILES: [&str; 2] = ["stack.yaml", "stack.yml"];
+const DEFAULT_FILES: [&str; 2] = [DEFAULT_FILE, "stack.yml"];
+
+/// The file that is written when none is named.
+pub const DEFAULT_FILE: &str = "stack.yaml";
 
 /// A checked stack file.
 #[derive(Debug)]
@@ -34,6 +40,8 @@ pub struct Stack {
     pub gateway: Option<String>,
     /// The functions that were selected, in the file's order.
     pub functions: Vec<StackFunction>,
+    /// What it says of all builds.
+    pub configuration: Configuration,
 }
 
 /// A selected function of a stack file.
@@ -44,7 +52,11 @@ pub struct StackFunction {
     /// Whether its command is the one of a template.
     pub process_of_template: bool,
     /// The folder of its source.
-    handler: String,
+    pub handler: String,
+    /// The template that it is built from.
+    pub lang: String,
+    /// How its image is built.
+    pub build: Build,
 }
 
 impl StackFunction {
@@ -126,13 +138,14 @@ impl Stack {
         for function in file.functions.into_iter().filter(|f| selection.has(&f.name)) {
             let (line, name) = (function.line, function.name.clone());
             let process_of_template = function.fprocess.is_empty();
-            let handler = function.handler.clone();
+            let (handler, lang) = (function.handler.clone(), function.lang.clone());
+            let build = function.build.clone();
             let deployment = deployment(function, beside, variable, &mut faults);
             if let Err(found) = FunctionSpec::check(deployment.clone()) {
                 let said = found.0.into_iter().map(|text| format!("functions.{name}: {text}"));
                 faults.extend(said.map(|text| Fault::at(line, text)));
             }
-            functions.push(StackFunction { deployment, process_of_template, handler });
+            functions.push(StackFunction { deployment, process_of_template, handler, lang, build });
         }
         if !faults.is_empty() {
             return Err(Faults { path: path.to_owned(), faults }.into());
@@ -144,7 +157,7 @@ impl Stack {
                 if total == 1 { "" } else { "s" }
             );
         }
-        Ok(Self { gateway: file.gateway, functions })
+        Ok(Self { gateway: file.gateway, functions, configuration: file.configuration })
     }
 }
 
@@ -187,6 +200,16 @@ pub fn head(args: &StackArgs) -> anyhow::Result<StackHead> {
         Some(StackHead::of(file.gateway, named))
     };
     Ok(read().unwrap_or_default())
+}
+
+/// What a stack file says of all builds.
+///
+/// # Errors
+/// There is none, it cannot be read or has faults.
+pub fn configuration(args: &StackArgs) -> anyhow::Result<Configuration> {
+    let stack = Stack::load(args)?;
+    let stack = stack.ok_or_else(|| usage("there is no stack.yaml here; name one with -f"))?;
+    Ok(stack.configuration)
 }
 
 fn default_file() -> Option<PathBuf> {
@@ -240,7 +263,7 @@ impl fmt::Display for Selection {
 }
 
 /// Whether `name` is `glob` with each `*` replaced by any characters.
-fn globbed(glob: &str, name: &str) -> bool {
+pub fn globbed(glob: &str, name: &str) -> bool {
     let Some((start, rest)) = glob.split_once('*') else { return glob == name };
     let Some(mut left) = name.strip_prefix(start) else { return false };
     let mut parts: Vec<&str> = rest.split('*').collect();

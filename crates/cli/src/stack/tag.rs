@@ -84,7 +84,10 @@ fn git(words: &[&str]) -> anyhow::Result<String> {
 }
 
 /// The digest of a folder's regular files: of their MD5s one after another, in the order of their names.
-fn digest(folder: &Path) -> anyhow::Result<String> {
+///
+/// # Errors
+/// One cannot be read, or there are too many.
+pub fn digest(folder: &Path) -> anyhow::Result<String> {
     let shown = folder.display();
     let wrong = |why: &dyn std::fmt::Display| {
         anyhow::anyhow!("--tag digest reads the handler {shown}: {why}")

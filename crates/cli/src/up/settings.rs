@@ -28,6 +28,7 @@ Examples:
   pinnace up                             on this host only, at http://127.0.0.1:8080
   pinnace up --examples                  the same, with functions to try
   pinnace up --listen 0.0.0.0:8080       for other hosts too; they need the password
+  pinnace up -f stack.yaml               no server: build, push, deploy; has a --help of its own
 
 The password of user admin is printed at the first start and kept in STATE_DIR/basic-auth-password.
 SIGINT or SIGTERM ends the server and what it started; a second one does not wait for calls under way.")]

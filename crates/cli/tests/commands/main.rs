@@ -4,6 +4,7 @@
 
 mod around;
 mod bench;
+mod building;
 mod deploy;
 mod image;
 mod invoke;

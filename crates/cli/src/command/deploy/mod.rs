@@ -22,7 +22,7 @@ use ureq::http::StatusCode;
 
 pub use self::{
     flags::{OverlayArgs, RolloutArgs},
-    wanted::{Wanted, lay_over},
+    wanted::{Overrides, Wanted, lay_over, networks, overlaid, warn_of_swarm},
 };
 use crate::{
     args::{GatewayArgs, NamespaceArgs, OutputArgs, StackArgs},
@@ -101,6 +101,19 @@ pub struct DeployArgs {
     namespace: NamespaceArgs,
     #[command(flatten)]
     stack: StackArgs,
+}
+
+impl DeployArgs {
+    fn overrides(&self) -> Overrides<'_> {
+        Overrides {
+            namespace: self.namespace.get(),
+            fprocess: self.fprocess.as_deref(),
+            pull: self.pull.as_deref(),
+            network: self.network.as_deref(),
+            readonly: self.readonly,
+            overlay: &self.overlay,
+        }
+    }
 }
 
 /// One deployed function, as JSON.

@@ -34,11 +34,7 @@ pub struct Wanted {
 /// # Errors
 /// There is nothing to deploy, or the file has faults.
 pub fn collect(args: &DeployArgs) -> anyhow::Result<Wanted> {
-    if args.network.as_deref() == Some(SWARM) {
-        warn(&format!(
-            "--network {SWARM} is of Docker Swarm and is left out; here it is none, nat or host"
-        ));
-    }
+    warn_of_swarm(args.network.as_deref());
     let name = args.named.as_deref().or(args.positional.as_deref());
     if let Some(image) = &args.image {
         check_without_stack(image, args)?;
@@ -51,7 +47,7 @@ pub fn collect(args: &DeployArgs) -> anyhow::Result<Wanted> {
             annotations: Some(Map::new()),
             ..FunctionDeployment::default()
         };
-        let functions = vec![overlaid(plain, args)];
+        let functions = vec![overlaid(plain, &args.overrides())];
         return Ok(Wanted { gateway: None, from_stack: false, functions });
     }
     let Some(stack) = Stack::load(&args.stack)? else {
@@ -69,8 +65,35 @@ pub fn collect(args: &DeployArgs) -> anyhow::Result<Wanted> {
     for function in &mut functions {
         function.tag(args.tag)?;
     }
-    let functions = functions.into_iter().map(|f| overlaid(f.deployment, args)).collect();
+    let overrides = args.overrides();
+    let functions = functions.into_iter().map(|f| overlaid(f.deployment, &overrides)).collect();
     Ok(Wanted { gateway: stack.gateway, from_stack: true, functions })
+}
+
+/// What flags say of all functions, whatever the file says.
+#[derive(Debug)]
+pub struct Overrides<'a> {
+    /// Namespace.
+    pub namespace: Option<&'a str>,
+    /// Command that the watchdog runs.
+    pub fprocess: Option<&'a str>,
+    /// When the image is pulled.
+    pub pull: Option<&'a str>,
+    /// What it reaches.
+    pub network: Option<&'a str>,
+    /// Whether its root filesystem is read-only.
+    pub readonly: Option<bool>,
+    /// Everything else.
+    pub overlay: &'a OverlayArgs,
+}
+
+/// Says that a network of Docker Swarm is none here.
+pub fn warn_of_swarm(network: Option<&str>) {
+    if network == Some(SWARM) {
+        warn(&format!(
+            "--network {SWARM} is of Docker Swarm and is left out; here it is none, nat or host"
+        ));
+    }
 }
 
 /// Refuses flags that mean nothing for an image that is named.
@@ -111,20 +134,20 @@ fn chosen(all: Vec<StackFunction>, name: Option<&str>) -> anyhow::Result<Vec<Sta
 }
 
 /// A function with the flags over it.
-fn overlaid(mut function: FunctionDeployment, args: &DeployArgs) -> FunctionDeployment {
-    if let Some(namespace) = args.namespace.get() {
+pub fn overlaid(mut function: FunctionDeployment, flags: &Overrides<'_>) -> FunctionDeployment {
+    if let Some(namespace) = flags.namespace {
         function.namespace = namespace.to_owned();
     }
-    if let Some(fprocess) = &args.fprocess {
-        function.env_process.clone_from(fprocess);
+    if let Some(fprocess) = flags.fprocess {
+        function.env_process = fprocess.to_owned();
     }
-    lay_over(&mut function, &args.overlay);
-    let pull = args.pull.as_ref().map(|policy| (ANNOTATION_PULL.to_owned(), policy.clone()));
+    lay_over(&mut function, flags.overlay);
+    let pull = flags.pull.map(|policy| (ANNOTATION_PULL.to_owned(), policy.to_owned()));
     merge(&mut function.annotations, pull.as_slice());
-    let network = args.network.as_ref().filter(|network| *network != SWARM);
-    let network = network.map(|network| (ANNOTATION_NETWORK.to_owned(), network.clone()));
+    let network = flags.network.filter(|network| *network != SWARM);
+    let network = network.map(|network| (ANNOTATION_NETWORK.to_owned(), network.to_owned()));
     merge(&mut function.annotations, network.as_slice());
-    if let Some(readonly) = args.readonly {
+    if let Some(readonly) = flags.readonly {
         function.read_only_root_filesystem = readonly;
     }
     function

@@ -20,6 +20,11 @@
 //! - `invoke` sends no body with GET and HEAD; for a function that asks for a token it gets one for the password too.
 //! - `login` keeps tokens: `--token`, `--token-stdin`, `--as-token`.
 //! - `FAAS_DEBUG=1` shows requests on standard error, and neither secrets' values nor what is sent to functions.
+//! - `build` and its kin show what builders say and how far they are on standard error, results alone on standard output;
+//!   `push` and `publish` do all of what they are asked before they fail. `new --list` names the templates that this
+//!   program carries too. `template pull` speaks HTTPS, SSH, git's own protocol and files, not bare HTTP, and takes no
+//!   links that lead out of a template.
+//! - `up` without a flag about a stack file starts a server.
 //! - `${V:?word}` and `${V:+word}` are faults; in faas-cli they are silently defaults.
 
 /// One recording where ours differs.
@@ -52,6 +57,14 @@ const fn error(name: &'static str, stdout: &'static str, stderr: &'static str) -
 
 /// The differences.
 pub const ALL: &[Difference] = &[
+    Difference {
+        name: "build-shrinkwrap",
+        reason: "No colours, which would go into files too, and no times of what takes none.",
+        exit: 0,
+        stdout: "echo shrink-wrapped to build/echo\n",
+        stderr: "",
+        requests: None,
+    },
     Difference {
         name: "deploy-created-201",
         reason: "201 says that the function was created: no failure.",
@@ -173,6 +186,15 @@ pub const ALL: &[Difference] = &[
         "function echo is not ready after 40ms; `pinnace describe echo` may say why",
     ),
     Difference {
+        name: "new-append",
+        reason: "No picture, whose colours would go into files too.",
+        exit: 0,
+        stdout: "Folder: other created.\nFunction created in folder: other\nStack file updated: stack.yaml\n",
+        stderr: "",
+        requests: None,
+    },
+    error("new-folder-exists", "", "folder other already exists; --handler names another"),
+    Difference {
         name: "secret-create-exists",
         reason: FAILURES,
         exit: 1,
@@ -198,11 +220,12 @@ pub const ALL: &[Difference] = &[
     },
     Difference {
         name: "up-skip-build",
-        reason: "`pinnace up` starts a server and knows no stack file; `pinnace deploy -f` deploys one.",
-        exit: 2,
-        stdout: "",
-        stderr: "unexpected argument '-f' found",
-        requests: Some(&[]),
+        reason: "A function that is not built has its name said; no colours and no times of workers that had nothing \
+                 to do.",
+        exit: 0,
+        stdout: "Skipping build of: echo.\nDeploying: echo.\n\nDeployed. 202 Accepted.\nURL: {gateway}/function/echo\n\n",
+        stderr: "",
+        requests: None,
     },
     Difference {
         name: "version",

@@ -1,0 +1,6 @@
+require_relative "handler"
+
+event = Struct.new(:body).new("Ada")
+answer = handle(event)
+abort "wrong: #{answer.inspect}" unless answer == "Hello, Ada!\n"
+puts "ok"
