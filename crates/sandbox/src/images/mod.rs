@@ -25,10 +25,13 @@
 //! and every file is made by name in a directory that was opened below the layer's own (`openat2`, beneath
 //! and without links), so that nothing can be written outside of it.
 
+mod built;
 mod config;
 mod docker;
 mod entries;
 mod error;
+mod harvest;
+mod labels;
 mod layered;
 mod layout;
 mod lease;
@@ -49,8 +52,10 @@ mod unpack;
 mod user;
 mod watchdog;
 
+pub use built::{HeldLayer, Source, Stamp};
 pub use entries::listed;
 pub use error::{Cause, EntryFault, LoadError, StoreError};
+pub use harvest::{HarvestError, Yield, lay_out, measure};
 pub use lease::Lease;
 pub use load::{ArchiveKind, LoadOptions, Progress};
 pub use pull::PullPlan;

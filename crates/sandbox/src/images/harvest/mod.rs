@@ -1,0 +1,306 @@
+//! What comes out of a build: a tree that a stranger's program has written, read by the rules of an archive.
+//!
+//! [`Harvest`] walks a directory by descriptors, beneath its root and through no link, in the order of the names'
+//! bytes, and hands what it finds to a [`Sink`]: [`LayerSink`] makes a tar of it, [`TreeSink`] a tree elsewhere. Both
+//! know of a file whether it is a program, and nothing else of its mode, owner or time: so the same content is
+//! the same layer. Devices, sockets and pipes are left out. What overlayfs writes for something that was removed
+//! becomes a whiteout.
+
+mod layer;
+mod tree_sink;
+
+use std::{
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use pinnace_core::limits::{IMAGE_UNPACKED_BYTES_MAX, LAYER_DEPTH_MAX, LAYER_ENTRIES_MAX};
+use rustix::{
+    fs::{self, Dir, FileType, Mode, OFlags},
+    io::Errno,
+};
+
+pub(super) use self::layer::LayerSink;
+use self::tree_sink::TreeSink;
+use super::{
+    error::printable,
+    store::Ownership,
+    tree::{self, DIRECTORY},
+};
+
+/// Why a tree cannot be taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum HarvestError {
+    /// It is too large.
+    #[error("it has more than {max} {unit} ({limit})")]
+    Limit {
+        /// How many are possible.
+        max: u64,
+        /// Of what.
+        unit: &'static str,
+        /// The limit's name.
+        limit: &'static str,
+    },
+    /// Directories lie in each other too deep.
+    #[error("{path}: it lies more than {LAYER_DEPTH_MAX} directories deep (LAYER_DEPTH_MAX)")]
+    TooDeep {
+        /// Where.
+        path: String,
+    },
+    /// A file became another one while it was read.
+    #[error("{path} changed while it was read")]
+    Changed {
+        /// Which.
+        path: String,
+    },
+    /// The system refused.
+    #[error("{path}: {error}")]
+    Io {
+        /// On what.
+        path: String,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+/// What a harvest has brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Yield {
+    /// Files, directories and links.
+    pub entries: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Devices, sockets and pipes, which were left out.
+    pub left_out: u64,
+}
+
+/// Where a harvest goes. Paths are the image's, without a slash at the beginning; a directory comes before what it
+/// holds.
+pub(super) trait Sink {
+    /// A directory.
+    fn directory(&mut self, path: &[u8]) -> io::Result<()>;
+    /// A file of so many bytes.
+    fn file(&mut self, path: &[u8], is_program: bool, bytes: u64, content: &File)
+    -> io::Result<()>;
+    /// A symbolic link.
+    fn link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()>;
+    /// Something of lower layers that is no more there.
+    fn removed(&mut self, path: &[u8]) -> io::Result<()>;
+    /// A directory of which lower layers show nothing.
+    fn opaque(&mut self, path: &[u8]) -> io::Result<()>;
+}
+
+/// A tree that is read.
+pub(super) struct Harvest<'s, S> {
+    root: OwnedFd,
+    ownership: Ownership,
+    sink: &'s mut S,
+    taken: Yield,
+}
+
+/// Copies a part of a build's source to where its commands find it: `from` of the tree at `source`, empty for all, to
+/// the path `to` below `root`, whose files belong to `owner` of the host then. `false` if there is no such part.
+///
+/// # Errors
+/// It is too large, or the system refuses.
+pub fn lay_out(
+    source: &Path,
+    from: &str,
+    (root, to): (&Path, &str),
+    owner: Option<(u32, u32)>,
+) -> Result<bool, HarvestError> {
+    let refused = |error: Errno| fault(root.as_os_str().as_encoded_bytes(), error);
+    let open = fs::openat(fs::CWD, root, DIRECTORY, Mode::empty()).map_err(refused)?;
+    let mut sink = TreeSink::new(open, owner);
+    let mut harvest = Harvest::new(source, Ownership::Squashed, &mut sink)?;
+    harvest.take(from, to)
+}
+
+impl<'s, S: Sink> Harvest<'s, S> {
+    /// Reads below `root`.
+    pub(super) fn new(
+        root: &Path,
+        ownership: Ownership,
+        sink: &'s mut S,
+    ) -> Result<Self, HarvestError> {
+        let open = fs::openat(fs::CWD, root, DIRECTORY, Mode::empty());
+        let root = open.map_err(|error| fault(root.as_os_str().as_encoded_bytes(), error))?;
+        Ok(Self { root, ownership, sink, taken: Yield::default() })
+    }
+
+    /// Takes what lies at the path `from`, to the path `to`; the directories above that are made. `false` if
+    /// nothing is there.
+    pub(super) fn take(&mut self, from: &str, to: &str) -> Result<bool, HarvestError> {
+        let from = from.trim_matches('/').as_bytes();
+        let to = to.trim_matches('/').as_bytes();
+        let (above, name) = split(from);
+        let opened = match tree::open_beneath(&self.root, above, DIRECTORY) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+            opened => opened.map_err(|error| fault(above, error))?,
+        };
+        let name = if name.is_empty() { b"." } else { name };
+        let Some(found) = tree::look(&opened, name).map_err(|error| fault(from, error))? else {
+            return Ok(false);
+        };
+        for (at, _) in to.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+            self.sink.directory(&to[..at]).map_err(|error| io_fault(&to[..at], error))?;
+        }
+        self.entry(&opened, name, &found, to, 0)?;
+        Ok(true)
+    }
+
+    /// What was taken.
+    pub(super) fn taken(&self) -> Yield {
+        self.taken
+    }
+
+    fn entry(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        found: &fs::Stat,
+        to: &[u8],
+        depth: usize,
+    ) -> Result<(), HarvestError> {
+        self.count(found)?;
+        let system = |error: Errno| fault(to, error);
+        let taken = match tree::file_type(found) {
+            FileType::Directory => return self.directory(dir, name, to, depth),
+            FileType::RegularFile => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+                let file = File::from(tree::open_beneath(dir, name, flags).map_err(system)?);
+                let (is_program, bytes) = (found.st_mode & 0o111 != 0, size(found));
+                self.sink.file(to, is_program, bytes, &file)
+            }
+            FileType::Symlink => {
+                let target = fs::readlinkat(dir, name, Vec::new()).map_err(system)?;
+                self.sink.link(to, target.as_bytes())
+            }
+            _ if tree::is_whiteout(found) => self.sink.removed(to),
+            _ => {
+                self.taken.left_out += 1;
+                Ok(())
+            }
+        };
+        taken.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => HarvestError::Changed { path: printable(to) },
+            _ => io_fault(to, error),
+        })
+    }
+
+    fn directory(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        to: &[u8],
+        depth: usize,
+    ) -> Result<(), HarvestError> {
+        if depth == LAYER_DEPTH_MAX {
+            return Err(HarvestError::TooDeep { path: printable(to) });
+        }
+        let system = |error: Errno| fault(to, error);
+        self.sink.directory(to).map_err(|error| io_fault(to, error))?;
+        let inner = tree::open_beneath(dir, name, DIRECTORY).map_err(system)?;
+        if self.is_opaque(&inner).map_err(system)? {
+            self.sink.opaque(to).map_err(|error| io_fault(to, error))?;
+        }
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&inner).map_err(system)? {
+            let name = entry.map_err(system)?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(name);
+            }
+            if names.len() as u64 > LAYER_ENTRIES_MAX {
+                return Err(too_many());
+            }
+        }
+        names.sort_unstable();
+        for name in names {
+            let to = joined(to, &name);
+            if let Some(found) = tree::look(&inner, &name).map_err(|error| fault(&to, error))? {
+                self.entry(&inner, &name, &found, &to, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_opaque(&self, directory: &OwnedFd) -> Result<bool, Errno> {
+        let mut value = [0u8; 1];
+        match fs::fgetxattr(directory, self.ownership.opaque_xattr(), &mut value) {
+            Ok(_) => Ok(value == *b"y"),
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn count(&mut self, found: &fs::Stat) -> Result<(), HarvestError> {
+        self.taken.entries += 1;
+        if self.taken.entries > LAYER_ENTRIES_MAX {
+            return Err(too_many());
+        }
+        if tree::file_type(found) == FileType::RegularFile {
+            self.taken.bytes = self.taken.bytes.saturating_add(size(found));
+        }
+        if self.taken.bytes > IMAGE_UNPACKED_BYTES_MAX {
+            let (max, limit) = (IMAGE_UNPACKED_BYTES_MAX, "IMAGE_UNPACKED_BYTES_MAX");
+            return Err(HarvestError::Limit { max, unit: "bytes", limit });
+        }
+        Ok(())
+    }
+}
+
+fn too_many() -> HarvestError {
+    HarvestError::Limit { max: LAYER_ENTRIES_MAX, unit: "entries", limit: "LAYER_ENTRIES_MAX" }
+}
+
+fn size(found: &fs::Stat) -> u64 {
+    u64::try_from(found.st_size).unwrap_or(0)
+}
+
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}
+
+fn joined(above: &[u8], name: &[u8]) -> Vec<u8> {
+    if above.is_empty() { name.to_vec() } else { [above, b"/", name].concat() }
+}
+
+fn fault(path: &[u8], error: Errno) -> HarvestError {
+    io_fault(path, error.into())
+}
+
+fn io_fault(path: &[u8], error: io::Error) -> HarvestError {
+    HarvestError::Io { path: printable(path), error }
+}
+
+/// Counts what a directory holds, without following links, until one of the limits is passed: entries, and bytes on
+/// the disk. For a tree that changes meanwhile.
+///
+/// # Errors
+/// It cannot be read.
+pub fn measure(root: &Path, entries_max: u64, bytes_max: u64) -> io::Result<(u64, u64)> {
+    let (mut entries, mut bytes) = (0, 0);
+    let mut todo: Vec<PathBuf> = vec![root.to_owned()];
+    while let Some(directory) = todo.pop() {
+        let Ok(listed) = std::fs::read_dir(&directory) else { continue };
+        for entry in listed {
+            // What goes away meanwhile counts no more.
+            let Ok(entry) = entry else { continue };
+            let Ok(found) = entry.metadata() else { continue };
+            entries += 1;
+            bytes += std::os::unix::fs::MetadataExt::blocks(&found) * 512;
+            if found.is_dir() {
+                todo.push(entry.path());
+            }
+            if entries > entries_max || bytes > bytes_max {
+                return Ok((entries, bytes));
+            }
+        }
+    }
+    Ok((entries, bytes))
+}
