@@ -24,6 +24,7 @@ use tokio::{
 
 use crate::{
     api::{Access, Api, ControlPlane, Password, USER},
+    builder::{Builder, BuilderParts},
     catalog::Catalog,
     certificate::Certificate,
     deployments::Deployments,
@@ -265,6 +266,16 @@ impl Started {
         if let Some(scaler) = Scaler::new(deployments.clone()) {
             tokio::spawn(scaler.run());
         }
+        let parts = BuilderParts {
+            images: images.clone(),
+            puller: puller.clone(),
+            errands: provider.errands(),
+            state: state.path().to_owned(),
+            run: state.run(),
+            settings: settings.builder.clone(),
+            ending: is_ending.clone(),
+        };
+        let builder = Builder::open(parts).context("images cannot be built")?;
         let requests = Arc::new(Requests::default());
         let changes = deployments.changes();
         let schedules = settings.schedules.then(|| Schedules::new(catalog.clone(), queue.clone()));
@@ -279,6 +290,7 @@ impl Started {
             schedules: schedules.clone(),
             images,
             puller,
+            builder,
             image_bytes_max,
             ending: is_ending.clone(),
         });

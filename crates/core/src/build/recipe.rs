@@ -51,6 +51,8 @@ struct WrittenInstall {
     keep: Vec<String>,
     #[serde(default)]
     base: Option<String>,
+    #[serde(default)]
+    in_image: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -117,6 +119,8 @@ pub struct Step {
     pub run: Vec<String>,
     /// What of the result becomes the layer, sorted, none below another.
     pub keep: Vec<String>,
+    /// Whether the layer is part of the image, and not only there for the next step.
+    pub in_image: bool,
 }
 
 /// What stands under everything else.
@@ -199,7 +203,10 @@ impl Reading {
         self.place("workdir", &workdir, &base);
         let install = written.install.and_then(|step| {
             let files = self.files(step.files);
-            self.step("install", (step.run, step.keep, step.base), Some(files), &base)
+            let made =
+                self.step("install", (step.run, step.keep, step.base), Some(files), &base)?;
+            let in_image = step.in_image.unwrap_or(made.base == base);
+            Some(Step { in_image, ..made })
         });
         let compile = written
             .compile
@@ -271,7 +278,7 @@ impl Reading {
         for path in &keep {
             self.place(&format!("{name}.keep"), path, image_base);
         }
-        Some(Step { name, base, files, run, keep: outermost(keep) })
+        Some(Step { name, base, files, run, keep: outermost(keep), in_image: true })
     }
 
     /// A path of the image that is to be filled.
@@ -388,6 +395,22 @@ mod tests {
             (recipe.workdir.as_str(), recipe.fprocess.as_str()),
             ("/home/app", "python3 main.py")
         );
+    }
+
+    #[test]
+    fn what_is_installed_for_the_compiler_alone_stays_out() {
+        let in_image = |install_base: Option<&str>, in_image: Option<bool>| {
+            let mut install =
+                json!({ "files": ["go.mod"], "run": ["x"], "keep": ["/home/app/go"] });
+            install["base"] = install_base.map_or(json!("host"), Into::into);
+            install["in_image"] = in_image.into();
+            let base = if install_base.is_some() { "scratch" } else { "host" };
+            read(json!({ "base": base, "install": install })).unwrap().install.unwrap().in_image
+        };
+        assert!(in_image(None, None));
+        assert!(!in_image(None, Some(false)));
+        assert!(!in_image(Some("host"), None));
+        assert!(in_image(Some("host"), Some(true)));
     }
 
     #[test]

@@ -105,6 +105,31 @@ impl ImageStore {
         Ok(Some(HeldLayer { diff_id, taken, _lease: Arc::new(lease) }))
     }
 
+    /// Digest of a source, or of those of its files that are named.
+    ///
+    /// # Errors
+    /// It cannot be read or is too large.
+    pub fn digest_of_source(
+        &self,
+        source: &Path,
+        files: Option<&[String]>,
+        what: &str,
+    ) -> Result<String, LoadError> {
+        let unusable =
+            |error: super::HarvestError| LoadError::unusable(what.to_owned(), error.to_string());
+        let mut sink = LayerSink::new(io::sink(), "", (0, 0));
+        let mut harvest = Harvest::new(source, Ownership::Squashed, &mut sink).map_err(unusable)?;
+        match files {
+            None => drop(harvest.take("", "").map_err(unusable)?),
+            Some(files) => {
+                for file in files {
+                    harvest.take(file, file).map_err(unusable)?;
+                }
+            }
+        }
+        Ok(sink.finish().map_err(StoreError::io("read", source))?)
+    }
+
     fn harvest(
         &self,
         source: Source<'_>,

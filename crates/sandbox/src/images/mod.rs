@@ -61,3 +61,11 @@ pub use load::{ArchiveKind, LoadOptions, Progress};
 pub use pull::PullPlan;
 pub use remote::{RemoteBlob, RemoteDocument, RemoteManifest};
 pub use store::{Collected, Image, ImageStore, Ownership};
+
+/// Removes a directory with all that a stranger has put there. Links are removed, not followed.
+///
+/// # Errors
+/// Those of the system.
+pub fn remove_tree(path: &std::path::Path) -> std::io::Result<()> {
+    Ok(tree::remove_path(path)?)
+}

@@ -60,18 +60,19 @@ enum Denied {
 /// Without a password, requests that a browser makes for a foreign page are refused, and so are those to
 /// a name that is not loopback, which a foreign page can have resolve to it.
 pub async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let denied = match &api.access {
-        Access::Password(password) => {
-            judge(&Given::read(request.headers()), password, &api.issuer).err()
-        }
-        Access::Open => match api.access.refuse_foreign(request.headers()) {
-            Some(refused) => return refused,
-            None => None,
-        },
-    };
-    match denied {
+    match refusal(&api, request.headers()) {
         None => next.run(request).await,
-        Some(denied) => denied.into_response(),
+        Some(refused) => refused,
+    }
+}
+
+/// The answer to a request that is not let in.
+pub fn refusal(api: &Api, headers: &HeaderMap) -> Option<Response> {
+    match &api.access {
+        Access::Password(password) => {
+            judge(&Given::read(headers), password, &api.issuer).err().map(Denied::into_response)
+        }
+        Access::Open => api.access.refuse_foreign(headers),
     }
 }
 

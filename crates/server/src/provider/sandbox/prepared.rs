@@ -91,6 +91,11 @@ impl Preparer {
         }
     }
 
+    /// Layers that come from no image.
+    pub fn host_root(&self) -> &HostRoot {
+        &self.host_root
+    }
+
     /// What a function reaches beside the platform.
     pub fn network(&self, spec: &FunctionSpec) -> Network {
         self.way_out.load().network(spec)
