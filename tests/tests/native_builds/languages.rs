@@ -160,7 +160,7 @@ pinnace:
     base: toolchain/rust:1
     run: [cargo, build, --release, --offline]
     keep: [/home/app/target/release/handler]
-  env: { CARGO_HOME: /home/app/.cargo }
+  env: { CARGO_HOME: /home/app/.cargo, RUSTFLAGS: -Clinker-features=-lld }
   command: [/home/app/target/release/handler]
 ";
     let handler = "fn main() {\n    let text = std::io::read_to_string(std::io::stdin()).unwrap();\n    \
@@ -185,7 +185,7 @@ fn toolchain() -> Image {
     let mut layer = Layer::default();
     for program in ["bin/cargo", "bin/rustc"] {
         let content = std::fs::read(sysroot.join(program)).unwrap();
-        layer = layer.file(&format!("opt/rust/{program}"), 0o755, &content);
+        layer = layer.file(&format!("r/{program}"), 0o755, &content);
     }
     let libraries = format!("lib/rustlib/{}-unknown-linux-gnu/lib", std::env::consts::ARCH);
     for directory in ["lib", libraries.as_str()] {
@@ -194,12 +194,12 @@ fn toolchain() -> Image {
             if path.is_file() {
                 let name = path.file_name().unwrap().to_str().unwrap();
                 let content = std::fs::read(&path).unwrap();
-                layer = layer.file(&format!("opt/rust/{directory}/{name}"), 0o755, &content);
+                layer = layer.file(&format!("r/{directory}/{name}"), 0o755, &content);
             }
         }
     }
     let config = json!({
-        "Env": ["PATH=/opt/rust/bin:/usr/local/bin:/usr/bin:/bin"],
+        "Env": ["PATH=/r/bin:/usr/local/bin:/usr/bin:/bin"],
         "Labels": { "dev.pinnace.base": "host" },
     });
     Image::new("toolchain/rust:1", config, Packing::Plain).layer(layer)

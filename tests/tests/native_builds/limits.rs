@@ -149,7 +149,7 @@ fn a_build_is_broken_off_by_a_crash_and_leaves_nothing() {
 
 #[test]
 fn an_ordinary_user_builds_too() {
-    let gateway = Gateway::start_as(12_345, &[]);
+    let gateway = Gateway::start_as(65_534, &[]);
     let _ = gateway.build(&compiled("a:1", "echo made by $(id -u) > made"));
     gateway.deploy(&Function::new("a", "a:1"));
     assert!(gateway.call("a", b"").expect(200).text().starts_with("made by"));

@@ -304,3 +304,150 @@ pub fn measure(root: &Path, entries_max: u64, bytes_max: u64) -> io::Result<(u64
     }
     Ok((entries, bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    /// The entries of the layer that these paths of a tree make.
+    fn layer(root: &Path, paths: &[&str]) -> (Vec<String>, String) {
+        let mut bytes = Vec::new();
+        let mut sink = LayerSink::new(&mut bytes, "/home/app", (1000, 1001));
+        let mut harvest = Harvest::new(root, Ownership::Squashed, &mut sink).unwrap();
+        for path in paths {
+            harvest.take(path, path).unwrap();
+        }
+        let digest = sink.finish().unwrap();
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let entries = archive.entries().unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            let header = entry.header();
+            format!(
+                "{} {:o} {}:{} {}",
+                entry.path().unwrap().display(),
+                header.mode().unwrap(),
+                header.uid().unwrap(),
+                header.gid().unwrap(),
+                header.mtime().unwrap()
+            )
+        });
+        (entries.collect(), digest)
+    }
+
+    fn tree(reversed: bool) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let app = dir.path().join("home/app");
+        std::fs::create_dir_all(&app).unwrap();
+        let mut names = ["a/x", "a.b", "b/y/z"];
+        if reversed {
+            names.reverse();
+        }
+        for name in names {
+            let path = app.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, name).unwrap();
+            let mode = if reversed { 0o4711 } else { 0o755 };
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        }
+        symlink("../../../../etc/passwd", app.join("link")).unwrap();
+        dir
+    }
+
+    #[test]
+    fn the_same_content_is_the_same_layer() {
+        let (one, two) = (tree(false), tree(true));
+        let (entries, digest) = layer(one.path(), &["/home/app"]);
+        assert_eq!(layer(two.path(), &["/home/app"]), (entries.clone(), digest));
+        assert_eq!(
+            entries,
+            [
+                "home/ 755 0:0 315532800",
+                "home/app/ 755 1000:1001 315532800",
+                "home/app/a/ 755 1000:1001 315532800",
+                "home/app/a/x 755 1000:1001 315532800",
+                "home/app/a.b 755 1000:1001 315532800",
+                "home/app/b/ 755 1000:1001 315532800",
+                "home/app/b/y/ 755 1000:1001 315532800",
+                "home/app/b/y/z 755 1000:1001 315532800",
+                "home/app/link 777 1000:1001 315532800",
+            ]
+        );
+    }
+
+    #[test]
+    fn parts_have_the_directories_above_them_once() {
+        let tree = tree(false);
+        let (entries, _) = layer(tree.path(), &["/home/app/a", "/home/app/b/y"]);
+        let names: Vec<_> = entries.iter().filter_map(|entry| entry.split(' ').next()).collect();
+        assert_eq!(
+            names,
+            [
+                "home/",
+                "home/app/",
+                "home/app/a/",
+                "home/app/a/x",
+                "home/app/b/",
+                "home/app/b/y/",
+                "home/app/b/y/z"
+            ]
+        );
+    }
+
+    #[test]
+    fn no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        std::fs::create_dir_all(outside.join("deep")).unwrap();
+        std::fs::write(outside.join("secret"), "x").unwrap();
+        let root = dir.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        symlink("../outside", root.join("way")).unwrap();
+        let mut sink = LayerSink::new(Vec::new(), "", (0, 0));
+        let mut harvest = Harvest::new(&root, Ownership::Squashed, &mut sink).unwrap();
+        for path in ["way/secret", "way/deep", "../outside/secret", "nothing"] {
+            assert!(!harvest.take(path, path).is_ok_and(|found| found), "{path}");
+        }
+        assert!(harvest.take("way", "way").unwrap(), "it is taken as a link");
+        symlink(&outside, dir.path().join("linked-root")).unwrap();
+        assert!(
+            Harvest::new(&dir.path().join("linked-root"), Ownership::Squashed, &mut sink).is_err()
+        );
+    }
+
+    #[test]
+    fn what_overlayfs_has_marked_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = dir.path().join("part");
+        std::fs::create_dir(&part).unwrap();
+        fs::setxattr(&part, "user.overlay.opaque", b"y", fs::XattrFlags::empty()).unwrap();
+        fs::mknodat(fs::CWD, part.join("gone"), FileType::CharacterDevice, Mode::empty(), 0)
+            .unwrap();
+        fs::mknodat(fs::CWD, part.join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let (entries, _) = layer(dir.path(), &["part"]);
+        let names: Vec<_> = entries.iter().filter_map(|entry| entry.split(' ').next()).collect();
+        assert_eq!(names, ["part/", "part/.wh..wh..opq", "part/.wh.gone"]);
+    }
+
+    #[test]
+    fn a_source_is_laid_out_without_what_its_modes_say() {
+        let tree = tree(true);
+        let to = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(to.path().join("work")).unwrap();
+        assert!(lay_out(tree.path(), "home/app/b", (to.path(), "/work/b"), None).unwrap());
+        assert!(!lay_out(tree.path(), "home/none", (to.path(), "/work/none"), None).unwrap());
+        let made = to.path().join("work/b/y/z");
+        let mode = std::fs::metadata(&made).unwrap().permissions().mode();
+        assert_eq!((std::fs::read(&made).unwrap(), mode & 0o7777), (b"b/y/z".to_vec(), 0o755));
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("d/".repeat(LAYER_DEPTH_MAX + 2))).unwrap();
+        let mut sink = LayerSink::new(Vec::new(), "", (0, 0));
+        let mut harvest = Harvest::new(dir.path(), Ownership::Squashed, &mut sink).unwrap();
+        assert!(matches!(harvest.take("d", "d"), Err(HarvestError::TooDeep { .. })));
+    }
+}
