@@ -154,3 +154,19 @@ fn an_ordinary_user_builds_too() {
     gateway.deploy(&Function::new("a", "a:1"));
     assert!(gateway.call("a", b"").expect(200).text().starts_with("made by"));
 }
+
+#[test]
+fn an_image_goes_elsewhere_with_its_digest() {
+    let [here, elsewhere] = [Gateway::start(), Gateway::start()];
+    let built =
+        here.build(&compiled("a:1", "rm -rf /tmp/x; mkdir -p made.d && echo travels > made"));
+    let archive = here.api("GET", "/build/image?name=a:1", b"").expect(200);
+    let again = here.api("GET", "/build/image?name=a:1", b"").expect(200);
+    assert_eq!(archive.body, again.body, "the same image is the same archive");
+    let event = elsewhere.try_load("b:1", "archive", &archive.body);
+    assert_eq!(event["event"], "loaded", "{event}");
+    assert_eq!(event["image"]["digest"], built["digest"], "{event}");
+    elsewhere.deploy(&Function::new("b", "b:1"));
+    assert_eq!(elsewhere.call("b", b"").expect(200).text(), "travels\n");
+    here.api("GET", "/build/image?name=none:1", b"").expect(404);
+}

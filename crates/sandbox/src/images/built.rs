@@ -187,7 +187,8 @@ impl ImageStore {
         });
         let plan = ImagePlan::new(vec![name], config, &what, layers.collect())?;
         let mut loading = Loading::new(self, IMAGE_UNPACKED_BYTES_MAX)?;
-        let finished = loading.unpack_all(vec![plan], 0, &mut |_| {})?;
+        let mut finished = loading.unpack_all(vec![plan], 0, &mut |_| {})?;
+        finished.iter_mut().for_each(|image| image.keep_document(config));
         let saved = loading.save(&finished)?.pop();
         saved.ok_or_else(|| LoadError::Naming(format!("the image {reference} has no name")))
     }

@@ -117,6 +117,13 @@ pub(super) struct Finished {
     record: ImageRecord,
 }
 
+impl Finished {
+    /// Keeps its configuration as it was hashed, so that the image can go elsewhere as it is.
+    pub(super) fn keep_document(&mut self, document: &[u8]) {
+        self.record.document = String::from_utf8(document.to_owned()).ok();
+    }
+}
+
 impl<'s> Loading<'s> {
     /// A load that has done nothing yet, and may unpack so many bytes.
     pub(super) fn new(store: &'s ImageStore, unpacked_bytes_max: u64) -> Result<Self, StoreError> {
@@ -301,7 +308,8 @@ impl<'s> Loading<'s> {
         let watchdog_kind = watchdog::kind(&config, &dirs, self.store.ownership())
             .or_else(|| watchdog.as_ref().and_then(|_| labels::watchdog(image)));
         let on_host = labels::is_on_host(image);
-        let record = ImageRecord { config, layers, watchdog, watchdog_kind, on_host };
+        let record =
+            ImageRecord { config, layers, watchdog, watchdog_kind, document: None, on_host };
         Ok(Finished { names, digest, record })
     }
 

@@ -30,6 +30,7 @@ mod config;
 mod docker;
 mod entries;
 mod error;
+mod export;
 mod harvest;
 mod labels;
 mod layered;

@@ -3,24 +3,26 @@
 //! A build that was begun and failed is answered with 200 and its log, as OpenFaaS's clients want it: they show a log
 //! under no other status. What was not begun is refused like everything else.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{collections::VecDeque, io, sync::Arc, time::Instant};
 
 use axum::{
     Extension, Json, Router,
     body::Body,
-    extract::State,
+    extract::{Query, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use pinnace_core::{
     build::{BuildResult, BuildStatus, PublicKey},
     limits::BUILD_LOG_BYTES_MAX,
 };
-use tokio::sync::watch;
+use pinnace_sandbox::images::LoadError;
+use serde::Deserialize;
+use tokio::{io::AsyncReadExt as _, sync::watch};
 
 use super::{Api, access, error::ApiError};
 use crate::{
@@ -32,6 +34,9 @@ use crate::{
 const SIGNATURE: &str = "x-build-signature";
 
 const NDJSON: &str = "application/x-ndjson";
+
+/// Bytes of an archive that are read at once.
+const READ_BYTES: usize = 64 << 10;
 
 /// Lines that are told in one object of a streamed answer.
 const LINES_AT_ONCE_MAX: usize = 64;
@@ -60,8 +65,12 @@ impl Departure {
 
 /// The paths of the API.
 pub fn routes(api: &Arc<Api>) -> Router<Arc<Api>> {
-    let counted = || middleware::from_fn_with_state(api.requests.clone(), metrics::count);
-    Router::new().route("/build", post(build)).route("/publickey", get(public_key)).layer(counted())
+    let archive = get(archive).layer(middleware::from_fn_with_state(api.clone(), access::check));
+    Router::new()
+        .route("/build", post(build))
+        .route("/build/image", archive)
+        .route("/publickey", get(public_key))
+        .layer(middleware::from_fn_with_state(api.requests.clone(), metrics::count))
 }
 
 /// POST `/build`.
@@ -100,6 +109,30 @@ async fn build(
 /// GET `/publickey`.
 async fn public_key(State(api): State<Arc<Api>>) -> Json<PublicKey> {
     Json(api.builder.public_key())
+}
+
+/// Which image is meant.
+#[derive(Debug, Deserialize)]
+struct Named {
+    name: String,
+}
+
+/// GET `/build/image?name=…`: an image of the store as an OCI archive. Not in OpenFaaS.
+async fn archive(
+    State(api): State<Arc<Api>>,
+    Query(named): Query<Named>,
+) -> Result<Response, ApiError> {
+    let (file, archive) = api.builder.archive(named.name).await?;
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/x-tar")),
+        (header::CONTENT_LENGTH, HeaderValue::from(archive.bytes)),
+    ];
+    let pieces = stream::try_unfold((file, archive), async |(mut file, archive)| {
+        let mut piece = BytesMut::with_capacity(READ_BYTES);
+        let read = file.read_buf(&mut piece).await?;
+        io::Result::Ok((read > 0).then(|| (piece.freeze(), (file, archive))))
+    });
+    Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
 /// A build's answer in one piece.
@@ -213,6 +246,7 @@ impl From<BuildError> for ApiError {
             BuildError::Unsigned(_) => StatusCode::UNAUTHORIZED,
             BuildError::Unfit(_) => StatusCode::BAD_REQUEST,
             BuildError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            BuildError::Archive(LoadError::Store(error)) => return error.into(),
             BuildError::Archive(error) => return error.into(),
             BuildError::Host(_) => StatusCode::INSUFFICIENT_STORAGE,
         };

@@ -1,9 +1,9 @@
 //! A build, from a source that has arrived to an image.
 
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 use pinnace_core::build::{BuildRequest, ImageDocument, Recipe};
-use pinnace_sandbox::images::{HeldLayer, ImageStore};
+use pinnace_sandbox::images::{HeldLayer, ImageStore, LoadError};
 use tokio::{sync::watch, task::spawn_blocking};
 
 use super::{
@@ -67,7 +67,19 @@ impl Job {
         };
         let config = document.to_json(&self.recipe);
         let (images, image) = (workshop.images.clone(), self.request.image.clone());
-        let saved = spawn_blocking(move || images.add_image(&image, &config)).await;
+        let saved = spawn_blocking(move || {
+            let before = images.resolve(&image).ok().map(|image| image.digest);
+            let saved = images.add_image(&image, &config)?;
+            if before.is_some_and(|before| before != saved.digest) {
+                // Who builds over and over would fill the disk with what nobody can name any more. It is tried again
+                // whenever images are removed.
+                if let Err(error) = images.collect_garbage(&HashSet::new()) {
+                    tracing::warn!(%error, "an image that was built before stays for now");
+                }
+            }
+            Ok::<_, LoadError>(saved)
+        })
+        .await;
         let saved = saved.map_err(|error| format!("the image store failed: {error}"))?;
         let saved = saved.map_err(|error| error.to_string())?;
         log.say(format!("image {}: {}", self.request.image, saved.digest)).await;

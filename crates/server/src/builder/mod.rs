@@ -31,9 +31,18 @@ use std::{
 
 use pinnace_core::build::PublicKey;
 use pinnace_sandbox::images::{ImageStore, LoadError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    task::spawn_blocking,
+};
 
-use self::{cache::LayerCache, job::Job, log::Log, sealed::SealingKey, work::WorkDirs};
+use self::{
+    cache::LayerCache,
+    job::Job,
+    log::Log,
+    sealed::SealingKey,
+    work::{WorkDir, WorkDirs},
+};
 use crate::{key_file, provider::sandbox::Errands, registry::Puller};
 
 /// Events that wait for a slow client, which makes its build wait.
@@ -87,6 +96,13 @@ pub enum BuildEvent {
     Line(String),
     /// It has ended: the image, or why there is none.
     Ended(Result<Built, String>),
+}
+
+/// What an archive is known by while it is read.
+pub struct Archive {
+    /// Its size.
+    pub bytes: u64,
+    _work: WorkDir,
 }
 
 /// An image that was built.
@@ -225,6 +241,26 @@ impl Builder {
             log.end(ended).await;
         });
         Building { image, events, _until_dropped: StopWhenDropped(stop) }
+    }
+
+    /// An image of the store as an archive, an OCI image layout. Its file goes with what is returned beside it.
+    ///
+    /// # Errors
+    /// There is no such image, or no room.
+    pub async fn archive(
+        &self,
+        reference: String,
+    ) -> Result<(tokio::fs::File, Archive), BuildError> {
+        let workshop = self.0.clone();
+        let made = spawn_blocking(move || {
+            let work = workshop.work.make()?;
+            let (scratch, path) = (work.subdirectory("layers")?, work.path().join("image.tar"));
+            workshop.images.export(&reference, &scratch, &path)?;
+            let file = std::fs::File::open(&path)?;
+            let bytes = file.metadata()?.len();
+            Ok::<_, BuildError>((tokio::fs::File::from_std(file), Archive { bytes, _work: work }))
+        });
+        made.await.map_err(|error| BuildError::Host(io::Error::other(error)))?
     }
 
     /// The key that secrets of builds are sealed with.

@@ -8,9 +8,10 @@ use std::{
 };
 
 use pinnace_core::build::SOURCE_DATE_EPOCH;
+use rustix::fs::Stat;
 use sha2::{Digest as _, Sha256};
 
-use super::Sink;
+use super::{Sink, is_program, size};
 use crate::images::stream::digest_name;
 
 /// Writes a layer.
@@ -19,6 +20,8 @@ pub(crate) struct LayerSink<W: Write> {
     /// Whose everything at and below `own` is.
     owner: (u32, u32),
     own: Vec<u8>,
+    /// Whether owners, modes and times are those of the tree: a layer of the store that goes elsewhere.
+    exact: bool,
     /// Directories that were written, the last of each depth.
     written: Vec<Vec<u8>>,
 }
@@ -36,7 +39,12 @@ impl<W: Write> LayerSink<W> {
         let mut tar = tar::Builder::new(Hashing { inner, hasher: Sha256::new() });
         tar.mode(tar::HeaderMode::Deterministic);
         let own = own.trim_matches('/').as_bytes().to_vec();
-        Self { tar, owner, own, written: Vec::new() }
+        Self { tar, owner, own, exact: false, written: Vec::new() }
+    }
+
+    /// The same, with owners, modes and times as the tree has them.
+    pub(crate) fn exact(inner: W) -> Self {
+        Self { exact: true, ..Self::new(inner, "", (0, 0)) }
     }
 
     /// The layer's diff_id, with all of it written.
@@ -46,7 +54,13 @@ impl<W: Write> LayerSink<W> {
         Ok(digest_name(hashing.hasher))
     }
 
-    fn header(&self, path: &[u8], kind: tar::EntryType, mode: u32, bytes: u64) -> tar::Header {
+    fn header(
+        &self,
+        path: &[u8],
+        kind: tar::EntryType,
+        (mode, bytes): (u32, u64),
+        found: Option<&Stat>,
+    ) -> tar::Header {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(mode);
@@ -56,17 +70,26 @@ impl<W: Write> LayerSink<W> {
         let (uid, gid) = if is_above { (0, 0) } else { self.owner };
         header.set_uid(uid.into());
         header.set_gid(gid.into());
+        if let Some(found) = found.filter(|_| self.exact) {
+            header.set_mode(found.st_mode & 0o7777);
+            header.set_mtime(u64::try_from(found.st_mtime).unwrap_or(0));
+            header.set_uid(found.st_uid.into());
+            header.set_gid(found.st_gid.into());
+        }
         header
     }
 
     fn empty(&mut self, path: &[u8]) -> io::Result<()> {
-        let mut header = self.header(path, tar::EntryType::Regular, 0o644, 0);
+        let mut header = self.header(path, tar::EntryType::Regular, (0o644, 0), None);
+        // What it marks has no owner.
+        header.set_uid(0);
+        header.set_gid(0);
         self.tar.append_data(&mut header, as_path(path), io::empty())
     }
 }
 
 impl<W: Write> Sink for LayerSink<W> {
-    fn directory(&mut self, path: &[u8]) -> io::Result<()> {
+    fn directory(&mut self, path: &[u8], found: Option<&Stat>) -> io::Result<()> {
         // Two parts of a layer have the directories above them in common.
         if path.is_empty() || self.written.iter().any(|written| written == path) {
             return Ok(());
@@ -75,26 +98,20 @@ impl<W: Write> Sink for LayerSink<W> {
             path.strip_prefix(written.as_slice()).is_some_and(|rest| rest.starts_with(b"/"))
         });
         self.written.push(path.to_vec());
-        let mut header = self.header(path, tar::EntryType::Directory, 0o755, 0);
+        let mut header = self.header(path, tar::EntryType::Directory, (0o755, 0), found);
         let name = [path, b"/"].concat();
         self.tar.append_data(&mut header, as_path(&name), io::empty())
     }
 
-    fn file(
-        &mut self,
-        path: &[u8],
-        is_program: bool,
-        bytes: u64,
-        content: &File,
-    ) -> io::Result<()> {
-        let mode = if is_program { 0o755 } else { 0o644 };
-        let mut header = self.header(path, tar::EntryType::Regular, mode, bytes);
+    fn file(&mut self, path: &[u8], found: &Stat, content: &File) -> io::Result<()> {
+        let (mode, bytes) = (if is_program(found) { 0o755 } else { 0o644 }, size(found));
+        let mut header = self.header(path, tar::EntryType::Regular, (mode, bytes), Some(found));
         let mut content = Exactly { inner: content, left: bytes };
         self.tar.append_data(&mut header, as_path(path), &mut content)
     }
 
-    fn link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()> {
-        let mut header = self.header(path, tar::EntryType::Symlink, 0o777, 0);
+    fn link(&mut self, path: &[u8], target: &[u8], found: &Stat) -> io::Result<()> {
+        let mut header = self.header(path, tar::EntryType::Symlink, (0o777, 0), Some(found));
         self.tar.append_link(&mut header, as_path(path), as_path(target))
     }
 

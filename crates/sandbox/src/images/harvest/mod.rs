@@ -79,13 +79,12 @@ pub struct Yield {
 /// Where a harvest goes. Paths are the image's, without a slash at the beginning; a directory comes before what it
 /// holds.
 pub(super) trait Sink {
-    /// A directory.
-    fn directory(&mut self, path: &[u8]) -> io::Result<()>;
-    /// A file of so many bytes.
-    fn file(&mut self, path: &[u8], is_program: bool, bytes: u64, content: &File)
-    -> io::Result<()>;
+    /// A directory: one of the tree, or one above it.
+    fn directory(&mut self, path: &[u8], found: Option<&fs::Stat>) -> io::Result<()>;
+    /// A file.
+    fn file(&mut self, path: &[u8], found: &fs::Stat, content: &File) -> io::Result<()>;
     /// A symbolic link.
-    fn link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()>;
+    fn link(&mut self, path: &[u8], target: &[u8], found: &fs::Stat) -> io::Result<()>;
     /// Something of lower layers that is no more there.
     fn removed(&mut self, path: &[u8]) -> io::Result<()>;
     /// A directory of which lower layers show nothing.
@@ -145,7 +144,7 @@ impl<'s, S: Sink> Harvest<'s, S> {
             return Ok(false);
         };
         for (at, _) in to.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
-            self.sink.directory(&to[..at]).map_err(|error| io_fault(&to[..at], error))?;
+            self.sink.directory(&to[..at], None).map_err(|error| io_fault(&to[..at], error))?;
         }
         self.entry(&opened, name, &found, to, 0)?;
         Ok(true)
@@ -167,16 +166,15 @@ impl<'s, S: Sink> Harvest<'s, S> {
         self.count(found)?;
         let system = |error: Errno| fault(to, error);
         let taken = match tree::file_type(found) {
-            FileType::Directory => return self.directory(dir, name, to, depth),
+            FileType::Directory => return self.directory(dir, name, (to, found), depth),
             FileType::RegularFile => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
                 let file = File::from(tree::open_beneath(dir, name, flags).map_err(system)?);
-                let (is_program, bytes) = (found.st_mode & 0o111 != 0, size(found));
-                self.sink.file(to, is_program, bytes, &file)
+                self.sink.file(to, found, &file)
             }
             FileType::Symlink => {
                 let target = fs::readlinkat(dir, name, Vec::new()).map_err(system)?;
-                self.sink.link(to, target.as_bytes())
+                self.sink.link(to, target.as_bytes(), found)
             }
             _ if tree::is_whiteout(found) => self.sink.removed(to),
             _ => {
@@ -194,14 +192,14 @@ impl<'s, S: Sink> Harvest<'s, S> {
         &mut self,
         dir: &OwnedFd,
         name: &[u8],
-        to: &[u8],
+        (to, found): (&[u8], &fs::Stat),
         depth: usize,
     ) -> Result<(), HarvestError> {
         if depth == LAYER_DEPTH_MAX {
             return Err(HarvestError::TooDeep { path: printable(to) });
         }
         let system = |error: Errno| fault(to, error);
-        self.sink.directory(to).map_err(|error| io_fault(to, error))?;
+        self.sink.directory(to, Some(found)).map_err(|error| io_fault(to, error))?;
         let inner = tree::open_beneath(dir, name, DIRECTORY).map_err(system)?;
         if self.is_opaque(&inner).map_err(system)? {
             self.sink.opaque(to).map_err(|error| io_fault(to, error))?;
@@ -253,6 +251,11 @@ impl<'s, S: Sink> Harvest<'s, S> {
 
 fn too_many() -> HarvestError {
     HarvestError::Limit { max: LAYER_ENTRIES_MAX, unit: "entries", limit: "LAYER_ENTRIES_MAX" }
+}
+
+/// Whether somebody may execute it, which is all that a layer knows of its mode.
+fn is_program(found: &fs::Stat) -> bool {
+    found.st_mode & 0o111 != 0
 }
 
 fn size(found: &fs::Stat) -> u64 {

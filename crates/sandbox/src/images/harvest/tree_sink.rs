@@ -12,7 +12,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Sink, split};
+use super::{Sink, is_program, size, split};
 use crate::images::tree::{self, DIRECTORY};
 
 /// Writes a tree below a directory.
@@ -44,7 +44,7 @@ impl TreeSink {
 }
 
 impl Sink for TreeSink {
-    fn directory(&mut self, path: &[u8]) -> io::Result<()> {
+    fn directory(&mut self, path: &[u8], _found: Option<&fs::Stat>) -> io::Result<()> {
         if path.is_empty() {
             return Ok(());
         }
@@ -57,18 +57,13 @@ impl Sink for TreeSink {
         Ok(self.give(&dir, name)?)
     }
 
-    fn file(
-        &mut self,
-        path: &[u8],
-        is_program: bool,
-        bytes: u64,
-        content: &File,
-    ) -> io::Result<()> {
+    fn file(&mut self, path: &[u8], found: &fs::Stat, content: &File) -> io::Result<()> {
+        let bytes = size(found);
         let (dir, name) = (self.within(path)?, split(path).1);
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = fs::openat(&dir, name, flags, Mode::RUSR | Mode::WUSR)?;
-        fs::fchmod(&file, Mode::from_raw_mode(if is_program { 0o755 } else { 0o644 }))?;
+        fs::fchmod(&file, Mode::from_raw_mode(if is_program(found) { 0o755 } else { 0o644 }))?;
         let copied = io::copy(&mut content.take(bytes), &mut File::from(file))?;
         if copied < bytes {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -76,7 +71,7 @@ impl Sink for TreeSink {
         Ok(self.give(&dir, name)?)
     }
 
-    fn link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()> {
+    fn link(&mut self, path: &[u8], target: &[u8], _found: &fs::Stat) -> io::Result<()> {
         let (dir, name) = (self.within(path)?, split(path).1);
         fs::symlinkat(target, &dir, name)?;
         Ok(self.give(&dir, name)?)
