@@ -363,8 +363,8 @@ mod tests {
     use super::*;
 
     fn read(pinnace: serde_json::Value) -> Result<Recipe, String> {
-        let template =
-            json!({ "language": "x", "fprocess": "python3 index.py", "pinnace": pinnace });
+        let mut template = json!({ "language": "x", "fprocess": "python3 index.py" });
+        template["pinnace"] = pinnace;
         let template: Template = serde_json::from_value(template).map_err(|e| e.to_string())?;
         template.recipe().map_err(|faults| faults.to_string())
     }
