@@ -53,7 +53,7 @@ impl Job {
         log: &Log,
         stop: watch::Receiver<Option<String>>,
     ) -> Result<Built, String> {
-        let base = workshop.footing(&self.recipe.base, log).await?;
+        let base = unless_stopped(&stop, workshop.footing(&self.recipe.base, log)).await?;
         let owner = ImageDocument::owner(&base.config);
         let mut made = Made::default();
         let installed = self.install(workshop, &base, owner, log, &stop, &mut made).await?;
@@ -101,7 +101,7 @@ impl Job {
             log.say("install: none of its files is there, so there is nothing to install").await;
             return Ok(None);
         }
-        let footing = self.footing(workshop, &step.base, base, log).await?;
+        let footing = unless_stopped(stop, self.footing(workshop, &step.base, base, log)).await?;
         let around = self.around(&footing, None, owner);
         let layer = workshop.layer_of(step, &around, log, stop).await?;
         if let Some(layer) = layer.clone().filter(|_| step.in_image) {
@@ -128,7 +128,7 @@ impl Job {
             }
             return Ok(());
         };
-        let footing = self.footing(workshop, &step.base, base, log).await?;
+        let footing = unless_stopped(stop, self.footing(workshop, &step.base, base, log)).await?;
         let around = self.around(&footing, installed, owner);
         let layer = workshop.layer_of(step, &around, log, stop).await?;
         let layer = layer.ok_or_else(|| {
@@ -168,5 +168,21 @@ impl Job {
             secrets: self.secrets.as_deref(),
             work: &self.work,
         }
+    }
+}
+
+/// Waits for something that may be broken off, unless the build is to end before.
+async fn unless_stopped<T>(
+    stop: &watch::Receiver<Option<String>>,
+    work: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let mut stop = stop.clone();
+    let stopped = async {
+        let reason = stop.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        reason.unwrap_or_else(|| "nobody waits for it".to_owned())
+    };
+    tokio::select! {
+        done = work => done,
+        reason = stopped => Err(format!("the build was ended: {reason}")),
     }
 }
