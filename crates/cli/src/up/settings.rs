@@ -524,6 +524,17 @@ mod tests {
     }
 
     #[test]
+    fn builds_have_bounds() {
+        let builder = resolved(&[]).unwrap().builder;
+        assert_eq!(builder.memory_bytes, limits::BUILD_MEMORY_BYTES_DEFAULT);
+        assert_eq!(builder.time_max, limits::BUILD_TIME_DEFAULT);
+        assert_eq!(builder.payload_secret, None);
+        assert!(refused(&["--build-time-max", "0"]).contains("give a time such as 10m"));
+        assert!(refused(&["--builds-max", "0"]).contains("give at least 1"));
+        assert!(refused(&["--build-memory", "1Ki"]).contains("--build-memory 1Ki is too little"));
+    }
+
+    #[test]
     fn times() {
         let settings = resolved(&["--drain", "0", "--timeout", "1m30s"]).unwrap();
         assert_eq!(settings.drain, Duration::ZERO);
