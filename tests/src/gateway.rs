@@ -427,13 +427,19 @@ impl Gateway {
         text.unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
     }
 
+    /// What `admin` shows in the header `Authorization`.
+    #[must_use]
+    pub fn authorization(&self) -> String {
+        let pair = format!("admin:{}", self.password());
+        format!("Basic {}", BASE64_STANDARD.encode(pair))
+    }
+
     /// Calls the API as `admin`.
     ///
     /// # Panics
     /// No answer comes.
     pub fn api(&self, method: &str, path: &str, body: &[u8]) -> Answer {
-        let password = BASE64_STANDARD.encode(format!("admin:{}", self.password()));
-        let authorization = format!("Basic {password}");
+        let authorization = self.authorization();
         let headers = [("Authorization", authorization.as_str())];
         let answer = http::send(method, &format!("{}{path}", self.url()), &headers, body);
         answer.unwrap_or_else(|error| panic!("{method} {path}: {error}\n{}", self.log()))

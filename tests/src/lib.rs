@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod builds;
 pub mod callbacks;
 pub mod census;
 pub mod clients;

@@ -29,6 +29,31 @@ fn the_go_client_can_do_all_it_does() {
 }
 
 #[test]
+fn the_go_client_builds_with_a_signature_and_a_sealed_secret() {
+    let files = tempfile::tempdir().unwrap();
+    let (secret, source) = (files.path().join("secret"), files.path().join("source"));
+    fs::write(&secret, "payload\n").unwrap();
+    fs::create_dir_all(source.join("function")).unwrap();
+    let template = "pinnace:\n  base: host\n  compile:\n    run: [sh, -c, 'echo begun; cat /run/secrets/token \
+                    function/word > made; echo $GIVEN >> made']\n    keep: [/home/app/made]\n  command: [cat, \
+                    /home/app/made]\n";
+    fs::write(source.join("template.yml"), template).unwrap();
+    fs::write(source.join("function/word"), "-word\n").unwrap();
+    let gateway = Gateway::start_with(&["--payload-secret", secret.to_str().unwrap()]);
+    let mut builder = client("builder", &gateway);
+    builder.arg("--payload-secret").arg(&secret).arg("--context").arg(&source);
+    let output = builder.args(["--image", "built:1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("begun"), "{said}\n{}", gateway.log());
+    gateway.deploy(&Function::new("built", "built:1"));
+    assert_eq!(gateway.call("built", b"").expect(200).text(), "sealed-value-word\nargument\n");
+    let shown = gateway.state_dir().join("run/build-secrets");
+    eventually("nothing of the secret is left", READY_MAX, || {
+        (fs::read_dir(&shown).unwrap().count() == 0).then_some(())
+    });
+}
+
+#[test]
 fn a_connector_calls_the_functions_that_ask_for_a_topic() {
     let gateway = Gateway::start();
     let marked = br#"{"name":"second","annotations":{"openfaas":"1"}}"#;

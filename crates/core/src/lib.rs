@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod build;
 pub mod distribution;
 pub mod duration;
 pub mod exit;

@@ -667,3 +667,55 @@ pub const REGISTRY_GRACE_DEFAULT: Duration = Duration::from_secs(60 * 60);
 
 /// Between two collections of the registry's garbage.
 pub const REGISTRY_COLLECTED_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Builds at a time. Flag `--builds-max`. Reached: 429.
+pub const BUILDS_MAX_DEFAULT: usize = 2;
+
+/// Bytes of a build's request, its source included. Reached: 413.
+pub const BUILD_REQUEST_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes of the same once unpacked. Reached: 413.
+pub const BUILD_CONTEXT_BYTES_MAX: u64 = 4 << 30;
+
+/// Bytes of a `template.yml`, of a build's configuration and of its sealed secrets, each. Reached: 400.
+pub const BUILD_DOCUMENT_BYTES_MAX: u64 = 1 << 20;
+
+/// Variables that a build is asked for with. Reached: 400.
+pub const BUILD_ARGUMENTS_MAX: usize = 256;
+
+/// Paths that a step of a build keeps, and files that it sees. Reached: 400.
+pub const BUILD_PATHS_MAX: usize = 64;
+
+/// How long one command of a build may run. Flag `--build-time-max`. Reached: the build fails and says so.
+pub const BUILD_TIME_DEFAULT: Duration = Duration::from_secs(10 * 60);
+
+/// Memory of a build's command, in bytes. Flag `--build-memory`. Reached: the build fails and says so.
+pub const BUILD_MEMORY_BYTES_DEFAULT: u64 = 2 << 30;
+
+/// Processes and threads of a build's command.
+pub const BUILD_PIDS_MAX: u32 = 1024;
+
+/// Bytes that a build's command may write, but for /tmp and /dev/shm. Looked at while it runs. Reached: the build
+/// fails and says so.
+pub const BUILD_DISK_BYTES_MAX: u64 = 8 << 30;
+
+/// Files and directories that a build's command may make, looked at in the same way.
+pub const BUILD_DISK_ENTRIES_MAX: u64 = 1_000_000;
+
+/// Bytes that a build leaves free on the disk of the state directory. Reached: the build fails and says so.
+pub const BUILD_DISK_FREE_MIN: u64 = 256 << 20;
+
+/// How often it is looked at what is free.
+pub const BUILD_DISK_LOOK: Duration = Duration::from_millis(200);
+
+/// Bytes of one line of a build's log. What is longer is cut up.
+pub const BUILD_LINE_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of a build's log in an answer that comes in one piece; the middle is left out, and says so.
+pub const BUILD_LOG_BYTES_MAX: usize = 4 << 20;
+
+/// Layers whose making is remembered. Reached: those asked for longest ago are made anew.
+pub const BUILD_CACHE_ENTRIES_MAX: usize = 1000;
+
+/// Bytes of all secrets of one build. Reached: 400.
+pub const BUILD_SECRETS_BYTES_MAX: usize = 1 << 20;

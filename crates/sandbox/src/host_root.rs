@@ -125,7 +125,21 @@ fn host_layer() -> io::Result<Layer> {
     for path in COPIED {
         layer.copy(Path::new(path))?;
     }
+    for path in java_settings() {
+        layer.copy(&path)?;
+    }
     Ok(layer)
+}
+
+/// Where Debian keeps what a Java runtime does not start without, a directory for each version.
+fn java_settings() -> Vec<PathBuf> {
+    let entries = fs::read_dir("/etc").into_iter().flatten().flatten();
+    let is_java = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"java-"))
+    };
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_java).collect();
+    found.sort();
+    found
 }
 
 /// What a layer has, by path. Everything belongs to this user, and everybody may read it.

@@ -102,6 +102,10 @@ pub struct Root {
     pub read_only: bool,
     /// Whether the host's /usr is bound in, read-only (image `host`).
     pub host_usr: bool,
+    /// Where what is written goes, in place of memory: a directory with the empty directories `upper`, which belongs
+    /// to the sandbox's root, and `work`. It is the server's to bound, to read and to remove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_in: Option<PathBuf>,
 }
 
 /// A file or directory of the host, read-only inside.

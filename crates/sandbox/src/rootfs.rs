@@ -203,10 +203,19 @@ impl Scaffold {
                 .doing(|| format!("attach {}", layer.display()))?;
         }
         let lower: Vec<String> = (0..root.layers.len()).rev().map(|n| n.to_string()).collect();
+        let lower = lower.join(":");
         let marks = if self.ordinary_user { ",userxattr" } else { "" };
-        let options = format!("lowerdir={},upperdir=upper,workdir=work{marks}", lower.join(":"));
+        let options = match &root.kept_in {
+            None => format!("lowerdir={lower},upperdir=upper,workdir=work{marks}"),
+            Some(directory) => {
+                attach_kept(directory)?;
+                // What is written must stand by itself, since it is read without the overlay.
+                let whole = "redirect_dir=nofollow,metacopy=off";
+                format!("lowerdir={lower},upperdir={KEPT}/upper,workdir={KEPT}/work,{whole}{marks}")
+            }
+        };
         mount("overlay", "merged", "overlay", NOSUID_NODEV, Some(cstring(options).as_c_str()))
-            .doing(|| format!("mount an overlay of {} layers", lower.len()))?;
+            .doing(|| mounting(root))?;
         bare_copy(Path::new("merged"))
     }
 
@@ -228,6 +237,29 @@ impl Scaffold {
         sys::mount_setattr(mount.as_fd(), true, flags, None)
             .doing(|| format!("bind {} read-only", source.display()))?;
         Ok(mount)
+    }
+}
+
+/// Name in the scaffold of the directory in which what is written is kept.
+const KEPT: &str = "kept";
+
+/// Attaches the directory in which what is written is kept, in the working directory.
+fn attach_kept(directory: &Path) -> Result<(), Failed> {
+    let mount = bare_copy(directory)?;
+    fs::create_dir(KEPT).doing(|| "prepare the overlay")?;
+    move_mount(&mount, "", CWD, KEPT, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .doing(|| format!("attach {}", directory.display()))
+}
+
+fn mounting(root: &Root) -> String {
+    let layers = root.layers.len();
+    match &root.kept_in {
+        None => format!("mount an overlay of {layers} layers"),
+        Some(directory) => format!(
+            "mount an overlay of {layers} layers that keeps what is written in {}, which must be on a file system such \
+             as ext4, xfs or btrfs",
+            directory.display()
+        ),
     }
 }
 

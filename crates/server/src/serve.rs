@@ -24,6 +24,7 @@ use tokio::{
 
 use crate::{
     api::{Access, Api, ControlPlane, Password, USER},
+    builder::{Builder, BuilderParts},
     catalog::Catalog,
     certificate::Certificate,
     deployments::Deployments,
@@ -279,6 +280,16 @@ impl Started {
             tokio::spawn(scaler.run());
         }
         tokio::spawn(Distribution::collect_always(Arc::downgrade(&distribution)));
+        let parts = BuilderParts {
+            images: images.clone(),
+            puller: puller.clone(),
+            errands: provider.errands(),
+            state: state.path().to_owned(),
+            run: state.run(),
+            settings: settings.builder.clone(),
+            ending: is_ending.clone(),
+        };
+        let builder = Builder::open(parts).context("images cannot be built")?;
         let requests = Arc::new(Requests::default());
         let changes = deployments.changes();
         tokio::spawn(rest::give_back_at_rest(deployments.changes()));
@@ -295,6 +306,7 @@ impl Started {
             images,
             puller,
             distribution: distribution.clone(),
+            builder,
             image_bytes_max,
             ending: is_ending.clone(),
         });

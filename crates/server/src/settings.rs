@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use pinnace_core::network::Block;
 
-use crate::{certificate::CertificateFiles, registry::RegistrySettings};
+use crate::{builder::BuilderSettings, certificate::CertificateFiles, registry::RegistrySettings};
 
 /// Settings of one server.
 #[derive(Clone, Debug)]
@@ -47,6 +47,8 @@ pub struct Settings {
     pub image_bytes_max: u64,
     /// How registries are reached.
     pub registry: RegistrySettings,
+    /// How images are built.
+    pub builder: BuilderSettings,
     /// Bytes of an asynchronous call's body.
     pub async_body_bytes_max: usize,
     /// Log files kept of one function.

@@ -12,6 +12,8 @@
 //! | `queue/` | their large bodies | yes |
 //! | `images/` | the image store | yes |
 //! | `registry/` | what was pushed to the built-in registry | yes |
+//! | `builder.key` | the key that secrets of builds are sealed with | yes |
+//! | `builds/` | what layers were made of; builds at work | yes |
 //! | `logs/NAMESPACE/NAME/` | what functions printed | yes |
 //! | `bin/HASH/` | our programs, as unpacked from the binary | yes |
 //! | `root/` | layers that come from no image | yes |

@@ -9,7 +9,9 @@ use std::{
 };
 
 use pinnace_tests::{
-    Answer, Function, Gateway, eventually,
+    Answer, Function, Gateway,
+    builds::Source,
+    eventually,
     images::{Image, digest},
     pushing::Pusher,
 };
@@ -203,5 +205,28 @@ fn a_disk_that_turns_read_only_takes_nothing_from_those_that_run() {
         let (said, path) = (gateway.doctor(), state.display().to_string());
         let left = said.lines().find(|line| line.contains(&path) && line.contains("nftables"));
         assert_eq!(left, None, "what is no file goes all the same");
+    });
+}
+
+#[test]
+fn a_build_that_fills_the_disk_is_ended() {
+    with_own_mounts("disks::a_build_that_fills_the_disk_is_ended", || {
+        let (mut gateway, state) = gateway_on(|state| {
+            run("mount", &["-t", "tmpfs", "-o", "size=600m", "none", state.to_str().unwrap()]);
+        });
+        gateway.up();
+        let template = "pinnace:\n  base: host\n  compile:\n    run: [sh, -c, 'while head -c 4M /dev/zero >> made; do sleep 0.02; done']\n    \
+                        keep: [/home/app/made]\n  command: [cat]\n";
+        let answer =
+            gateway.try_build(&Source::new("full:1", template).tar(), &[]).expect(200).json();
+        assert_eq!(answer["status"], "failed", "{answer:#}");
+        let error = answer["error"].as_str().unwrap();
+        assert!(error.contains("BUILD_DISK_FREE_MIN"), "{error}");
+        eventually("what it has written is removed", Duration::from_secs(30), || {
+            let work = fs::read_dir(state.join("builds/work")).unwrap().count();
+            (work == 0).then_some(())
+        });
+        gateway.deploy_hello("a");
+        gateway.call("a", b"").expect(200);
     });
 }

@@ -3,6 +3,7 @@
 //! Flags → checked settings → log → programs unpacked → the server, which runs until a signal. Nothing
 //! here changes the environment: the server has many threads.
 
+mod builds;
 mod examples;
 mod settings;
 

@@ -19,6 +19,7 @@ use pinnace_server::{
 
 use ureq::http::Uri;
 
+use super::builds::BuildFlags;
 use crate::args::number;
 
 /// The flags of `pinnace up` as they were typed.
@@ -139,6 +140,10 @@ pub struct UpArgs {
     #[arg(long, value_name = "COUNT", default_value_t = limits::LOG_FILES_PER_FUNCTION_MAX, value_parser = number::<usize>, allow_negative_numbers = true, help_heading = "Storage")]
     pub log_files: usize,
 
+    /// How images are built
+    #[command(flatten)]
+    pub builds: BuildFlags,
+
     /// Form of the server's own log
     #[arg(long, value_enum, default_value_t = LogFormat::Text, help_heading = "Output")]
     pub log_format: LogFormat,
@@ -194,6 +199,7 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
             .push(format!("--async-body {} is more than the {most}Mi it may be", args.async_body));
     }
     let registry = registry(args, &mut faults);
+    let builder = args.builds.settings(&mut faults);
     if args.pids == 0 {
         faults.push("--pids 0 leaves no process to run; give at least 1".to_owned());
     }
@@ -235,6 +241,7 @@ pub fn resolve(args: &UpArgs, default_state_dir: Option<&Path>) -> Result<Settin
             schedules: !args.no_schedules,
             image_bytes_max: image_bytes_max?,
             registry: registry?,
+            builder: builder.clone()?,
             async_body_bytes_max: usize::try_from(async_body?).unwrap_or(usize::MAX),
             log_files_max: args.log_files,
         })
@@ -345,7 +352,7 @@ fn state_dir(
     absolute("--state-dir", dir, faults)
 }
 
-fn absolute(flag: &str, dir: &Path, faults: &mut Vec<String>) -> Option<PathBuf> {
+pub(super) fn absolute(flag: &str, dir: &Path, faults: &mut Vec<String>) -> Option<PathBuf> {
     let refused = |error| faults.push(format!("{flag} {}: {error}", dir.display()));
     std::path::absolute(dir).map_err(refused).ok()
 }
@@ -375,7 +382,7 @@ fn registry(args: &UpArgs, faults: &mut Vec<String>) -> Option<RegistrySettings>
     Some(RegistrySettings { plain, mirrors, idle: idle?, docker_config })
 }
 
-fn time(flag: &str, text: &str, faults: &mut Vec<String>) -> Option<Duration> {
+pub(super) fn time(flag: &str, text: &str, faults: &mut Vec<String>) -> Option<Duration> {
     let parsed = duration::parse_seconds_or_go(text);
     if parsed.is_none() {
         faults.push(format!("{flag} {text:?} is no time; write it as 30s, 1m30s or 500ms"));
@@ -383,7 +390,7 @@ fn time(flag: &str, text: &str, faults: &mut Vec<String>) -> Option<Duration> {
     parsed
 }
 
-fn bytes(flag: &str, text: &str, least: u64, faults: &mut Vec<String>) -> Option<u64> {
+pub(super) fn bytes(flag: &str, text: &str, least: u64, faults: &mut Vec<String>) -> Option<u64> {
     match quantity::parse_bytes(text) {
         Some(bytes) if bytes >= least => return Some(bytes),
         Some(_) => {
@@ -515,6 +522,17 @@ mod tests {
         }
         assert!(refused(&["--pids", "-1"]).contains("whole number"));
         assert!(refused(&["--image-bytes-max", "0"]).ends_with("give at least 1"));
+    }
+
+    #[test]
+    fn builds_have_bounds() {
+        let builder = resolved(&[]).unwrap().builder;
+        assert_eq!(builder.memory_bytes, limits::BUILD_MEMORY_BYTES_DEFAULT);
+        assert_eq!(builder.time_max, limits::BUILD_TIME_DEFAULT);
+        assert_eq!(builder.payload_secret, None);
+        assert!(refused(&["--build-time-max", "0"]).contains("give a time such as 10m"));
+        assert!(refused(&["--builds-max", "0"]).contains("give at least 1"));
+        assert!(refused(&["--build-memory", "1Ki"]).contains("--build-memory 1Ki is too little"));
     }
 
     #[test]

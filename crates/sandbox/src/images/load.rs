@@ -21,7 +21,7 @@ use super::{
     config, docker,
     entries::Entries,
     error::{LoadError, StoreError, printable},
-    layout,
+    labels, layout,
     lease::Lease,
     plan::{ImagePlan, machine},
     record::{self, ImageRecord, LayerRecord, ReferenceRecord},
@@ -115,6 +115,13 @@ pub(super) struct Finished {
     names: Vec<String>,
     digest: String,
     record: ImageRecord,
+}
+
+impl Finished {
+    /// Keeps its configuration as it was hashed, so that the image can go elsewhere as it is.
+    pub(super) fn keep_document(&mut self, document: &[u8]) {
+        self.record.document = String::from_utf8(document.to_owned()).ok();
+    }
 }
 
 impl<'s> Loading<'s> {
@@ -220,7 +227,12 @@ impl<'s> Loading<'s> {
     }
 
     /// Gets a layer ready: the store's own, or unpacked from its file in the archive.
-    fn stage(&mut self, diff_id: &str, blob: &Path, what: &str) -> Result<(), LoadError> {
+    pub(super) fn stage(
+        &mut self,
+        diff_id: &str,
+        blob: &Path,
+        what: &str,
+    ) -> Result<(), LoadError> {
         // Leased first, so that it cannot be collected between the look and the use.
         self.lease.add(diff_id);
         if self.store.has_layer(diff_id) {
@@ -293,8 +305,11 @@ impl<'s> Loading<'s> {
             layers.iter().filter_map(|id| self.layers.get(id).cloned()).collect();
         let config = config::resolve(image, &dirs, self.store.ownership())?;
         let watchdog = config::watchdog(&config);
-        let watchdog_kind = watchdog::kind(&config, &dirs, self.store.ownership());
-        let record = ImageRecord { config, layers, watchdog, watchdog_kind };
+        let watchdog_kind = watchdog::kind(&config, &dirs, self.store.ownership())
+            .or_else(|| watchdog.as_ref().and_then(|_| labels::watchdog(image)));
+        let on_host = labels::is_on_host(image);
+        let record =
+            ImageRecord { config, layers, watchdog, watchdog_kind, document: None, on_host };
         Ok(Finished { names, digest, record })
     }
 
@@ -365,7 +380,7 @@ impl<'s> Loading<'s> {
         rustix::fs::syncfs(&handle).map_err(|errno| StoreError::io("sync", dir)(errno.into()))
     }
 
-    fn make_dir(&self, name: &str) -> Result<PathBuf, StoreError> {
+    pub(super) fn make_dir(&self, name: &str) -> Result<PathBuf, StoreError> {
         let path = self.work.path().join(name);
         DirBuilder::new().mode(0o700).create(&path).map_err(StoreError::io("make", &path))?;
         Ok(path)

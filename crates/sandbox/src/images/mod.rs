@@ -25,10 +25,14 @@
 //! and every file is made by name in a directory that was opened below the layer's own (`openat2`, beneath
 //! and without links), so that nothing can be written outside of it.
 
+mod built;
 mod config;
 mod docker;
 mod entries;
 mod error;
+mod export;
+mod harvest;
+mod labels;
 mod layered;
 mod layout;
 mod lease;
@@ -49,10 +53,20 @@ mod unpack;
 mod user;
 mod watchdog;
 
+pub use built::{HeldLayer, Source, Stamp};
 pub use entries::listed;
 pub use error::{Cause, EntryFault, LoadError, StoreError};
+pub use harvest::{HarvestError, Yield, lay_out, measure};
 pub use lease::Lease;
 pub use load::{ArchiveKind, LoadOptions, Progress};
 pub use pull::PullPlan;
 pub use remote::{RemoteBlob, RemoteDocument, RemoteManifest};
 pub use store::{Collected, Image, ImageStore, Ownership};
+
+/// Removes a directory with all that a stranger has put there. Links are removed, not followed.
+///
+/// # Errors
+/// Those of the system.
+pub fn remove_tree(path: &std::path::Path) -> std::io::Result<()> {
+    Ok(tree::remove_path(path)?)
+}

@@ -37,6 +37,12 @@ pub(super) struct ImageRecord {
     /// Which one that is, if it is known.
     #[serde(default)]
     pub watchdog_kind: Option<WatchdogKind>,
+    /// Its configuration as it was hashed, if it was built here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<String>,
+    /// Whether it stands on the host's own programs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_host: bool,
 }
 
 /// A layer.

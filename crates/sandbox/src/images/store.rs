@@ -64,6 +64,8 @@ pub struct Image {
     pub watchdog: Option<String>,
     /// Which of OpenFaaS's watchdogs that is, if it is known.
     pub watchdog_kind: Option<WatchdogKind>,
+    /// Whether it stands on the host's own programs, which its layers lie over.
+    pub on_host: bool,
     /// Keeps the layers.
     pub lease: Arc<Lease>,
 }
@@ -174,6 +176,7 @@ impl ImageStore {
             layers,
             watchdog: image.watchdog,
             watchdog_kind: image.watchdog_kind,
+            on_host: image.on_host,
             lease: Arc::new(lease),
         })
     }

@@ -153,7 +153,12 @@ impl Orders {
                 host_gateway: None,
             },
             hostname: word(),
-            root: Root { layers: vec![word().into(); 4], read_only: false, host_usr: false },
+            root: Root {
+                layers: vec![word().into(); 4],
+                read_only: false,
+                host_usr: false,
+                kept_in: None,
+            },
             binds: Vec::new(),
             command: vec![word(); 4],
             env: vec![word(); 8],

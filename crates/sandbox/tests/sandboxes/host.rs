@@ -115,7 +115,7 @@ impl Host {
     /// What image `host` is.
     pub fn host_image(&self) -> Root {
         let layers = vec![self.layers.skeleton.clone(), self.layers.host.clone()];
-        Root { layers, read_only: false, host_usr: true }
+        Root { layers, read_only: false, host_usr: true, kept_in: None }
     }
 
     /// An image that has busybox and nothing else, plus what `more` puts there.
@@ -138,6 +138,7 @@ impl Host {
             layers: vec![self.layers.skeleton.clone(), layer],
             read_only: false,
             host_usr: false,
+            kept_in: None,
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod alert;
+mod build;
 mod description;
 mod distribution;
 mod error;
@@ -40,6 +41,7 @@ use tower::ServiceExt;
 pub use self::access::{Access, Password, USER};
 use self::{error::ApiError, issuer::Asker};
 use crate::{
+    builder::Builder,
     deployments::Deployments,
     distribution::Distribution,
     metrics::{self, Requests},
@@ -74,6 +76,8 @@ pub struct Api {
     pub puller: Puller,
     /// The built-in registry.
     pub distribution: Arc<Distribution>,
+    /// Builds images.
+    pub builder: Builder,
     /// Bytes of an uploaded image archive.
     pub image_bytes_max: u64,
     /// Turns true when the server is asked to end: answers without an end of their own end then.
@@ -104,9 +108,15 @@ impl Control for ControlPlane {
     ) -> BoxFuture<'static, Response<Body>> {
         let router = if by_function { &self.for_functions } else { &self.router }.clone();
         // A client that leaves does not undo what it asked for: the task goes on without it.
-        let task = self.runtime.spawn(router.oneshot(request.map(Body::new)));
+        // One that would be undone by that is told by this.
+        let (here, departure) = build::departure();
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(departure);
+        let task = self.runtime.spawn(router.oneshot(request));
         Box::pin(async move {
-            match task.await {
+            let answered = task.await;
+            drop(here);
+            match answered {
                 Ok(Ok(response)) => response,
                 Ok(Err(never)) => match never {},
                 Err(error) => {
@@ -170,6 +180,7 @@ fn router(api: Arc<Api>) -> Router {
         .nest("/system", system)
         .merge(registry)
         .merge(issuer::routes(Asker::Client))
+        .merge(build::routes(&api))
         .route("/", get(async || Redirect::temporary("/ui/")))
         .route("/healthz", get(async || "OK"))
         .route("/openapi.json", get(description::openapi))

@@ -4,6 +4,7 @@
 //! later server reads from its slot's directory ([`record`]).
 
 mod endpoint;
+mod errand;
 mod id_ranges;
 mod life;
 mod line;
@@ -44,6 +45,12 @@ use tokio::{
     task::spawn_blocking,
 };
 
+pub use self::{
+    errand::{Ended, Errand, Errands, Place, Printed},
+    outside::{Outside, no_host_network, policy, resolvers},
+    record::replicas_in,
+    spawner::{GATEWAY, IdleSpawner, Kept, Losses, ROUTER, Served, Spawner, SpawnerPaths, quit},
+};
 use self::{
     life::Life,
     plan::{Defaults, WayOut},
@@ -53,11 +60,6 @@ use self::{
     spawner::Renewal,
     usage::{CpuSeen, Spent},
     waiting::Waiting,
-};
-pub use self::{
-    outside::{Outside, no_host_network, policy, resolvers},
-    record::replicas_in,
-    spawner::{GATEWAY, IdleSpawner, Kept, Losses, ROUTER, Served, Spawner, SpawnerPaths, quit},
 };
 use crate::{
     catalog::{Deployed, Entry},
@@ -299,6 +301,13 @@ impl SandboxProvider {
     /// A directory cannot be read or removed.
     pub fn renew_secrets(&self) -> io::Result<()> {
         self.sandboxes.ground.secrets.renew()
+    }
+
+    /// Runs single commands in sandboxes.
+    #[must_use]
+    pub fn errands(&self) -> Errands {
+        let Sandboxes { ground, preparer, way_out, host, .. } = &*self.sandboxes;
+        Errands::new(ground.clone(), preparer.host_root().clone(), way_out.clone(), host.root)
     }
 
     /// Drains and ends every replica, then the spawner.

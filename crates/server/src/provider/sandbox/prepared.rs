@@ -94,6 +94,11 @@ impl Preparer {
         }
     }
 
+    /// Layers that come from no image.
+    pub fn host_root(&self) -> &HostRoot {
+        &self.host_root
+    }
+
     /// What a function reaches beside the platform.
     pub fn network(&self, spec: &FunctionSpec) -> Network {
         self.way_out.load().network(spec)
@@ -243,11 +248,15 @@ impl Preparer {
         let mut layers = vec![self.host_root.skeleton.clone()];
         match &image {
             None => layers.push(self.host_root.host.clone()),
-            Some(image) => layers.extend(image.layers.iter().cloned()),
+            Some(image) => {
+                layers.extend(image.on_host.then(|| self.host_root.host.clone()));
+                layers.extend(image.layers.iter().cloned());
+            }
         }
+        let host_usr = image.as_ref().is_none_or(|image| image.on_host);
         let read_only = spec.deployment.read_only_root_filesystem;
         Ok(Prepared {
-            root: Root { layers, read_only, host_usr: image.is_none() },
+            root: Root { layers, read_only, host_usr, kept_in: None },
             bounds: bounds(spec, self.defaults),
             binds: plan.binds(&self.programs),
             resolv_conf: way_out.resolv_conf(plan.network),
