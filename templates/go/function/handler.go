@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 )
 
 // Handle answers one call: method, path, query, headers and body are the request's, as in any Go server.
@@ -18,13 +19,14 @@ import (
 // To be called without anybody waiting: pinnace invoke --async NAME, or POST /async-function/NAME; the answer then
 // goes to the URL in the header X-Callback-Url.
 func Handle(w http.ResponseWriter, r *http.Request) {
-	name, err := io.ReadAll(r.Body)
+	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if len(name) == 0 {
-		name = []byte("world")
+	name := strings.TrimSpace(string(body))
+	if name == "" {
+		name = "world"
 	}
 	fmt.Fprintf(w, "Hello, %s!\n", name)
 }

@@ -11,7 +11,7 @@ package function;
  */
 public final class Handler {
     public Response handle(Request request) {
-        String name = request.text().isEmpty() ? "world" : request.text();
+        String name = request.text().isBlank() ? "world" : request.text().strip();
         return Response.text("Hello, " + name + "!\n");
     }
 }

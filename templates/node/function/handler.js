@@ -10,6 +10,6 @@
 // To be called without anybody waiting: pinnace invoke --async NAME, or POST /async-function/NAME; the answer then
 // goes to the URL in the header X-Callback-Url.
 module.exports = async (event) => {
-  const name = event.body.toString() || 'world';
+  const name = event.body.toString().trim() || 'world';
   return `Hello, ${name}!\n`;
 };

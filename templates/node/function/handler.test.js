@@ -6,5 +6,5 @@ const test = require('node:test');
 const handle = require('./handler');
 
 test('greets whoever is named', async () => {
-  assert.equal(await handle({ body: Buffer.from('Ada') }), 'Hello, Ada!\n');
+  assert.equal(await handle({ body: Buffer.from('Ada\n') }), 'Hello, Ada!\n');
 });

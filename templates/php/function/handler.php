@@ -7,6 +7,6 @@
 // To be called without anybody waiting: pinnace invoke --async NAME, or POST /async-function/NAME; the answer then goes
 // to the URL in the header X-Callback-Url.
 return function ($event) {
-    $name = $event->body ?: 'world';
+    $name = trim($event->body) ?: 'world';
     return "Hello, $name!\n";
 };

@@ -1,5 +1,5 @@
 <?php
-$answer = (require __DIR__ . '/handler.php')((object) ['body' => 'Ada']);
+$answer = (require __DIR__ . '/handler.php')((object) ['body' => "Ada\n"]);
 if ($answer !== "Hello, Ada!\n") {
     fwrite(STDERR, "wrong: $answer\n");
     exit(1);

@@ -12,5 +12,5 @@ def handle(event, context):
     To be called without anybody waiting: pinnace invoke --async NAME, or POST /async-function/NAME; the
     answer then goes to the URL in the header X-Callback-Url.
     """
-    name = event.body.decode() or "world"
+    name = event.body.decode().strip() or "world"
     return f"Hello, {name}!\n"

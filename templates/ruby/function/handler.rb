@@ -7,6 +7,7 @@
 # To be called without anybody waiting: pinnace invoke --async NAME, or POST /async-function/NAME; the answer then goes
 # to the URL in the header X-Callback-Url.
 def handle(event)
-  name = event.body.to_s.empty? ? "world" : event.body
+  name = event.body.to_s.strip
+  name = "world" if name.empty?
   "Hello, #{name}!\n"
 end

@@ -12,6 +12,7 @@ use pinnace_core::{limits, name::check_label, wire::Resources};
 use crate::{
     failure::usage,
     fetch,
+    gateway::DEFAULT,
     output::printable,
     stack::{
         DEFAULT_FILE,
@@ -53,7 +54,7 @@ pub struct NewArgs {
     #[arg(short, long, value_name = "PREFIX", env = "OPENFAAS_PREFIX")]
     prefix: Option<String>,
     /// Gateway that a new stack file names
-    #[arg(short, long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(short, long, value_name = "URL", env = "OPENFAAS_URL", default_value = DEFAULT)]
     gateway: String,
     /// Leave out the template's notes
     #[arg(short, long)]

@@ -19,7 +19,8 @@ pub struct Address {
 }
 
 impl Address {
-    /// The first that is given: flag, stack file, `OPENFAAS_URL`, `PINNACE_URL`, the default.
+    /// The first that is given: flag, stack file, `OPENFAAS_URL`, `PINNACE_URL`, the default. A stack file that names the
+    /// default, as new ones do, names none: with faas-cli the variable holds then.
     pub fn choose(
         flag: Option<&str>,
         stack: Option<&str>,
@@ -29,7 +30,8 @@ impl Address {
         if let Some(text) = flag.and_then(given) {
             return Self::parse(&text, "--gateway");
         }
-        if let Some(text) = stack.and_then(given) {
+        let is_default = |text: &String| text.trim_end_matches('/') == DEFAULT;
+        if let Some(text) = stack.and_then(given).filter(|text| !is_default(text)) {
             return Self::parse(&text, "the stack file's provider.gateway");
         }
         for name in ["OPENFAAS_URL", "PINNACE_URL"] {
@@ -121,6 +123,8 @@ mod tests {
         assert_eq!(chosen("", "", "http://c", "http://d"), "http://c");
         assert_eq!(chosen("", "", "", "http://d"), "http://d");
         assert_eq!(chosen("", "", "", ""), DEFAULT);
+        assert_eq!(chosen("", "http://127.0.0.1:8080/", "http://c", ""), "http://c");
+        assert_eq!(chosen(DEFAULT, "http://b", "http://c", ""), DEFAULT);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use ureq::{
     },
 };
 
-pub use address::Address;
+pub use address::{Address, DEFAULT};
 pub use answer::spoken;
 pub use lines::Lines;
 pub use namespaces::marked;

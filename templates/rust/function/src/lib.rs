@@ -15,7 +15,10 @@ use http::{Request, Response};
 /// goes to the URL in the header X-Callback-Url.
 pub fn handle(request: Request) -> Response {
     let name = String::from_utf8_lossy(&request.body);
-    let name = if name.is_empty() { "world" } else { &name };
+    let name = match name.trim() {
+        "" => "world",
+        name => name,
+    };
     Response::text(format!("Hello, {name}!\n"))
 }
 
@@ -25,7 +28,7 @@ mod tests {
 
     #[test]
     fn greets_whoever_is_named() {
-        let request = Request { body: b"Ada".to_vec(), ..Request::default() };
+        let request = Request { body: b"Ada\n".to_vec(), ..Request::default() };
         assert_eq!(handle(request).bytes(), b"Hello, Ada!\n");
     }
 }
