@@ -2,6 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what failed by failing there")]
 
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
+
 use pinnace_tests::{Answer, Function, Gateway, http};
 use serde_json::{Value, json};
 
@@ -241,4 +247,40 @@ fn a_log_is_asked_for_leniently_where_that_is_harmless() {
         assert_eq!(ask(query).expect(422).text(), "could not parse the log request\n", "{query}");
     }
     gateway.api("GET", "/system/logs?follow=0", b"").expect(422);
+}
+
+/// The head of the next answer on a connection, in small letters; its body is read past.
+fn next_head(reader: &mut BufReader<TcpStream>) -> String {
+    let (mut head, mut line) = (String::new(), String::new());
+    while line != "\r\n" {
+        line.clear();
+        assert!(reader.read_line(&mut line).unwrap() > 0, "the connection has ended: {head}");
+        head += &line.to_ascii_lowercase();
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    reader.read_exact(&mut vec![0; length.parse().unwrap()]).unwrap();
+    head
+}
+
+#[test]
+fn a_refused_request_whose_body_comes_late_leaves_the_connection_good_or_says_that_it_ends() {
+    let gateway = Gateway::start();
+    let connect = || {
+        let stream = TcpStream::connect(gateway.url().strip_prefix("http://").unwrap()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        (stream.try_clone().unwrap(), BufReader::new(stream))
+    };
+    let head = "POST /system/functions HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n";
+    let (mut writer, mut reader) = connect();
+    writer.write_all(head.as_bytes()).unwrap();
+    writer.write_all(b"late").unwrap();
+    writer.write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let refused = next_head(&mut reader);
+    assert!(refused.contains(" 401 ") && !refused.contains("connection: close"), "{refused}");
+    assert!(next_head(&mut reader).contains(" 200 "));
+    // One whose body never comes.
+    let (mut writer, mut reader) = connect();
+    writer.write_all(head.as_bytes()).unwrap();
+    let refused = next_head(&mut reader);
+    assert!(refused.contains(" 401 ") && refused.contains("connection: close"), "{refused}");
 }

@@ -22,6 +22,7 @@ mod scale;
 mod schedules;
 mod secrets;
 mod telemetry;
+mod unread;
 
 use std::sync::Arc;
 
@@ -36,7 +37,6 @@ use axum::{
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use pinnace_sandbox::images::ImageStore;
-use tower::ServiceExt;
 
 pub use self::access::{Access, Password, USER};
 use self::{error::ApiError, issuer::Asker};
@@ -112,19 +112,15 @@ impl Control for ControlPlane {
         let (here, departure) = build::departure();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(departure);
-        let task = self.runtime.spawn(router.oneshot(request));
+        let task = self.runtime.spawn(unread::answer(router, request));
         Box::pin(async move {
             let answered = task.await;
             drop(here);
-            match answered {
-                Ok(Ok(response)) => response,
-                Ok(Err(never)) => match never {},
-                Err(error) => {
-                    tracing::error!(%error, "a request to the API could not be answered");
-                    let text = "the request could not be answered; the server's log says why\n";
-                    (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
-                }
-            }
+            answered.unwrap_or_else(|error| {
+                tracing::error!(%error, "a request to the API could not be answered");
+                let text = "the request could not be answered; the server's log says why\n";
+                (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+            })
         })
     }
 }

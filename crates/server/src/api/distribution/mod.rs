@@ -12,18 +12,14 @@ mod uploads;
 use std::sync::Arc;
 
 use axum::{
-    body::{Body, BodyDataStream, HttpBody},
+    body::{Body, BodyDataStream},
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use futures_util::StreamExt;
 use percent_encoding::percent_decode_str;
-use pinnace_core::{
-    distribution::{Digest, Repository, Target, Wanted},
-    limits,
-};
-use tokio::{task::spawn_blocking, time::timeout};
+use pinnace_core::distribution::{Digest, Repository, Target, Wanted};
+use tokio::task::spawn_blocking;
 
 use self::error::Refusal;
 use super::{Api, access};
@@ -49,7 +45,6 @@ struct Asked {
 /// Answers whatever lies under `/v2`.
 pub(super) async fn serve(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let is_held_back = head.headers.contains_key(header::EXPECT);
     let mut body = body.into_data_stream();
     let answer = match access::admit(&api, &head.headers) {
         Ok(()) => answer(&api, head, &mut body).await,
@@ -58,34 +53,7 @@ pub(super) async fn serve(State(api): State<Arc<Api>>, request: Request) -> Resp
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     let (name, value) = API_VERSION;
     response.headers_mut().insert(name, value);
-    if !is_spent(&mut body, is_held_back).await {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     response
-}
-
-/// Reads what nobody wanted of a body, if that is little. What is left makes the connection end, which a client must
-/// be told: many do not send a PATCH or a PUT again whose connection has ended.
-async fn is_spent(body: &mut BodyDataStream, is_held_back: bool) -> bool {
-    if body.is_end_stream() {
-        return true;
-    }
-    // To go on reading would ask for a body that waits to be asked for.
-    if is_held_back {
-        return false;
-    }
-    let read_on = async {
-        let mut bytes = 0;
-        while let Some(piece) = body.next().await {
-            let Ok(piece) = piece else { return false };
-            bytes += piece.len();
-            if bytes > limits::LINGER_BYTES_MAX {
-                return false;
-            }
-        }
-        true
-    };
-    timeout(limits::LINGER_TIME_MAX, read_on).await.unwrap_or(false)
 }
 
 async fn answer(api: &Api, head: Parts, body: &mut BodyDataStream) -> Answer {
