@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     api::{Access, Api, ControlPlane, Password, USER},
-    builder::{Builder, BuilderParts},
+    builder::{self, Builder, BuilderParts},
     catalog::Catalog,
     certificate::Certificate,
     deployments::Deployments,
@@ -180,7 +180,7 @@ impl Started {
         let projections = Projections::new(state.secrets(), secrets.clone())
             .context("secrets cannot be shown to functions")?;
         let queue = AsyncQueue::open(state.path(), settings.async_body_bytes_max)?;
-        let owners = functions.keys().map(ToString::to_string).collect();
+        let mut owners: HashSet<String> = functions.keys().map(ToString::to_string).collect();
         let logs = LogBook::start(&state.path().join("logs"), settings.log_files_max)
             .context("the logs have no thread")?;
         let paths = SpawnerPaths {
@@ -263,6 +263,7 @@ impl Started {
         // What an interrupted removal left; layers that adopted replicas run on are leased by now.
         let swept = images.clone();
         let sweep = move || {
+            owners.extend(swept.list()?.iter().map(|image| builder::pin_owner(&image.reference)));
             swept.unpin_others(&owners)?;
             swept.collect_garbage(&HashSet::new())
         };

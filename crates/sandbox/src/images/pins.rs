@@ -1,5 +1,5 @@
 //! Pins: the image that a deploy was resolved to, which stays the deploy's own whatever its reference comes
-//! to stand for, and whether a replica runs or not.
+//! to stand for, and whether a replica runs or not. A build pins the layer that only its compiler needs.
 
 use std::{collections::HashSet, io};
 
@@ -21,8 +21,8 @@ pub(super) struct PinRecord {
 }
 
 impl ImageStore {
-    /// Keeps an image for a deploy of `owner`, durably, in place of that of an earlier deploy. The image must
-    /// be held by a lease until this is done.
+    /// Keeps an image, or a layer that no image has, for a deploy of `owner`, durably, in place of that of an earlier
+    /// deploy. It must be held by a lease until this is done.
     ///
     /// # Errors
     /// It cannot be written.

@@ -31,6 +31,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Api, error::ApiError, json::json};
 use crate::{
+    builder::pin_owner,
     pace::Pace,
     registry::{PullError, PullFault, Pulling},
 };
@@ -76,6 +77,7 @@ pub async fn remove(
     let images = api.images.clone();
     blocking(move || {
         images.remove(&asked.reference)?;
+        images.unpin(&pin_owner(&name))?;
         // What a replica still runs on is leased, and stays.
         images.collect_garbage(&HashSet::new())
     })

@@ -31,6 +31,15 @@ pub struct Job {
     pub _admission: Admission,
 }
 
+/// What a build pins: see [`pin_owner`].
+const INSTALLED: &str = "installed";
+
+/// Who pins, in the image store, the layer that an image's compiler needs and the image does not have.
+#[must_use]
+pub fn pin_owner(reference: &str) -> String {
+    format!("build of {reference}")
+}
+
 /// The layers of an image that is made.
 #[derive(Default)]
 struct Made {
@@ -67,9 +76,19 @@ impl Job {
         };
         let config = document.to_json(&self.recipe);
         let (images, image) = (workshop.images.clone(), self.request.image.clone());
+        // Held until it is pinned.
+        let beside =
+            installed.filter(|_| self.recipe.install.as_ref().is_some_and(|s| !s.in_image));
         let saved = spawn_blocking(move || {
             let before = images.resolve(&image).ok().map(|image| image.digest);
             let saved = images.add_image(&image, &config)?;
+            // No image leads to it, and the next build of this one is to find it.
+            match &beside {
+                Some(layer) => {
+                    images.pin(&pin_owner(&saved.reference), INSTALLED, &layer.diff_id)?
+                }
+                None => images.unpin(&pin_owner(&saved.reference))?,
+            }
             if before.is_some_and(|before| before != saved.digest) {
                 // Who builds over and over would fill the disk with what nobody can name any more. It is tried again
                 // whenever images are removed.

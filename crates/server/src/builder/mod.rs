@@ -36,6 +36,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
+pub use self::job::pin_owner;
 use self::{
     cache::LayerCache,
     job::Job,
