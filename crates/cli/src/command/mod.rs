@@ -30,9 +30,17 @@ pub mod template;
 pub mod up_stack;
 pub mod version;
 
-use pinnace_core::name::check_label;
+use std::io::{self, Write};
 
-use crate::{args::Command, failure::usage, gateway::Gateway};
+use pinnace_core::name::check_label;
+use serde_json::json;
+
+use crate::{
+    args::Command,
+    failure::usage,
+    gateway::Gateway,
+    output::{self, printable},
+};
 
 /// Runs one command.
 pub fn run(command: Command) -> anyhow::Result<()> {
@@ -97,4 +105,33 @@ fn no_such_function(name: &str, namespace: Option<&str>, gateway: &Gateway) -> a
         "there is no function {name}{place} at {}; `{list}` shows those there are",
         gateway.address()
     )
+}
+
+/// Removes what is named, one after the other, and says what is gone. One that cannot be removed keeps no other from it.
+fn remove_each(
+    references: &[String],
+    is_json: bool,
+    remove: impl Fn(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let (mut removed, mut failed) = (Vec::new(), Vec::new());
+    for reference in references {
+        match remove(reference) {
+            Ok(()) => {
+                removed.push(reference);
+                if !is_json {
+                    writeln!(out, "Removed {}.", printable(reference))?;
+                }
+            }
+            Err(error) => failed.push(error),
+        }
+    }
+    if is_json {
+        output::json(&mut out, &json!({ "removed": removed }))?;
+    }
+    let last = failed.pop();
+    for error in failed {
+        output::complain(&format!("{error:#}"));
+    }
+    last.map_or(Ok(()), Err)
 }

@@ -8,9 +8,9 @@ use pinnace_core::{
     duration::parse_seconds_or_go,
     limits,
 };
-use serde_json::json;
 use ureq::http::{Method, StatusCode};
 
+use super::remove_each;
 use crate::{
     args::AskArgs,
     gateway::{Answer, Gateway, Patience, query},
@@ -142,27 +142,9 @@ fn table(images: &[RegistryImage]) -> Columns {
 
 fn rm(args: &RmArgs) -> anyhow::Result<()> {
     let gateway = args.common.open()?;
-    let mut out = io::stdout().lock();
-    let (mut removed, mut failed) = (Vec::new(), Vec::new());
-    for reference in &args.references {
-        match remove(&gateway, reference) {
-            Ok(()) => {
-                removed.push(reference);
-                if !args.common.output.is_json() {
-                    writeln!(out, "Removed {}.", printable(reference))?;
-                }
-            }
-            Err(error) => failed.push(error),
-        }
-    }
-    if args.common.output.is_json() {
-        output::json(&mut out, &json!({ "removed": removed }))?;
-    }
-    let last = failed.pop();
-    for error in failed {
-        output::complain(&format!("{error:#}"));
-    }
-    last.map_or(Ok(()), Err)
+    remove_each(&args.references, args.common.output.is_json(), |reference| {
+        remove(&gateway, reference)
+    })
 }
 
 fn remove(gateway: &Gateway, reference: &str) -> anyhow::Result<()> {

@@ -83,11 +83,10 @@ impl Job {
             let before = images.resolve(&image).ok().map(|image| image.digest);
             let saved = images.add_image(&image, &config)?;
             // No image leads to it, and the next build of this one is to find it.
+            let owner = pin_owner(&saved.reference);
             match &beside {
-                Some(layer) => {
-                    images.pin(&pin_owner(&saved.reference), INSTALLED, &layer.diff_id)?
-                }
-                None => images.unpin(&pin_owner(&saved.reference))?,
+                Some(layer) => images.pin(&owner, INSTALLED, &layer.diff_id)?,
+                None => images.unpin(&owner)?,
             }
             if before.is_some_and(|before| before != saved.digest) {
                 // Who builds over and over would fill the disk with what nobody can name any more. It is tried again

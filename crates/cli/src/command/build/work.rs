@@ -126,11 +126,7 @@ impl<'a> Work<'a> {
         let engine = |template: Option<&Template>| self.engines.of(is_native(template)).ok();
         if work.iter().any(|(_, template)| engine(*template) == Some(Engine::Buildx)) {
             // It fails if there is one of that name, which is then used.
-            let _ = process::run(
-                &steps::make_buildx_builder(),
-                Path::new("."),
-                &Log::new("", true, true),
-            );
+            let _ = process::run(&steps::make_buildx_builder(), Path::new("."), &log);
         }
         Ok(())
     }
