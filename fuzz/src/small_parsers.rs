@@ -130,10 +130,11 @@ fn check_annotations(text: &str) {
 }
 
 fn check_line(text: &str) {
-    let Some(line) = Line::read(text) else { return };
+    // Its readers have taken the text apart at its line feeds.
+    let Some(line) = text.split('\n').find_map(Line::read) else { return };
     let mut written = String::new();
     line.write_to(&mut written);
-    assert_eq!(Line::read(written.trim_end_matches('\n')), Some(line), "{written:?}");
+    assert_eq!(written.strip_suffix('\n').and_then(Line::read), Some(line), "{written:?}");
 }
 
 /// A reader that hands out a few bytes at a time.
