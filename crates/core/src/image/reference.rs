@@ -151,8 +151,11 @@ pub fn stored_name(text: &str) -> Option<String> {
     if !is_reference(text) || is_sha256(text) {
         return None;
     }
-    let short = text.strip_prefix("index.").unwrap_or(text);
-    let short = match short.strip_prefix("docker.io/") {
+    let whole = text.strip_prefix("index.").filter(|whole| whole.starts_with("docker.io/"));
+    let whole = whole.unwrap_or(text);
+    let short = match whole.strip_prefix("docker.io/") {
+        // Without the registry it would be another one's.
+        Some(rest) if named_registry(rest).is_some() => whole,
         Some(rest) => rest.strip_prefix(LIBRARY).filter(|name| !name.contains('/')).unwrap_or(rest),
         None => text,
     };
@@ -167,11 +170,16 @@ pub(crate) fn shown(text: &str) -> String {
 
 /// The registry and the rest of a name.
 fn split_registry(name: &str) -> (&str, &str) {
-    match name.split_once('/') {
+    match named_registry(name) {
         Some((DOCKER_HUB_INDEX, rest)) => (DOCKER_HUB, rest),
-        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (host, rest),
-        _ => (DOCKER_HUB, name),
+        Some(named) => named,
+        None => (DOCKER_HUB, name),
     }
+}
+
+/// The same of a name that has a registry in it.
+fn named_registry(name: &str) -> Option<(&str, &str)> {
+    name.split_once('/').filter(|(host, _)| host.contains(['.', ':']) || *host == "localhost")
 }
 
 fn is_registry(host: &str) -> bool {
@@ -296,8 +304,13 @@ mod tests {
             ("ghcr.io/library/a:1", "ghcr.io/library/a:1"),
             ("index.example/a:1", "index.example/a:1"),
             ("a@sha256:00", "a@sha256:00"),
+            // Names of other registries, at Docker's.
+            ("docker.io/docker.io/a", "docker.io/docker.io/a:latest"),
+            ("index.docker.io/ghcr.io/a:1", "docker.io/ghcr.io/a:1"),
+            ("docker.io/localhost/a", "docker.io/localhost/a:latest"),
         ] {
             assert_eq!(stored_name(text).as_deref(), Some(name));
+            assert_eq!(stored_name(name).as_deref(), Some(name));
         }
         let digest = format!("sha256:{}", "0".repeat(64));
         for bad in ["", "../x", "docker.io/", "a b", &digest, &"x".repeat(600), &"x".repeat(510)] {
